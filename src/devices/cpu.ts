@@ -1,0 +1,50 @@
+// What the two CPU devices (x86-64 machine code, WebAssembly) have in common: memory, loaded kernels, and launch lists walked by all threads together.
+import type { Kernel, SimdTarget } from "../ir/kernel.ts";
+
+/** Device memory, 64-byte aligned, visible to every thread. */
+export interface Memory {
+  /** Address as kernels see it: a machine address, or an offset in WebAssembly's memory. */
+  readonly address: number;
+  readonly bytes: number;
+  /** The same bytes for JavaScript. Fetch it again after allocating: WebAssembly's view changes when the memory grows. */
+  view(): Uint8Array;
+  free(): void;
+}
+
+/** One launch: kernel number in the loaded module and the address of each of its parameters, scratch excluded (the device adds it). */
+export interface Launch {
+  readonly kernel: number;
+  readonly args: readonly number[];
+}
+
+/** Compiled kernels with a fixed list of launches. Each launch runs on all threads, with a barrier after it. */
+export interface LaunchList {
+  readonly length: number;
+  /** Runs launches [from, to) and returns when they are done. Blocks this thread. */
+  run(from: number, to: number): void;
+  /** The same without blocking the event loop. */
+  runAsync(from: number, to: number): Promise<void>;
+  /** Bytes of generated code. */
+  readonly codeBytes: number;
+  free(): void;
+}
+
+export interface CpuDevice {
+  readonly name: "x86" | "wasm";
+  readonly target: SimdTarget;
+  readonly threads: number;
+  alloc(bytes: number): Memory;
+  /** Compiles the kernels and prepares the launches. */
+  load(kernels: readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList>;
+  /** Human-readable code of one kernel. */
+  disassemble(kernel: Kernel): string;
+  /** Stops the threads and frees everything. */
+  close(): void;
+}
+
+export interface CpuDeviceOptions {
+  /** Threads, this one included. */
+  readonly threads: number;
+  /** Puts every allocation against an inaccessible page (x86 only), so that any access past its end faults: a test mode. */
+  readonly guardPages?: boolean;
+}

@@ -1,0 +1,200 @@
+// The graph: immutable nodes that point at their operator's definition, connected through values.
+import type { DType } from "./dtype.ts";
+import { HeddleError } from "./error.ts";
+import type { Expr } from "./expr.ts";
+import type { Index } from "./index_expr.ts";
+import type { Shape, TensorData } from "./tensor.ts";
+
+/** What a value is. */
+export interface TensorType {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  /** Channels (axis 1) are stored in blocks of this many, innermost: (N,C,H,W) as [N][⌈C/b⌉][H][W][b], the last block zero-filled. Absent: row-major. */
+  readonly block?: number;
+}
+
+/** One output of one node. */
+export interface Value {
+  readonly node: Node;
+  /** Which of the node's outputs. */
+  readonly index: number;
+  readonly type: TensorType;
+}
+
+/** One application of an operator. Absent optional inputs are null. */
+export interface Node<A = Attrs> {
+  readonly op: Op<A>;
+  readonly inputs: readonly (Value | null)[];
+  readonly attrs: A;
+  readonly outputs: readonly Value[];
+  /** Where it came from: the ONNX node's name, or file and line of the traced call. */
+  readonly from: string;
+}
+
+export interface GraphOutput {
+  readonly name: string;
+  readonly value: Value;
+}
+
+/** A network specialised to concrete shapes. Inputs are nodes of the operator `Input`, constants of `Constant` (ops/source.ts). */
+export interface Graph {
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly GraphOutput[];
+}
+
+/** Attribute values of a node. `TensorData` and `Graph`-valued attributes are allowed (Constant, If). */
+export type AttrValue = number | string | boolean | readonly number[] | readonly string[] | TensorData | null | undefined | object;
+export type Attrs = Readonly<Record<string, AttrValue>>;
+
+/** Reads one tensor inside fused code: multi-index in, scalar expression out. */
+export interface Reader {
+  readonly type: TensorType;
+  at(index: readonly Index[]): Expr;
+}
+
+/** How an attribute is stored in ONNX, and its default (absent default: required unless `optional`). */
+export interface AttrSpec {
+  readonly type: "int" | "float" | "string" | "ints" | "floats" | "strings" | "tensor" | "graph";
+  readonly default?: AttrValue;
+  readonly optional?: boolean;
+}
+
+/** A sample application that every generated test draws from. */
+export interface Sample<A> {
+  readonly inputs: readonly (TensorType | TensorData | null)[];
+  readonly attrs?: Partial<A>;
+  /** Range that random float inputs are drawn from; default [-2, 2]. */
+  readonly range?: readonly [number, number];
+}
+
+/** What an operator's `importOnnx` may use to read an old or irregular form of itself. */
+export interface ImportContext {
+  readonly opset: number;
+  readonly name: string;
+  readonly inputs: readonly (Value | null)[];
+  /** Raw ONNX attributes by name: numbers, strings, arrays, TensorData. */
+  readonly attrs: Attrs;
+  readonly outputCount: number;
+  constant(data: TensorData): Value;
+  emit(op: Op<never>, inputs: readonly (Value | null)[], attrs?: Attrs): readonly Value[];
+  /** Imports the sub-graph attribute in place, with access to outer values; `bind` gives its formal inputs. */
+  inline(attr: string, bind?: readonly Value[]): readonly Value[];
+}
+
+/**
+ * All heddle knows of one operator. Exactly one of `lower`, `evaluate`, `expand` gives its meaning:
+ * `lower` for what is an index-wise expression of its inputs (all targets and the reference are generated from it),
+ * `evaluate` for the rest, as plain float64 loops (hand-scheduled kernels implement it faster), `expand` for what is made of other operators.
+ */
+export interface Op<A = Attrs> {
+  /** ONNX's name. */
+  readonly name: string;
+  /** All that fusion may ask. map: element-wise with broadcasting · reduce: over axes · view: moves or repeats elements · contract: sums of products · opaque: anything else · source: Input, Constant. */
+  readonly kind: "map" | "reduce" | "view" | "contract" | "opaque" | "source";
+  readonly attrs: Readonly<Record<string, AttrSpec>>;
+  /** Output types; throws HeddleError on wrong shapes. May read constant inputs through constantOf (ops/source.ts). */
+  infer(inputs: readonly (Value | null)[], attrs: A): readonly TensorType[];
+  /** Readers of the outputs, composed from readers of the inputs. */
+  lower?(inputs: readonly (Reader | null)[], node: Node<A>): readonly Reader[];
+  /** Plain and right: the reference. */
+  evaluate?(inputs: readonly (TensorData | null)[], node: Node<A>): readonly TensorData[];
+  /** The same values from other operators. */
+  expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
+  /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */
+  importOnnx?(context: ImportContext): readonly Value[];
+  /** Floating-point operations of a node; default: one an output element. */
+  flops?(node: Node<A>): number;
+  readonly samples?: readonly Sample<A>[];
+}
+
+/** Identity with type inference for `A`. Erases `A`, because graphs hold operators of every kind. */
+export function defineOp<A extends object>(op: Op<A>): Op {
+  return op as unknown as Op; // a node is only ever created with its own operator's attrs (apply)
+}
+
+/** Applies an operator: infers the output types and returns the new node's values. Throws HeddleError naming operator and origin. */
+export function apply(op: Op, inputs: readonly (Value | null)[], attrs: Attrs = {}, from = ""): readonly Value[] {
+  const full: Record<string, AttrValue> = {};
+  for (const [name, spec] of Object.entries(op.attrs)) {
+    const value = attrs[name] ?? spec.default;
+    if (value === undefined && !spec.optional) throw new HeddleError("bad-model", `${op.name}: attribute ${name} is missing; from ${from}`);
+    full[name] = value;
+  }
+  let types: readonly TensorType[];
+  try {
+    types = op.infer(inputs, full);
+  } catch (e) {
+    if (e instanceof HeddleError && from && !e.message.includes("; from "))
+      throw new HeddleError(e.code, `${e.message}; from ${from}`, { cause: e });
+    throw e;
+  }
+  return makeNode(op, inputs, full, types, from).outputs;
+}
+
+/** A node with known output types: for passes that change formats. */
+export function makeNode(op: Op, inputs: readonly (Value | null)[], attrs: Attrs, types: readonly TensorType[], from: string): Node {
+  const outputs: Value[] = [];
+  const node: Node = { op, inputs, attrs, outputs, from };
+  types.forEach((type, index) => outputs.push({ node, index, type }));
+  return node;
+}
+
+/** Nodes that the outputs need, inputs before users, in a deterministic order. Iterative: deep graphs do not overflow the stack. */
+export function topologicalOrder(graph: Graph): Node[] {
+  const order: Node[] = [];
+  const done = new Set<Node>();
+  const stack: { node: Node; next: number }[] = [];
+  const visit = (node: Node) => {
+    if (done.has(node)) return;
+    done.add(node);
+    stack.push({ node, next: 0 });
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1];
+      if (top.next < top.node.inputs.length) {
+        const input = top.node.inputs[top.next++];
+        if (input && !done.has(input.node)) {
+          done.add(input.node);
+          stack.push({ node: input.node, next: 0 });
+        }
+      } else {
+        order.push(top.node);
+        stack.pop();
+      }
+    }
+  };
+  for (const input of graph.inputs) visit(input.node);
+  for (const { value } of graph.outputs) visit(value.node);
+  return order;
+}
+
+/** Graph → Graph; options are closed over. */
+export interface Pass {
+  readonly name: string;
+  run(graph: Graph): Graph;
+}
+
+/**
+ * Rebuilds a graph bottom-up. `rewrite` gets each node with its inputs already rewritten and returns replacement values
+ * (one for each output), or null to keep the node (it is copied only when an input changed).
+ */
+export function rewriteGraph(graph: Graph, rewrite: (node: Node, inputs: readonly (Value | null)[]) => readonly Value[] | null): Graph {
+  const replaced = new Map<Value, Value>();
+  for (const node of topologicalOrder(graph)) {
+    const inputs = node.inputs.map((v) => (v ? (replaced.get(v) ?? v) : null));
+    let outputs = rewrite(node, inputs);
+    if (!outputs && inputs.some((v, i) => v !== node.inputs[i])) {
+      outputs = makeNode(
+        node.op,
+        inputs,
+        node.attrs,
+        node.outputs.map((o) => o.type),
+        node.from,
+      ).outputs;
+    }
+    if (outputs) node.outputs.forEach((o, i) => outputs[i] && replaced.set(o, outputs[i]));
+  }
+  return {
+    inputs: graph.inputs.map((v) => replaced.get(v) ?? v),
+    outputs: graph.outputs.map(({ name, value }) => ({ name, value: replaced.get(value) ?? value })),
+  };
+}

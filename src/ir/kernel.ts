@@ -1,0 +1,338 @@
+// The SIMD kernel language: structured loops over integer variables with known bounds, vector registers, and loads and stores at affine addresses.
+import { invariant } from "./error.ts";
+
+/** An integer variable and its inclusive interval, from which every address is proved inside its buffer. */
+export interface IntVar {
+  readonly id: number;
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** base + Σ c·v. */
+export interface Affine {
+  readonly base: number;
+  readonly terms: readonly { readonly v: IntVar; readonly c: number }[];
+}
+export type Int = number | IntVar | Affine;
+
+/** A mutable virtual vector register: `lanes` elements of 32 bits, seen as f32 or i32 by each operation. Masks are vectors of all-ones or all-zeros lanes. */
+export interface Vec {
+  readonly id: number;
+}
+
+/** A buffer the kernel is given. The last parameter of kind "scratch" is private to each thread. */
+export interface BufferParam {
+  readonly name: string;
+  readonly bytes: number;
+  readonly access: "read" | "write" | "readwrite" | "scratch";
+}
+
+/** As kernel authors write it: parameter number and byte offset. */
+export interface BufferAddress {
+  readonly buffer: number;
+  readonly at: Affine;
+}
+/** After address lowering (codegen/addresses.ts): a pointer variable and a constant displacement in bytes. */
+export interface PointerAddress {
+  readonly pointer: Pointer;
+  readonly disp: number;
+}
+export interface Pointer {
+  readonly id: number;
+}
+
+/** Type in memory. f16 and bf16 widen to f32 lanes; u8, i8, u16, i16, bool, and the low half of i64 widen to i32 lanes; stores narrow (f32 → f16/bf16 rounds to nearest even; i32 → i64 sign-extends; integers wrap). */
+export type MemoryType = "f32" | "i32" | "u8" | "i8" | "u16" | "i16" | "i64" | "f16" | "bf16";
+
+/** dst ← f(a[, b[, c]]). fma: dst ← a·b + c, fnma: c − a·b (one rounding where the target has it). select: a's lanes where mask c is set, else b's. andnot: ¬a ∧ b. Shifts by the constant `imm`. */
+export type VecOp =
+  | "mov"
+  | "add" | "sub" | "mul" | "div" | "min" | "max" | "sqrt" | "abs" | "neg" | "floor" | "ceil" | "round" | "trunc" | "fma" | "fnma"
+  | "eq" | "ne" | "lt" | "le" | "isnan"
+  | "iadd" | "isub" | "imul" | "imin" | "imax" | "ieq" | "ilt" | "ishl" | "ishr" | "iushr"
+  | "and" | "or" | "xor" | "andnot" | "select"
+  | "f2i" | "f2iround" | "i2f"
+  | "sumlanes" | "maxlanes" | "minlanes" | "mullanes"; // biome-ignore format: a table; the last four: f32, result in every lane
+
+export type Stmt<A = BufferAddress> =
+  /** for v = from; v < to; v += step. Bounds are evaluated once. */
+  | {
+      readonly k: "for";
+      readonly v: IntVar;
+      readonly from: Affine;
+      readonly to: Affine;
+      readonly step: number;
+      readonly body: readonly Stmt<A>[];
+    }
+  /** v runs over this thread's share of [0, extent): contiguous, ⌈extent/threads⌉ each. Outermost only, not nested. */
+  | { readonly k: "parallel"; readonly v: IntVar; readonly extent: number; readonly body: readonly Stmt<A>[] }
+  /** Runs `body` when a < b, else `otherwise`. */
+  | { readonly k: "if"; readonly a: Affine; readonly b: Affine; readonly body: readonly Stmt<A>[]; readonly otherwise: readonly Stmt<A>[] }
+  /** v ← a ⊕ b: floor division and modulo by the positive constant b, smaller, larger, or a itself. */
+  | { readonly k: "int"; readonly v: IntVar; readonly op: "div" | "mod" | "min" | "max" | "set"; readonly a: Affine; readonly b: Affine }
+  /** v ← the i32/i64/u8 integer in memory, + wrap when negative (0: no wrap), then clamped into [v.lo, v.hi]. */
+  | { readonly k: "loadint"; readonly v: IntVar; readonly from: A; readonly type: "i32" | "i64" | "u8"; readonly wrap: number }
+  | { readonly k: "const"; readonly dst: Vec; readonly type: "f32" | "i32"; readonly value: number }
+  /** dst ← [a, a+step, a+2·step, …] as i32 lanes. */
+  | { readonly k: "iota"; readonly dst: Vec; readonly a: Affine; readonly step: number }
+  /** vec: `lanes` consecutive elements, other lanes zero · splat: one element in every lane · strided: `lanes` elements `stride` bytes apart (f32 and i32 only). */
+  | {
+      readonly k: "load";
+      readonly dst: Vec;
+      readonly from: A;
+      readonly type: MemoryType;
+      readonly mode: "vec" | "splat" | "strided";
+      readonly lanes: number;
+      readonly stride: number;
+    }
+  /** dst lane ← element index[lane] (i32 elements of 4 bytes, clamped to [0, count)) from `from`; only the first `lanes`. */
+  | { readonly k: "gather"; readonly dst: Vec; readonly from: A; readonly index: Vec; readonly count: number; readonly lanes: number }
+  | { readonly k: "store"; readonly src: Vec; readonly to: A; readonly type: MemoryType; readonly lanes: number }
+  | { readonly k: "vec"; readonly op: VecOp; readonly dst: Vec; readonly a: Vec; readonly b?: Vec; readonly c?: Vec; readonly imm?: number }
+  /** Fetch into the first-level cache; no effect on results; may point outside the buffer. */
+  | { readonly k: "prefetch"; readonly at: A }
+  /** Only after address lowering: pointer ← parameter or other pointer, plus an offset in bytes. */
+  | {
+      readonly k: "pointer";
+      readonly pointer: Pointer;
+      readonly from: { readonly buffer: number } | { readonly pointer: Pointer };
+      readonly add: Affine;
+    };
+
+export interface Kernel<A = BufferAddress> {
+  readonly name: string;
+  /** Lanes of 32 bits in a vector: 16 (AVX-512), 8 (AVX2), 4 (WebAssembly). */
+  readonly lanes: number;
+  readonly threads: number;
+  readonly params: readonly BufferParam[];
+  readonly body: readonly Stmt<A>[];
+}
+
+/** What a kernel's author must know of a SIMD target. */
+export interface SimdTarget {
+  readonly name: "avx512" | "avx2" | "wasm";
+  readonly lanes: number;
+  /** Vector registers that a kernel may keep alive without spilling. */
+  readonly registers: number;
+  /** First and second level data cache of one core, bytes. */
+  readonly l1: number;
+  readonly l2: number;
+}
+
+export const affine = (a: Int): Affine =>
+  typeof a === "number" ? { base: a, terms: [] } : "terms" in a ? a : { base: 0, terms: [{ v: a, c: 1 }] };
+
+export function plus(...parts: Int[]): Affine {
+  let base = 0;
+  const terms: { v: IntVar; c: number }[] = [];
+  for (const part of parts.map(affine)) {
+    base += part.base;
+    for (const { v, c } of part.terms) {
+      const i = terms.findIndex((t) => t.v.id === v.id);
+      if (i < 0) terms.push({ v, c });
+      else if (terms[i].c + c === 0) terms.splice(i, 1);
+      else terms[i] = { v, c: terms[i].c + c };
+    }
+  }
+  return { base, terms };
+}
+
+export function times(a: Int, by: number): Affine {
+  const x = affine(a);
+  return by === 0 ? affine(0) : { base: x.base * by, terms: x.terms.map(({ v, c }) => ({ v, c: c * by })) };
+}
+
+/** Inclusive interval. */
+export function rangeOf(a: Int): [number, number] {
+  const x = affine(a);
+  let lo = x.base;
+  let hi = x.base;
+  for (const { v, c } of x.terms) {
+    lo += c > 0 ? c * v.lo : c * v.hi;
+    hi += c > 0 ? c * v.hi : c * v.lo;
+  }
+  return [lo, hi];
+}
+
+export const MEMORY_BYTES: Readonly<Record<MemoryType, number>> = { f32: 4, i32: 4, u8: 1, i8: 1, u16: 2, i16: 2, i64: 8, f16: 2, bf16: 2 };
+
+let nextId = 0;
+
+/** Builds a kernel. Every load and store is checked against its buffer while it is written: nothing that could leave a buffer can be built. */
+export class KernelBuilder {
+  readonly lanes: number;
+  readonly threads: number;
+  private readonly params: BufferParam[] = [];
+  private body: Stmt[] = [];
+  private depth = 0;
+
+  constructor(
+    readonly name: string,
+    readonly target: SimdTarget,
+    threads = 1,
+  ) {
+    this.lanes = target.lanes;
+    this.threads = threads;
+  }
+
+  buffer(name: string, bytes: number, access: BufferParam["access"]): number {
+    return this.params.push({ name, bytes, access }) - 1;
+  }
+
+  private within(v: IntVar, build: (v: IntVar) => void): readonly Stmt[] {
+    const outer = this.body;
+    this.body = [];
+    this.depth++;
+    build(v);
+    this.depth--;
+    const inner = this.body;
+    this.body = outer;
+    return inner;
+  }
+
+  /** for v = from; v < to; v += step. */
+  loop(from: Int, to: Int, step: number, build: (v: IntVar) => void): void {
+    invariant(step > 0, `${this.name}: loop step ${step}`);
+    const [lo, fromHi] = rangeOf(from);
+    const [, hi] = rangeOf(to);
+    if (hi <= lo) return;
+    // The last value is from + k·step < to; with constant bounds it is known exactly.
+    const last = lo === fromHi ? lo + Math.floor((hi - 1 - lo) / step) * step : hi - 1;
+    const v: IntVar = { id: nextId++, lo, hi: last };
+    this.body.push({ k: "for", v, from: affine(from), to: affine(to), step, body: this.within(v, build) });
+  }
+
+  /** Splits [0, extent) over the threads. */
+  parallel(extent: number, build: (v: IntVar) => void): void {
+    invariant(this.depth === 0, `${this.name}: parallel inside a loop`);
+    if (extent <= 0) return;
+    const v: IntVar = { id: nextId++, lo: 0, hi: extent - 1 };
+    this.body.push({ k: "parallel", v, extent, body: this.within(v, build) });
+  }
+
+  /** Inside `build` nothing is assumed from the condition: addresses must be in bounds for all values of their variables. */
+  when(a: Int, b: Int, build: () => void, otherwise: () => void = () => {}): void {
+    const dummy: IntVar = { id: -1, lo: 0, hi: 0 };
+    const body = this.within(dummy, build);
+    this.body.push({ k: "if", a: affine(a), b: affine(b), body, otherwise: this.within(dummy, otherwise) });
+  }
+
+  private int(op: "div" | "mod" | "min" | "max" | "set", a: Int, b: Int, lo: number, hi: number): IntVar {
+    const v: IntVar = { id: nextId++, lo, hi };
+    this.body.push({ k: "int", v, op, a: affine(a), b: affine(b) });
+    return v;
+  }
+  div(a: Int, by: number): IntVar {
+    const [lo, hi] = rangeOf(a);
+    return this.int("div", a, by, Math.floor(lo / by), Math.floor(hi / by));
+  }
+  mod(a: Int, by: number): IntVar {
+    return this.int("mod", a, by, 0, by - 1);
+  }
+  min(a: Int, b: Int): IntVar {
+    const [al, ah] = rangeOf(a);
+    const [bl, bh] = rangeOf(b);
+    return this.int("min", a, b, Math.min(al, bl), Math.min(ah, bh));
+  }
+  max(a: Int, b: Int): IntVar {
+    const [al, ah] = rangeOf(a);
+    const [bl, bh] = rangeOf(b);
+    return this.int("max", a, b, Math.max(al, bl), Math.max(ah, bh));
+  }
+  /** Names an affine value, so that it is computed once here. */
+  set(a: Int): IntVar {
+    const [lo, hi] = rangeOf(a);
+    return this.int("set", a, 0, lo, hi);
+  }
+  /** An integer from memory, wrapped by `wrap` when negative, clamped into [lo, hi]. */
+  loadInt(buffer: number, at: Int, type: "i32" | "i64" | "u8", lo: number, hi: number, wrap = 0): IntVar {
+    const v: IntVar = { id: nextId++, lo, hi };
+    this.body.push({ k: "loadint", v, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, wrap });
+    return v;
+  }
+
+  vec(): Vec {
+    return { id: nextId++ };
+  }
+  f32(value: number): Vec {
+    return this.constant("f32", value);
+  }
+  i32(value: number): Vec {
+    return this.constant("i32", value);
+  }
+  private constant(type: "f32" | "i32", value: number): Vec {
+    const dst = this.vec();
+    this.body.push({ k: "const", dst, type, value });
+    return dst;
+  }
+  iota(a: Int, step = 1): Vec {
+    const dst = this.vec();
+    this.body.push({ k: "iota", dst, a: affine(a), step });
+    return dst;
+  }
+
+  private address(buffer: number, at: Int, bytes: number, isWrite: boolean): BufferAddress {
+    const param = this.params[buffer];
+    invariant(param, `${this.name}: no buffer ${buffer}`);
+    const [lo, hi] = rangeOf(at);
+    invariant(
+      lo >= 0 && hi + bytes <= param.bytes,
+      `${this.name}: access to ${param.name} reaches bytes ${lo}..${hi + bytes} of ${param.bytes}`,
+    );
+    invariant(!isWrite || param.access !== "read", `${this.name}: ${param.name} is read-only`);
+    return { buffer, at: affine(at) };
+  }
+
+  /** `lanes` consecutive elements at byte offset `at`; further lanes are zero. */
+  load(buffer: number, at: Int, lanes = this.lanes, type: MemoryType = "f32", dst = this.vec()): Vec {
+    this.body.push({
+      k: "load",
+      dst,
+      from: this.address(buffer, at, lanes * MEMORY_BYTES[type], false),
+      type,
+      mode: "vec",
+      lanes,
+      stride: 0,
+    });
+    return dst;
+  }
+  /** One element in every lane. */
+  splat(buffer: number, at: Int, type: MemoryType = "f32", dst = this.vec()): Vec {
+    this.body.push({ k: "load", dst, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, mode: "splat", lanes: 1, stride: 0 });
+    return dst;
+  }
+  /** `lanes` elements `stride` bytes apart. */
+  strided(buffer: number, at: Int, stride: number, lanes = this.lanes, type: "f32" | "i32" = "f32", dst = this.vec()): Vec {
+    const back = Math.min(0, (lanes - 1) * stride);
+    const span = Math.abs((lanes - 1) * stride) + 4;
+    this.address(buffer, plus(at, back), span, false);
+    this.body.push({ k: "load", dst, from: { buffer, at: affine(at) }, type, mode: "strided", lanes, stride });
+    return dst;
+  }
+  /** Elements index[lane] (4 bytes each, clamped to [0, count)) starting at byte `at`. */
+  gather(buffer: number, at: Int, index: Vec, count: number, lanes = this.lanes): Vec {
+    const dst = this.vec();
+    this.body.push({ k: "gather", dst, from: this.address(buffer, at, count * 4, false), index, count, lanes });
+    return dst;
+  }
+  store(src: Vec, buffer: number, at: Int, lanes = this.lanes, type: MemoryType = "f32"): void {
+    this.body.push({ k: "store", src, to: this.address(buffer, at, lanes * MEMORY_BYTES[type], true), type, lanes });
+  }
+  prefetch(buffer: number, at: Int): void {
+    this.body.push({ k: "prefetch", at: { buffer, at: affine(at) } });
+  }
+
+  /** dst ← op(a, b, c); a new register unless `dst` is given. */
+  op(op: VecOp, a: Vec, b?: Vec, c?: Vec, dst = this.vec(), imm?: number): Vec {
+    this.body.push({ k: "vec", op, dst, a, b, c, imm });
+    return dst;
+  }
+  /** acc ← a·b + acc. */
+  accumulate(acc: Vec, a: Vec, b: Vec): void {
+    this.op("fma", a, b, acc, acc);
+  }
+
+  build(): Kernel {
+    return { name: this.name, lanes: this.lanes, threads: this.threads, params: this.params, body: this.body };
+  }
+}

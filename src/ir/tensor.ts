@@ -1,0 +1,105 @@
+// Host tensors: a typed array with a shape, and element access as float64 or bigint whatever the dtype.
+import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
+import { HeddleError } from "./error.ts";
+
+export type Shape = readonly number[];
+
+/** A dense row-major tensor in host memory. */
+export interface TensorData {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly data: TypedArray;
+}
+
+export const elementCount = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
+
+/** Row-major strides in elements. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let step = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = step;
+    step *= shape[i];
+  }
+  return strides;
+}
+
+/** A zeroed tensor. */
+export function zeros(dtype: DType, shape: Shape): TensorData {
+  return { dtype, shape, data: new DTYPES[dtype].array(elementCount(shape)) };
+}
+
+const f32Bits = new Float32Array(1);
+const u32Bits = new Uint32Array(f32Bits.buffer);
+
+/** IEEE half precision bits → value. */
+export function halfToNumber(h: number): number {
+  const exponent = (h >> 10) & 31;
+  const mantissa = h & 1023;
+  const sign = h & 0x8000 ? -1 : 1;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+}
+
+/** Value → IEEE half precision bits, rounded to nearest even. */
+export function numberToHalf(x: number): number {
+  if (Number.isNaN(x)) return 0x7e00;
+  const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
+  const a = Math.abs(x);
+  if (a >= 65520) return sign | 0x7c00;
+  if (a < 2 ** -14) return sign | roundEven(a * 2 ** 24); // subnormal; 1024 carries into the exponent by itself
+  const e = Math.floor(Math.log2(a));
+  const exponent = a < 2 ** e ? e - 1 : a >= 2 ** (e + 1) ? e + 1 : e;
+  return sign | (((exponent + 15) << 10) + roundEven((a / 2 ** exponent - 1) * 1024));
+}
+
+/** Rounds half to even. */
+export function roundEven(x: number): number {
+  const r = Math.round(x);
+  return Math.abs(x % 1) === 0.5 && r % 2 !== 0 ? r - 1 : r;
+}
+
+/** bfloat16 bits → value. */
+export function bf16ToNumber(b: number): number {
+  u32Bits[0] = b << 16;
+  return f32Bits[0];
+}
+
+/** Value → bfloat16 bits, rounded to nearest even. */
+export function numberToBf16(x: number): number {
+  if (Number.isNaN(x)) return 0x7fc0;
+  f32Bits[0] = x;
+  const u = u32Bits[0];
+  return ((u + 0x7fff + ((u >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** All elements as float64 (64-bit integers beyond 2^53 lose precision). */
+export function toNumbers(t: TensorData): Float64Array {
+  const out = new Float64Array(t.data.length);
+  const { data } = t;
+  if (t.dtype === "f16") for (let i = 0; i < out.length; i++) out[i] = halfToNumber(data[i] as number);
+  else if (t.dtype === "bf16") for (let i = 0; i < out.length; i++) out[i] = bf16ToNumber(data[i] as number);
+  else for (let i = 0; i < out.length; i++) out[i] = Number(data[i]);
+  return out;
+}
+
+/** A tensor of `dtype` from float64 values, converted as C does: floats rounded, integers truncated and wrapped, bool is x ≠ 0. */
+export function fromNumbers(dtype: DType, shape: Shape, values: ArrayLike<number>): TensorData {
+  const n = elementCount(shape);
+  if (values.length !== n) throw new HeddleError("bad-input", `tensor: shape (${shape}) wants ${n} values, got ${values.length}`);
+  const out = new DTYPES[dtype].array(n);
+  if (dtype === "f16") for (let i = 0; i < n; i++) out[i] = numberToHalf(values[i]);
+  else if (dtype === "bf16") for (let i = 0; i < n; i++) out[i] = numberToBf16(values[i]);
+  else if (dtype === "bool") for (let i = 0; i < n; i++) out[i] = values[i] !== 0 ? 1 : 0;
+  else if (dtype === "i64" || dtype === "u64") for (let i = 0; i < n; i++) out[i] = toBigInt(values[i]);
+  else for (let i = 0; i < n; i++) out[i] = values[i];
+  return { dtype, shape, data: out };
+}
+
+function toBigInt(x: number): bigint {
+  if (Number.isNaN(x)) return 0n;
+  if (x >= 2 ** 63) return 2n ** 63n - 1n;
+  if (x <= -(2 ** 63)) return -(2n ** 63n);
+  return BigInt(Math.trunc(x));
+}
