@@ -1,0 +1,50 @@
+// Conversions between element types.
+import { DTYPES, type DType, dtypeFromOnnx } from "../ir/dtype.ts";
+import { HeddleError } from "../ir/error.ts";
+import { cast } from "../ir/expr.ts";
+import { type AttrSpec, defineOp, type Op, type Reader, type TensorType } from "../ir/graph.ts";
+import { f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
+
+/** dtype of an ONNX data type number. Throws for strings, complex numbers and 8-bit floats. */
+export function dtypeAttribute(op: string, code: number): DType {
+  const dtype = dtypeFromOnnx(code);
+  if (!dtype)
+    throw new HeddleError("unsupported", `${op}: ONNX data type ${code} is not supported (${Object.keys(DTYPES).join(", ")} are)`);
+  return dtype;
+}
+
+const converted = (x: Reader, type: TensorType): Reader => ({ type, at: (index) => cast(type.dtype, x.at(index)) });
+
+/** Says what floats too large for an 8-bit float become: no other type looks at it. */
+const floatAttrs: Readonly<Record<string, AttrSpec>> = {
+  saturate: { type: "int", default: 1 },
+  round_mode: { type: "string", default: "up" },
+};
+
+const Cast: Op = defineOp<{ to: number }>({
+  name: "Cast",
+  kind: "map",
+  attrs: { to: { type: "int" }, ...floatAttrs },
+  infer: (inputs, { to }) => [{ dtype: dtypeAttribute("Cast", to), shape: inputType("Cast", inputs, 0).shape }],
+  lower: ([x], node) => [converted(the(x), node.outputs[0].type)],
+  samples: [
+    { inputs: [f32(3, 5)], attrs: { to: DTYPES.i32.onnx }, range: [-100, 100] },
+    { inputs: [f32(3, 5)], attrs: { to: DTYPES.bool.onnx } },
+    { inputs: [f32(3, 5)], attrs: { to: DTYPES.f16.onnx } },
+    { inputs: [i32(7)], attrs: { to: DTYPES.f32.onnx } },
+    { inputs: [i64(2, 3)], attrs: { to: DTYPES.i32.onnx } },
+    { inputs: [u8(17)], attrs: { to: DTYPES.f32.onnx } },
+    { inputs: [tensorOf("i32", [-1, 300, 255])], attrs: { to: DTYPES.u8.onnx } },
+  ],
+});
+
+const CastLike: Op = defineOp<object>({
+  name: "CastLike",
+  kind: "map",
+  attrs: floatAttrs,
+  infer: (inputs) => [{ dtype: inputType("CastLike", inputs, 1).dtype, shape: inputType("CastLike", inputs, 0).shape }],
+  lower: ([x], node) => [converted(the(x), node.outputs[0].type)],
+  samples: [{ inputs: [f32(3, 5), i32(1)] }],
+});
+
+export const castOps: readonly Op[] = [Cast, CastLike];
