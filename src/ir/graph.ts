@@ -98,6 +98,8 @@ export interface Op<A = Attrs> {
   lower?(inputs: readonly (Reader | null)[], node: Node<A>): readonly Reader[];
   /** Plain and right: the reference. */
   evaluate?(inputs: readonly (TensorData | null)[], node: Node<A>): readonly TensorData[];
+  /** The outputs where the input types alone decide them (Shape, Size), so that the inputs need not be computed. */
+  fold?(inputs: readonly (Value | null)[], attrs: A): readonly TensorData[] | undefined;
   /** The same values from other operators. */
   expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
   /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */
@@ -191,7 +193,9 @@ export function rewriteGraph(graph: Graph, rewrite: (node: Node, inputs: readonl
         node.from,
       ).outputs;
     }
-    if (outputs) node.outputs.forEach((o, i) => outputs[i] && replaced.set(o, outputs[i]));
+    if (outputs) {
+      for (const [i, o] of node.outputs.entries()) if (outputs[i]) replaced.set(o, outputs[i]);
+    }
   }
   return {
     inputs: graph.inputs.map((v) => replaced.get(v) ?? v),

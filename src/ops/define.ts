@@ -4,7 +4,7 @@ import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import type { Attrs, AttrValue, ImportContext, Op, Reader, TensorType, Value } from "../ir/graph.ts";
 import { constIndex, type Index } from "../ir/index_expr.ts";
-import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "./source.ts";
 
 export const FLOATS: readonly DType[] = ["f32", "f64", "f16", "bf16"];
@@ -155,4 +155,3 @@ export const tensorOf = (dtype: DType, values: readonly number[], shape: Shape =
   fromNumbers(dtype, shape, values);
 export const ints = (...values: number[]): TensorData => tensorOf("i64", values);
 export const scalarOf = (dtype: DType, value: number): TensorData => tensorOf(dtype, [value], []);
-export const sizeOf = (t: TensorType): number => elementCount(t.shape);

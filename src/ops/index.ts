@@ -1,13 +1,46 @@
 // The operator table: every operator by its ONNX name.
 import type { Op } from "../ir/graph.ts";
 import { activationOps } from "./activation.ts";
+import { argReduceOps } from "./arg_reduce.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { castOps } from "./cast.ts";
 import { compareOps } from "./compare.ts";
+import { cumulativeOps } from "./cumulative.ts";
+import { depthSpaceOps } from "./depth_space.ts";
+import { dynamicOps } from "./dynamic.ts";
+import { gatherOps } from "./gather.ts";
+import { generateOps } from "./generate.ts";
 import { logicOps } from "./logic.ts";
 import { mathOps } from "./math.ts";
+import { padOps } from "./pad.ts";
+import { randomOps } from "./random.ts";
+import { reduceOps } from "./reduce.ts";
+import { resizeOps } from "./resize.ts";
+import { scatterOps } from "./scatter.ts";
+import { sliceOps } from "./slice.ts";
+import { viewOps } from "./view.ts";
 
-const families: readonly (readonly Op[])[] = [arithmeticOps, mathOps, activationOps, compareOps, logicOps, castOps];
+const families: readonly (readonly Op[])[] = [
+  arithmeticOps,
+  mathOps,
+  activationOps,
+  compareOps,
+  logicOps,
+  castOps,
+  reduceOps,
+  argReduceOps,
+  cumulativeOps,
+  viewOps,
+  sliceOps,
+  padOps,
+  depthSpaceOps,
+  resizeOps,
+  gatherOps,
+  scatterOps,
+  generateOps,
+  dynamicOps,
+  randomOps,
+];
 
 /** Operators by name. */
 export const OPS: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [op.name, op]));
