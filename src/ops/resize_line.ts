@@ -65,7 +65,8 @@ export function coordinateLine(mode: CoordinateMode, size: number, out: number, 
     case "tf_half_pixel_for_nn":
       return line(2 * a, a, 2 * b);
     case "align_corners":
-      return out > 1 ? line(size - 1, 0, out - 1) : line(0, 0, 1);
+      // The length that it divides by is scale · size, which need not be whole (onnx/reference/ops/op_resize.py).
+      return out > 1 ? line((size - 1) * a, 0, size * b - a) : line(0, 0, 1);
     case "tf_crop_and_resize": {
       const [s, sd] = fractionOf(roi[0]);
       const [e, ed] = fractionOf(roi[1]);

@@ -1,7 +1,7 @@
 // Every operator's samples run, and give what its type inference promised.
 import { describe, expect, it } from "vitest";
 import { DTYPES } from "../../src/ir/dtype.ts";
-import { apply, type Op, type Sample, type TensorType, type Value } from "../../src/ir/graph.ts";
+import { type Attrs, apply, type Op, type Sample, type TensorType, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateNode, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
@@ -24,7 +24,7 @@ function randomTensor({ dtype, shape }: TensorType, [lo, hi]: readonly [number, 
   return fromNumbers(dtype, shape, Array.from({ length: elementCount(shape) }, draw));
 }
 
-function runSample(op: Op, sample: Sample<never>): { outputs: readonly TensorData[]; values: readonly Value[] } {
+function runSample(op: Op, sample: Sample<Attrs>): { outputs: readonly TensorData[]; values: readonly Value[] } {
   const next = generator(7);
   const tensors = sample.inputs.map((x) => (x && !("data" in x) ? randomTensor(x, sample.range ?? [-2, 2], next) : x));
   const inputs = sample.inputs.map((x, i) => x && ("data" in x ? constantValue(x) : input(`x${i}`, x)));
