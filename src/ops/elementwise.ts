@@ -19,6 +19,7 @@ import {
   sameDType,
   without,
 } from "./define.ts";
+import { Unsqueeze } from "./view.ts";
 
 export interface MapSpec<A extends object> {
   readonly name: string;
@@ -171,24 +172,13 @@ export function importBroadcast(op: Op, context: ImportContext): readonly Value[
   const { axis } = context.attrs;
   if (context.opset < 7 && a && b && typeof axis === "number") {
     const at = axis < 0 ? axis + a.type.shape.length : axis;
-    const trailing = Math.max(0, a.type.shape.length - at - b.type.shape.length);
-    inputs[1] = context.emit(emittable(trailingOnes), [b], { count: trailing })[0];
+    const rank = b.type.shape.length;
+    const trailing = Math.max(0, a.type.shape.length - at - rank);
+    const axes = context.constant(ints(...Array.from({ length: trailing }, (_, i) => rank + i)));
+    if (trailing > 0) inputs[1] = context.emit(emittable(Unsqueeze), [b, axes])[0];
   }
   return context.emit(emittable(op), inputs, without(context.attrs, ["axis", "broadcast", "consumed_inputs"]));
 }
-
-/** Appends axes of size 1: what `axis` meant before opset 7. */
-const trailingOnes: Op = defineOp<{ count: number }>({
-  name: "TrailingAxes",
-  kind: "view",
-  attrs: { count: { type: "int" } },
-  infer(inputs, { count }) {
-    const { dtype, shape } = inputType("TrailingAxes", inputs, 0);
-    return [{ dtype, shape: [...shape, ...new Array<number>(count).fill(1)] }];
-  },
-  lower: ([x], node) => [{ type: node.outputs[0].type, at: (index) => x!.at(index.slice(0, x!.type.shape.length)) }],
-  samples: [{ inputs: [f32(3, 4)], attrs: { count: 2 } }],
-});
 
 /** Any number of inputs that broadcast, combined from the left. */
 export const variadic = (

@@ -19,6 +19,7 @@ import { resizeOps } from "./resize.ts";
 import { scatterOps } from "./scatter.ts";
 import { sliceOps } from "./slice.ts";
 import { viewOps } from "./view.ts";
+import { windowOps } from "./window.ts";
 
 const families: readonly (readonly Op[])[] = [
   arithmeticOps,
@@ -40,6 +41,7 @@ const families: readonly (readonly Op[])[] = [
   generateOps,
   dynamicOps,
   randomOps,
+  windowOps,
 ];
 
 /** Operators by name. */

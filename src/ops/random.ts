@@ -2,8 +2,9 @@
 import { HeddleError } from "../ir/error.ts";
 import { type AttrSpec, apply, defineOp, type Op, type Value } from "../ir/graph.ts";
 import { toNumbers } from "../ir/tensor.ts";
-import { bool, FLOATS, f32, inputType, movedToInputs, scalarOf } from "./define.ts";
+import { FLOATS, f32, inputType, ints, movedToInputs, scalarOf } from "./define.ts";
 import { constantOf, constantValue } from "./source.ts";
+import { Expand } from "./view.ts";
 
 const seed: AttrSpec = { type: "float", optional: true };
 const dtype: AttrSpec = { type: "int", optional: true };
@@ -47,7 +48,7 @@ const Dropout: Op = defineOp<{ seed?: number }>({
     checkInference([x, ...rest]);
     const shape = x!.type.shape; // checked by infer
     const yes = constantValue(scalarOf("bool", 1), node.from);
-    return [x!, apply(Everywhere, [yes], { shape }, node.from)[0]];
+    return [x!, apply(Expand, [yes, constantValue(ints(...shape), node.from)], {}, node.from)[0]];
   },
   // The old forms named the ratio, which does not matter in inference, and `is_test`.
   importOnnx(context) {
@@ -57,17 +58,6 @@ const Dropout: Op = defineOp<{ seed?: number }>({
     return context.outputCount < 2 && x ? [x] : outputs;
   },
   samples: [{ inputs: [f32(3, 5)] }, { inputs: [f32(7), scalarOf("f32", 0.3), scalarOf("bool", 0)] }],
-});
-
-/** One element repeated to a shape: the mask of a Dropout that drops nothing. */
-const Everywhere: Op = defineOp<{ shape: readonly number[] }>({
-  name: "Everywhere",
-  kind: "view",
-  attrs: { shape: { type: "ints" } },
-  infer: (inputs, { shape }) => [{ dtype: inputType("Everywhere", inputs, 0).dtype, shape }],
-  lower: ([x], node) => [{ type: node.outputs[0].type, at: () => x!.at([]) }],
-  flops: () => 0,
-  samples: [{ inputs: [bool()], attrs: { shape: [2, 3] } }],
 });
 
 export const randomOps: readonly Op[] = [

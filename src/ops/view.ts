@@ -141,7 +141,7 @@ const Squeeze = viewOp<object>({
   samples: [{ inputs: [f32(1, 3, 1, 5), ints(0)] }, { inputs: [f32(1, 3, 1, 5)] }, { inputs: [f32(3, 1), ints(-1)] }],
 });
 
-const Unsqueeze = viewOp<object>({
+export const Unsqueeze = viewOp<object>({
   name: "Unsqueeze",
   moved: movedAxes,
   shape({ shape }, _, inputs) {
@@ -178,7 +178,7 @@ function permutation(shape: Shape, perm: readonly number[] | undefined): readonl
   return perm;
 }
 
-const Expand: Op = defineOp<object>({
+export const Expand: Op = defineOp<object>({
   name: "Expand",
   kind: "view",
   attrs: {},
