@@ -52,7 +52,7 @@ const Pow: Op = mapOp<object>({
   name: "Pow",
   arity: 2,
   dtypes: NUMBERS,
-  mixed: true,
+  sameFrom: 2,
   value([a, b], _, node) {
     const known = constantOf(node.inputs[1]);
     const cheap = known && known.data.length === 1 ? cheapPower(a, toNumbers(known)[0]) : undefined;

@@ -3,7 +3,7 @@ import { DTYPES, type DType, dtypeFromOnnx } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { cast } from "../ir/expr.ts";
 import { type AttrSpec, defineOp, type Op, type Reader, type TensorType } from "../ir/graph.ts";
-import { f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
+import { emittable, f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
 
 /** dtype of an ONNX data type number. Throws for strings, complex numbers and 8-bit floats. */
 export function dtypeAttribute(op: string, code: number): DType {
@@ -44,6 +44,11 @@ const CastLike: Op = defineOp<object>({
   attrs: floatAttrs,
   infer: (inputs) => [{ dtype: inputType("CastLike", inputs, 1).dtype, shape: inputType("CastLike", inputs, 0).shape }],
   lower: ([x], node) => [converted(the(x), node.outputs[0].type)],
+  // Only the second input's type counts: as an attribute it needs no tensor.
+  importOnnx({ emit, inputs }) {
+    const to = DTYPES[inputType("CastLike", inputs, 1).dtype].onnx;
+    return emit(emittable(Cast), [inputs[0]], { to });
+  },
   samples: [{ inputs: [f32(3, 5), i32(1)] }],
 });
 

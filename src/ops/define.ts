@@ -26,13 +26,13 @@ export function checkDType(op: string, i: number, dtype: DType, dtypes: readonly
   if (!dtypes.includes(dtype)) throw new HeddleError("bad-model", `${op}: input ${i} is ${dtype}, wanted ${dtypes.join(", ")}`);
 }
 
-/** All inputs must share the first one's dtype. */
-export function sameDType(op: string, types: readonly TensorType[]): DType {
-  const [first] = types;
-  const i = types.findIndex((t) => t.dtype !== first.dtype);
+/** The inputs from number `from` on must share a dtype, which is returned. */
+export function sameDType(op: string, types: readonly TensorType[], from = 0): DType {
+  const { dtype } = types[from];
+  const i = types.findIndex((t, k) => k >= from && t.dtype !== dtype);
   if (i >= 0)
-    throw new HeddleError("bad-model", `${op}: input 0 is ${first.dtype}, input ${i} is ${types[i].dtype}; the types must be equal`);
-  return first.dtype;
+    throw new HeddleError("bad-model", `${op}: input ${from} is ${dtype}, input ${i} is ${types[i].dtype}; the types must be equal`);
+  return dtype;
 }
 
 export function broadcastShapes(op: string, shapes: readonly Shape[]): number[] {

@@ -31,8 +31,8 @@ export interface MapSpec<A extends object> {
   /** Allowed types, of all inputs or of each. */
   readonly dtypes: readonly DType[];
   readonly dtypesOf?: Readonly<Record<number, readonly DType[]>>;
-  /** Inputs may differ in type. */
-  readonly mixed?: boolean;
+  /** The inputs from this one on share a type; default: all do. */
+  readonly sameFrom?: number;
   /** Type of the result; default: of the first input. */
   readonly result?: (first: DType, attrs: A, inputs: readonly (Value | null)[]) => DType;
   readonly attrs?: Readonly<Record<string, AttrSpec>>;
@@ -57,7 +57,7 @@ export function mapOp<A extends object>(spec: MapSpec<A>): Op {
       const wanted = spec.variadic ? count : spec.arity;
       const present = [...Array(wanted).keys()].filter((i) => inputs[i] || !optional.includes(i));
       const types = present.map((i) => inputType(name, inputs, i, spec.dtypesOf?.[i] ?? spec.dtypes));
-      if (!spec.mixed) sameDType(name, types);
+      if (spec.sameFrom !== types.length) sameDType(name, types, spec.sameFrom);
       const problem = spec.check?.(types[0].dtype, attrs);
       if (problem) throw new HeddleError("bad-model", `${name}: ${problem}`);
       const dtype = spec.result?.(types[0].dtype, attrs, inputs) ?? types[0].dtype;

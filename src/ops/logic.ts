@@ -42,7 +42,7 @@ const Where: Op = mapOp<object>({
   arity: 3,
   dtypes: ALL,
   dtypesOf: { 0: ["bool"] },
-  mixed: true,
+  sameFrom: 1,
   result: (_, __, inputs) => inputs[1]!.type.dtype, // infer has checked that it is there
   value: ([cond, a, b]) => select(cond, a, b),
   samples: [

@@ -28,6 +28,7 @@ describe("broadcasting", () => {
   });
   it("says which types differ", () => {
     expect(() => run("Add", [f(1), t("i32", [1], [1])])).toThrow("Add: input 0 is f32, input 1 is i32; the types must be equal");
+    expect(() => run("Where", [t("bool", [1], [1]), f(1), t("i32", [1], [1])])).toThrow("Where: input 1 is f32, input 2 is i32");
     expect(() => run("Sqrt", [t("i32", [1], [1])])).toThrow("Sqrt: input 0 is i32, wanted f32, f64, f16, bf16");
   });
   it("keeps empty axes empty", () => {
