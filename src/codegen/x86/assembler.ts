@@ -276,7 +276,7 @@ export class Assembler {
     const high = row.vectorIndex ? m.index : vvvv;
     b[this.length++] = 0x62;
     b[this.length++] = ((~field & 8) << 4) | ((x ^ 1) << 6) | ((base ^ 1) << 5) | (~field & 16) | row.map;
-    b[this.length++] = (row.w << 7) | ((~vvvv & 15) << 3) | 4 | row.pp;
+    b[this.length++] = (row.evexW << 7) | ((~vvvv & 15) << 3) | 4 | row.pp;
     const broadcast = isMem && m.broadcast;
     b[this.length++] = (zero ? 0x80 : 0) | (l << 5) | (broadcast ? 0x10 : 0) | ((~high & 16) >> 1) | k;
     b[this.length++] = row.opcode;

@@ -19,6 +19,7 @@ export interface Row {
   /** 0 one-byte opcodes, 1 0F, 2 0F38, 3 0F3A. */
   readonly map: number;
   readonly w: number;
+  readonly evexW: number;
   readonly opcode: number;
   /** ModRM.reg as part of the opcode, or -1. */
   readonly digit: number;
@@ -39,7 +40,7 @@ export interface Row {
   readonly lock: boolean;
 }
 
-// name: "encoding pp.map.w[.length] opcode[/digit] operands[ extra]"; encoding L legacy, V VEX, E EVEX, B both;
+// name: "encoding pp.map.w[.length] opcode[/digit] operands[ extra]"; encoding L legacy, V VEX, E EVEX, B both; w e: 1 in EVEX, 0 in VEX;
 // extra: b4 embedded broadcast of 4 bytes, nN memory of N bytes. A name's part after "_" only tells forms apart.
 const TABLE = {
   // Integer registers, 64 bits unless the name says 32
@@ -153,8 +154,8 @@ const TABLE = {
   vmovdqu64_store: "E F3.0F.1 7F Vm,Vg",
   vmovss: "B F3.0F.0.0 10 Xg,Xm n4",
   vmovss_store: "B F3.0F.0.0 11 Xm,Xg n4",
-  vmovsd: "B F2.0F.1.0 10 Xg,Xm n8",
-  vmovsd_store: "B F2.0F.1.0 11 Xm,Xg n8",
+  vmovsd: "B F2.0F.e.0 10 Xg,Xm n8",
+  vmovsd_store: "B F2.0F.e.0 11 Xm,Xg n8",
   vmovd: "B 66.0F.0.0 6E Xg,dm n4",
   vmovd_store: "B 66.0F.0.0 7E dm,Xg n4",
   vmovq: "B 66.0F.1.0 6E Xg,qm n8",
@@ -318,7 +319,8 @@ function parseRow(key: string, spec: string): Row {
     evex: encoding === "E" || encoding === "B",
     pp: PREFIX[pp],
     map: MAP[map],
-    w: Number(w),
+    w: Number(w === "1"),
+    evexW: Number(w !== "0"),
     opcode: Number.parseInt(code, 16),
     digit: digit === undefined ? -1 : Number(digit),
     length: length === undefined ? -1 : Number(length),
