@@ -1,0 +1,110 @@
+// Turns kernels' code and launches into the records that the driver walks: for each thread, function and arguments of every launch.
+import { HeddleError, invariant } from "../../ir/error.ts";
+import type { Kernel } from "../../ir/kernel.ts";
+import type { Launch, LaunchList, Memory } from "../cpu.ts";
+import { LIST_HEADER, RECORD } from "./driver.ts";
+import type { CodeRegion } from "./memory.ts";
+import type { Pool } from "./pool.ts";
+
+/** What a list needs of its device. */
+export interface ListHost {
+  readonly threads: number;
+  readonly pool: Pool;
+  alloc(bytes: number): Memory;
+  /** Counts an asynchronous run as in flight until it settles. Throws when the device is closed. */
+  track<T>(start: () => Promise<T>): Promise<T>;
+  assertOpen(): void;
+  /** Runs now, or when the last asynchronous run has ended. */
+  whenIdle(action: () => void): void;
+}
+
+const LINE = 64;
+const isScratch = (p: Kernel["params"][number]): boolean => p.access === "scratch";
+
+/** One scratch buffer a thread, big enough for every kernel, whole lines so that threads never share one. */
+function allocateScratch(host: ListHost, kernels: readonly Kernel[]): Memory[] {
+  const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
+  return bytes === 0 ? [] : Array.from({ length: host.threads }, () => host.alloc(Math.ceil(bytes / LINE) * LINE));
+}
+
+function checkLaunch(kernels: readonly Kernel[], launch: Launch, i: number): Kernel {
+  const kernel = kernels[launch.kernel];
+  invariant(kernel, `launch ${i}: no kernel ${launch.kernel}`);
+  const wanted = kernel.params.filter((p) => !isScratch(p)).length;
+  invariant(launch.args.length === wanted, `launch ${i}: ${kernel.name} takes ${wanted} buffers, got ${launch.args.length}`);
+  return kernel;
+}
+
+/** Header, then the records of thread 0, 1, …, then their arguments. Returns the bytes to be placed at `address`. */
+function encode(
+  kernels: readonly Kernel[],
+  entries: readonly number[],
+  launches: readonly Launch[],
+  scratch: readonly Memory[],
+  threads: number,
+  address: number,
+): BigUint64Array {
+  const checked = launches.map((launch, i) => checkLaunch(kernels, launch, i));
+  const argumentCount = checked.reduce((n, k) => n + k.params.length, 0);
+  const stride = launches.length * RECORD;
+  const words = new BigUint64Array((LIST_HEADER + threads * stride) / 8 + threads * argumentCount);
+  words[0] = BigInt(stride);
+  let at = (LIST_HEADER + threads * stride) / 8;
+  for (let tid = 0; tid < threads; tid++)
+    launches.forEach((launch, i) => {
+      const record = (LIST_HEADER + tid * stride + i * RECORD) / 8;
+      words[record] = BigInt(entries[launch.kernel]);
+      words[record + 1] = BigInt(address + at * 8);
+      let next = 0;
+      for (const param of checked[i].params) words[at++] = BigInt(isScratch(param) ? scratch[tid].address : launch.args[next++]);
+    });
+  return words;
+}
+
+/** Bytes that encode() needs. */
+const listBytes = (kernels: readonly Kernel[], launches: readonly Launch[], threads: number): number =>
+  LIST_HEADER + threads * launches.reduce((n, l) => n + RECORD + 8 * (kernels[l.kernel]?.params.length ?? 0), 0);
+
+/** `entries`: address of each kernel's first instruction inside `code`, which the list owns from now on. */
+export function createLaunchList(
+  host: ListHost,
+  kernels: readonly Kernel[],
+  code: CodeRegion,
+  entries: readonly number[],
+  launches: readonly Launch[],
+  onFree: (list: LaunchList) => void,
+): LaunchList {
+  const scratch = allocateScratch(host, kernels);
+  const memory = host.alloc(listBytes(kernels, launches, host.threads));
+  const words = encode(kernels, entries, launches, scratch, host.threads, memory.address);
+  memory.view().set(new Uint8Array(words.buffer));
+  let isFreed = false;
+  const check = (from: number, to: number): void => {
+    host.assertOpen();
+    invariant(!isFreed, "launch list run after it was freed");
+    if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= launches.length))
+      throw new HeddleError("bad-argument", `launch list: range ${from}..${to} of ${launches.length} launches`);
+  };
+  const list: LaunchList = {
+    length: launches.length,
+    codeBytes: code.bytes,
+    run(from, to) {
+      check(from, to);
+      if (from < to) host.pool.run(memory.address, from * RECORD, to * RECORD);
+    },
+    async runAsync(from, to) {
+      check(from, to);
+      if (from < to) await host.track(() => host.pool.runAsync(memory.address, from * RECORD, to * RECORD));
+    },
+    free() {
+      if (isFreed) return;
+      isFreed = true;
+      onFree(list);
+      host.whenIdle(() => {
+        code.free();
+        for (const m of [...scratch, memory]) m.free();
+      });
+    },
+  };
+  return list;
+}

@@ -1,0 +1,134 @@
+// The thread pool below the x86 device: barriers, sleeping and waking, turns, and clean exits, with hand-made records.
+import { describe, expect, test } from "vitest";
+import { machineFacts } from "../../src/devices/machine.ts";
+import { LIST_HEADER, RECORD } from "../../src/devices/x86/driver.ts";
+import { allocate, placeCode } from "../../src/devices/x86/memory.ts";
+import { loadNative, type Native } from "../../src/devices/x86/native.ts";
+import { acquirePool, type Pool } from "../../src/devices/x86/pool.ts";
+
+const here = machineFacts().arch === "x64" && machineFacts().platform === "linux";
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** *args[1] ← *args[0] + 1: mov rax,[rdi]; mov rcx,[rdi+8]; mov rdx,[rax]; inc rdx; mov [rcx],rdx; ret. */
+const STEP = Uint8Array.of(0x48, 0x8b, 0x07, 0x48, 0x8b, 0x4f, 0x08, 0x48, 0x8b, 0x10, 0x48, 0xff, 0xc2, 0x48, 0x89, 0x11, 0xc3);
+
+/**
+ * `length` launches in which every thread takes its neighbour's number of the launch before, plus one: without barriers between all launches
+ * the numbers diverge. Two cells a thread, used in turn.
+ */
+function relay(native: Native, threads: number, length: number) {
+  const code = placeCode(native, [STEP]);
+  const stride = length * RECORD;
+  const cells = allocate(native, threads * 128, false);
+  const memory = allocate(native, LIST_HEADER + threads * (stride + 2 * RECORD), false);
+  const words = new BigUint64Array(memory.view().buffer);
+  words[0] = BigInt(stride);
+  const cell = (tid: number, turn: number): bigint => BigInt(cells.address + tid * 128 + turn * 64);
+  for (let tid = 0; tid < threads; tid++) {
+    for (const turn of [0, 1]) {
+      const at = LIST_HEADER + threads * stride + (2 * tid + turn) * 16;
+      words[at / 8] = cell((tid + 1) % threads, turn);
+      words[at / 8 + 1] = cell(tid, 1 - turn);
+      for (let i = turn; i < length; i += 2) {
+        const record = (LIST_HEADER + tid * stride + i * RECORD) / 8;
+        words[record] = BigInt(code.at[0]);
+        words[record + 1] = BigInt(memory.address + at);
+      }
+    }
+  }
+  const values = new BigUint64Array(cells.view().buffer);
+  return {
+    list: memory.address,
+    bytes: stride,
+    /** The numbers after an even count of launches. */
+    numbers: () => Array.from({ length: threads }, (_, tid) => Number(values[tid * 16])),
+    free: () => {
+      for (const m of [code, cells, memory]) m.free();
+    },
+  };
+}
+
+const all = (threads: number, value: number): number[] => new Array<number>(threads).fill(value);
+
+describe.skipIf(!here)("pool", () => {
+  test.each([1, 2, 3, 5])("%i threads: 20,000 launches in small regions stay in step", async (threads) => {
+    const native = await loadNative();
+    const pool = acquirePool(native, { threads, spinMicroseconds: 200 });
+    const r = relay(native, threads, 10);
+    const regions = threads > 2 ? 200 : 2000;
+    for (let i = 0; i < regions; i++) pool.run(r.list, 0, r.bytes);
+    expect(r.numbers()).toEqual(all(threads, regions * 10));
+    for (let i = 0; i < 100; i++) {
+      pool.run(r.list, 0, RECORD);
+      pool.run(r.list, RECORD, 4 * RECORD);
+    }
+    expect(r.numbers()).toEqual(all(threads, regions * 10 + 400));
+    r.free();
+    pool.release();
+  });
+
+  test.each([0, 50])("threads that sleep after %i µs wake for the next job", async (spinMicroseconds) => {
+    const native = await loadNative();
+    const pool = acquirePool(native, { threads: 2, spinMicroseconds });
+    const r = relay(native, 2, 2);
+    for (let i = 0; i < 60; i++) {
+      pool.run(r.list, 0, r.bytes);
+      if (i % 3 === 0) await sleep(i % 2);
+    }
+    await sleep(1100); // past two naps
+    for (let i = 0; i < 2000; i++) pool.run(r.list, 0, r.bytes);
+    expect(r.numbers()).toEqual(all(2, 4120));
+    r.free();
+    pool.release();
+  });
+
+  test("the same options share a pool, others do not, and both work in turn", async () => {
+    const native = await loadNative();
+    const pools: Pool[] = [2, 2, 3].map((threads) => acquirePool(native, { threads, spinMicroseconds: 100 }));
+    expect(pools[0]).toBe(pools[1]);
+    expect(pools[0]).not.toBe(pools[2]);
+    const relays = [2, 2, 3].map((threads) => relay(native, threads, 4));
+    for (let i = 0; i < 100; i++) for (const [p, r] of relays.entries()) pools[p].run(r.list, 0, r.bytes);
+    relays.forEach((r, p) => {
+      expect(r.numbers()).toEqual(all(p < 2 ? 2 : 3, 400));
+      r.free();
+      pools[p].release();
+    });
+  });
+
+  test("asynchronous runs queue up, and a blocking run waits for the one in flight", async () => {
+    const native = await loadNative();
+    const pool = acquirePool(native, { threads: 2, spinMicroseconds: 100 });
+    const r = relay(native, 2, 1000);
+    const runs = Array.from({ length: 20 }, () => pool.runAsync(r.list, 0, r.bytes));
+    await runs[3];
+    for (let i = 0; i < 20; i++) pool.run(r.list, 0, r.bytes);
+    await Promise.all(runs);
+    for (let i = 0; i < 10; i++) {
+      const one = pool.runAsync(r.list, 0, r.bytes);
+      await sleep(0);
+      pool.run(r.list, 0, r.bytes);
+      await one;
+    }
+    expect(r.numbers()).toEqual(all(2, 60_000));
+    r.free();
+    pool.release();
+  });
+
+  test("200 pools opened and closed leave no mappings behind", async () => {
+    const native = await loadNative();
+    const { readFileSync } = await import("node:fs");
+    const mappings = (): number => readFileSync("/proc/self/maps", "utf8").split("\n").length;
+    const once = (): void => {
+      const pool = acquirePool(native, { threads: 1, spinMicroseconds: 0 });
+      const r = relay(native, 1, 2);
+      pool.run(r.list, 0, r.bytes);
+      r.free();
+      pool.release();
+    };
+    for (let i = 0; i < 20; i++) once();
+    const before = mappings();
+    for (let i = 0; i < 200; i++) once();
+    expect(mappings() - before).toBeLessThan(30);
+  });
+});
