@@ -291,6 +291,7 @@ const TABLE = {
   kandw: "V -.0F.0.1 41 Kg,Kv,Km",
   kandnw: "V -.0F.0.1 42 Kg,Kv,Km",
   korw: "V -.0F.0.1 45 Kg,Kv,Km",
+  kxnorw: "V -.0F.0.1 46 Kg,Kv,Km",
   kxorw: "V -.0F.0.1 47 Kg,Kv,Km",
   kortestw: "V -.0F.0.0 98 Kg,Km",
 } as const;

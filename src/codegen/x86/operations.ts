@@ -1,0 +1,80 @@
+// Vector operations of the kernel language to instruction rows, one line an operation.
+import type { VecOp } from "../../ir/kernel.ts";
+import { I, type Row } from "./instructions.ts";
+
+/**
+ * form says how `emit_vector.ts` lays the operands out; `memory` which operand (in order of preference) may be a memory operand.
+ * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate.
+ */
+export interface OperationRow {
+  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "compare" | "shift" | "select" | "lanes";
+  readonly avx512: Row;
+  readonly avx2: Row;
+  readonly memory: readonly ("a" | "b" | "c")[];
+  readonly imm: number;
+  /** AVX2 has only the mirrored comparison: operands change places. */
+  readonly isMirrored: boolean;
+}
+
+function row(form: OperationRow["form"], both: Row, memory = "", more: Partial<OperationRow> = {}): OperationRow {
+  return { form, avx512: both, avx2: both, memory: [...memory] as OperationRow["memory"], imm: 0, isMirrored: false, ...more };
+}
+/** Both orders of operands give the same result, so either may come from memory. */
+const commutative = (both: Row) => row("binary", both, "ba");
+const binary = (both: Row) => row("binary", both, "b");
+const rounding = (mode: number) => row("unary", I.vrndscaleps, "a", { avx2: I.vroundps, imm: mode | 8 });
+const compare = (predicate: number) => row("compare", I.vcmpps_k, "b", { avx2: I.vcmpps, imm: predicate });
+
+export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
+  mov: row("move", I.vmovaps, "a"),
+  add: commutative(I.vaddps),
+  sub: binary(I.vsubps),
+  mul: commutative(I.vmulps),
+  div: binary(I.vdivps),
+  // min and max give b when either is NaN, and b of two zeros: a NaN in `a` is dropped, one in `b` stays. Kernels that must keep NaN select with isnan.
+  min: binary(I.vminps),
+  max: binary(I.vmaxps),
+  sqrt: row("unary", I.vsqrtps, "a"),
+  abs: row("constant", I.vandps, "", { imm: 0x7fffffff }),
+  neg: row("constant", I.vxorps, "", { imm: -0x80000000 }),
+  floor: rounding(1),
+  ceil: rounding(2),
+  round: rounding(0),
+  trunc: rounding(3),
+  fma: row("fma", I.vfmadd231ps, "bac"),
+  fnma: row("fma", I.vfnmadd231ps, "bac"),
+  // Predicates: ordered and quiet, but for "not equal" and "unordered", which are true of NaN.
+  eq: compare(0x00),
+  ne: compare(0x04),
+  lt: compare(0x11),
+  le: compare(0x12),
+  isnan: compare(0x03),
+  iadd: commutative(I.vpaddd),
+  isub: binary(I.vpsubd),
+  imul: commutative(I.vpmulld),
+  imin: commutative(I.vpminsd),
+  imax: commutative(I.vpmaxsd),
+  ieq: row("compare", I.vpcmpd_k, "b", { avx2: I.vpcmpeqd, imm: 0 }),
+  ilt: row("compare", I.vpcmpd_k, "", { avx2: I.vpcmpgtd, imm: 1, isMirrored: true }),
+  ishl: row("shift", I.vpslld),
+  ishr: row("shift", I.vpsrad),
+  iushr: row("shift", I.vpsrld),
+  and: commutative(I.vandps),
+  or: commutative(I.vorps),
+  xor: commutative(I.vxorps),
+  andnot: binary(I.vandnps),
+  select: row("select", I.vblendmps, "a", { avx2: I.vblendvps }),
+  f2i: row("unary", I.vcvttps2dq, "a"),
+  f2iround: row("unary", I.vcvtps2dq, "a"),
+  i2f: row("unary", I.vcvtdq2ps, "a"),
+  sumlanes: row("lanes", I.vaddps),
+  maxlanes: row("lanes", I.vmaxps),
+  minlanes: row("lanes", I.vminps),
+  mullanes: row("lanes", I.vmulps),
+};
+
+/** Forms of a fused multiply-add: [231, 213, 132]. 231: reg += v·rm; 213: reg = v·reg + rm; 132: reg = reg·rm + v. */
+export const FMA_FORMS: Readonly<Record<"fma" | "fnma", readonly [Row, Row, Row]>> = {
+  fma: [I.vfmadd231ps, I.vfmadd213ps, I.vfmadd132ps],
+  fnma: [I.vfnmadd231ps, I.vfnmadd213ps, I.vfnmadd132ps],
+};

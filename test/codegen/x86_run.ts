@@ -1,0 +1,109 @@
+// Runs generated code in this process: every buffer ends at an inaccessible page, so an access past its end is a crash and not a wrong number.
+import koffi from "koffi";
+import { emitKernel } from "../../src/codegen/x86/emit.ts";
+import { avx2Target, avx512Target } from "../../src/codegen/x86/target.ts";
+import {
+  type Affine,
+  affine,
+  type BufferAddress,
+  type Kernel,
+  KernelBuilder,
+  type Pointer,
+  type PointerAddress,
+  type SimdTarget,
+  type Stmt,
+} from "../../src/ir/kernel.ts";
+
+const PAGE = 4096;
+const libc = koffi.load("libc.so.6");
+const mmap = libc.func("mmap", "int64", ["int64", "int64", "int", "int", "int", "int64"]);
+const munmap = libc.func("munmap", "int", ["int64", "int64"]);
+const mprotect = libc.func("mprotect", "int", ["int64", "int64", "int"]);
+const SIGNATURE = koffi.proto("void (int64, int64)");
+
+export const TARGETS: readonly SimdTarget[] = [avx512Target(32768, 1 << 20), avx2Target(32768, 1 << 20)];
+
+interface Mapping {
+  readonly base: number;
+  readonly bytes: number;
+}
+function map(bytes: number): Mapping {
+  const rounded = Math.ceil(bytes / PAGE) * PAGE;
+  const base = mmap(0, rounded, 3, 0x22, -1, 0) as number;
+  if (base === -1) throw new Error("mmap failed");
+  return { base, bytes: rounded };
+}
+
+/** A mapping whose last page is inaccessible, and the address at which `bytes` end right before it. */
+function guarded(bytes: number): { mapping: Mapping; address: number; view: Uint8Array } {
+  const inner = Math.ceil(Math.max(bytes, 1) / PAGE) * PAGE;
+  const mapping = map(inner + PAGE);
+  mprotect(mapping.base + inner, PAGE, 0);
+  const address = mapping.base + inner - bytes;
+  return { mapping, address, view: new Uint8Array(koffi.view(mapping.base, inner)).subarray(inner - bytes) };
+}
+
+/** Runs code on buffers, once for each thread number in turn; results are copied back into the arrays. */
+export function runCode(code: Uint8Array, buffers: readonly Uint8Array[], threads = 1): void {
+  const page = map(code.length);
+  const places = buffers.map((b) => guarded(b.length));
+  const args = map(8 * buffers.length + 8);
+  try {
+    new Uint8Array(koffi.view(page.base, page.bytes)).set(code);
+    mprotect(page.base, page.bytes, 5);
+    const addresses = new BigInt64Array(koffi.view(args.base, args.bytes));
+    places.forEach((p, i) => {
+      p.view.set(buffers[i]);
+      addresses[i] = BigInt(p.address);
+    });
+    for (let tid = 0; tid < threads; tid++) koffi.call(page.base, SIGNATURE, args.base, tid);
+    places.forEach((p, i) => {
+      buffers[i].set(p.view);
+    });
+  } finally {
+    for (const { base, bytes } of [page, args, ...places.map((p) => p.mapping)]) munmap(base, bytes);
+  }
+}
+
+/** One pointer for each address, set right before it is used: the plainest lowering there is. */
+export function lowerPlainly(kernel: Kernel): Kernel<PointerAddress> {
+  let next = 0;
+  const lower = (stmts: readonly Stmt[]): Stmt<PointerAddress>[] => stmts.flatMap(one);
+  const at = (a: BufferAddress, out: Stmt<PointerAddress>[]): PointerAddress => {
+    const pointer: Pointer = { id: next++ };
+    const add: Affine = { base: 0, terms: a.at.terms };
+    out.push({ k: "pointer", pointer, from: { buffer: a.buffer }, add });
+    return { pointer, disp: a.at.base };
+  };
+  const one = (s: Stmt): Stmt<PointerAddress>[] => {
+    const out: Stmt<PointerAddress>[] = [];
+    if (s.k === "for" || s.k === "parallel") out.push({ ...s, body: lower(s.body) });
+    else if (s.k === "if") out.push({ ...s, body: lower(s.body), otherwise: lower(s.otherwise) });
+    else if (s.k === "load") out.push({ ...s, from: at(s.from, out) });
+    else if (s.k === "gather") out.push({ ...s, from: at(s.from, out) });
+    else if (s.k === "loadint") out.push({ ...s, from: at(s.from, out) });
+    else if (s.k === "store") out.push({ ...s, to: at(s.to, out) });
+    else if (s.k === "prefetch") out.push({ ...s, at: at(s.at, out) });
+    else out.push(s);
+    return out;
+  };
+  return { ...kernel, body: lower(kernel.body) };
+}
+
+/** Builds, assembles and runs a kernel over the given buffers. */
+export function runKernel(
+  target: SimdTarget,
+  buffers: Readonly<Record<string, ArrayBufferView>>,
+  build: (k: KernelBuilder) => void,
+  threads = 1,
+): void {
+  const k = new KernelBuilder("test", target, threads);
+  const views = Object.entries(buffers).map(([name, b]) => {
+    k.buffer(name, b.byteLength, "readwrite");
+    return new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
+  });
+  build(k);
+  runCode(emitKernel(lowerPlainly(k.build()), target).finish(), views, threads);
+}
+
+export { affine };
