@@ -32,8 +32,9 @@ const FLOAT: Partial<Record<VecOp, (a: number, b: number, c: number) => number>>
   sub: (a, b) => a - b,
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
-  min: (a, b) => (a < b ? a : b),
-  max: (a, b) => (a > b ? a : b),
+  // Not Math.min and Math.max: the second operand wins where one is NaN.
+  min: (a, b) => (a >= b || a !== a || b !== b ? b : a),
+  max: (a, b) => (a <= b || a !== a || b !== b ? b : a),
   sqrt: (a) => Math.sqrt(a),
   abs: (a) => Math.abs(a),
   neg: (a) => -a,
@@ -158,7 +159,7 @@ describe.each(TARGETS)("$name", (target) => {
     for (let n = 0; n < lanes; n++) {
       expect(o0[n]).toBe(n % 3 ? n : -n || -0);
       expect(o1[n]).toBe(n > 2.5 ? n : -n || -0);
-      expect(o2[n]).toBe(n < 2.5 ? n : 2.5);
+      expect(o2[n]).toBe(Math.min(n, 2.5));
       expect(m[n]).toBe(n < 2.5 ? -1 : 0);
     }
   });

@@ -12,7 +12,6 @@ export interface Census {
   /** Mask register that holds the first `lanes` lanes throughout the kernel (2–7), or 0: none. */
   maskRegister(lanes: number): number;
   readonly maskRegisters: ReadonlyMap<number, number>;
-  /** An integer division whose operand may not fit 31 bits. */
 }
 
 /** Lane counts for which a statement needs a mask register on AVX-512; 4, 8 and 16 lanes are whole registers, 1 and 2 of 32 bits scalar moves. */

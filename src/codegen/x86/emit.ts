@@ -71,20 +71,25 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   private emitStep(step: Step): void {
     switch (step.k) {
       case "entry":
-        return this.prologue();
+        this.prologue();
+        break;
       case "stmt":
         this.emitStatement(step);
-        return this.storeBack();
+        this.storeBack();
+        break;
       case "loop":
-        return this.loopHead(step, step.loop as Loop); // loop steps have one
+        this.loopHead(step, step.loop as Loop); // loop steps have one
+        break;
       case "endloop":
-        return this.loopEnd(step.loop as Loop);
+        this.loopEnd(step.loop as Loop);
+        break;
       case "if":
       case "else":
       case "endif":
-        return this.branch(step);
+        this.branch(step);
+        break;
       default:
-        return step.k satisfies never;
+        step.k satisfies never;
     }
   }
 
@@ -284,29 +289,38 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         return;
       }
       case "iota":
-        return this.iota(s);
+        this.iota(s);
+        break;
       case "load":
-        return emitLoad(this, s, this.vec(s.dst));
+        emitLoad(this, s, this.vec(s.dst));
+        break;
       case "gather":
-        return emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from)));
+        emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from)));
+        break;
       case "store":
-        return emitStore(this, s, this.vec(s.src));
+        emitStore(this, s, this.vec(s.src));
+        break;
       case "prefetch":
-        return asm.op(I.prefetcht0, 0, this.address(s.at));
+        asm.op(I.prefetcht0, 0, this.address(s.at));
+        break;
       case "vec":
-        return emitVec(this, s);
+        emitVec(this, s);
+        break;
       case "int":
-        return emitInt(this, s);
+        emitInt(this, s);
+        break;
       case "loadint":
-        return emitLoadInt(this, s, this.pointer(s.from));
+        emitLoadInt(this, s, this.pointer(s.from));
+        break;
       case "pointer":
-        return this.pointerStatement(s);
+        this.pointerStatement(s);
+        break;
       case "for":
       case "parallel":
       case "if":
         throw new Error("structured statements are steps of their own");
       default:
-        return s satisfies never;
+        s satisfies never;
     }
   }
 
@@ -325,7 +339,10 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     const len = isAvx512 ? ZMM : YMM;
     const base = s.a.terms.length ? 0 : s.a.base;
     const words = Array.from({ length: lanes }, (_, i) => (base + i * s.step) | 0);
-    if (!s.a.terms.length) return asm.vec(I.vmovups, len, dst, 0, asm.constant(words));
+    if (!s.a.terms.length) {
+      asm.vec(I.vmovups, len, dst, 0, asm.constant(words));
+      return;
+    }
     const [value, scratch] = this.step.temps.map((t) => t.register);
     evaluate(this, value, s.a, scratch);
     if (isAvx512) asm.vec(I.vpbroadcastd_r, len, dst, 0, value);

@@ -50,7 +50,10 @@ export function compareImmediate(asm: Assembler, rm: number, value: number): voi
 export function evaluate(c: IntegerContext, dst: number, a: Affine, scratch: number): void {
   const { asm } = c;
   const terms = a.terms.map((t) => ({ variable: c.intVariable(t.v), c: t.c }));
-  if (!terms.length) return moveImmediate(asm, dst, a.base);
+  if (!terms.length) {
+    moveImmediate(asm, dst, a.base);
+    return;
+  }
   // A variable that the result replaces goes first; else one without a factor.
   let first = terms.findIndex((t) => t.variable.register === dst);
   if (first < 0)
@@ -106,12 +109,16 @@ export function emitPointer(c: IntegerContext, stmt: StmtOf<"pointer">, pointer:
   const { base, terms } = stmt.add;
   const scratch = tempOf(c, 0);
   if ("pointer" in stmt.from && source === pointer) {
-    if (!terms.length && isInt32(base)) return addImmediate(asm, c.place(pointer), base, scratch);
+    if (!terms.length && isInt32(base)) {
+      addImmediate(asm, c.place(pointer), base, scratch);
+      return;
+    }
     const dst = c.register(pointer);
     if (pointer.isSpilled) asm.op(I.mov, dst, c.place(pointer));
     const sum = terms.map((t) => ({ variable: c.intVariable(t.v), c: t.c }));
     addTerms(c, dst, sum, scratch);
-    return addImmediate(asm, dst, base, scratch);
+    addImmediate(asm, dst, base, scratch);
+    return;
   }
   const dst = c.register(pointer);
   const isBuffer = "buffer" in stmt.from;
@@ -130,8 +137,14 @@ export function emitPointer(c: IntegerContext, stmt: StmtOf<"pointer">, pointer:
 export function emitInt(c: IntegerContext, stmt: StmtOf<"int">): void {
   const dst = c.register(c.intVariable(stmt.v));
   const [t0, t1] = [tempOf(c, 0), tempOf(c, 1)];
-  if (stmt.op === "set") return evaluate(c, dst, stmt.a, t0);
-  if (stmt.op === "div" || stmt.op === "mod") return emitDivision(c, stmt, dst, t0, t1);
+  if (stmt.op === "set") {
+    evaluate(c, dst, stmt.a, t0);
+    return;
+  }
+  if (stmt.op === "div" || stmt.op === "mod") {
+    emitDivision(c, stmt, dst, t0, t1);
+    return;
+  }
   const { asm } = c;
   evaluate(c, dst, stmt.a, t0);
   evaluate(c, t0, stmt.b, t1);
@@ -158,7 +171,10 @@ function emitDivision(c: IntegerContext, stmt: StmtOf<"int">, dst: number, t0: n
     if (isDiv) moveImmediate(asm, dst, -shift / by);
     return;
   }
-  if (!isNarrow) return wideDivision(c, dst, by, isDiv, shift);
+  if (!isNarrow) {
+    wideDivision(c, dst, by, isDiv, shift);
+    return;
+  }
   // n·m >> s with m = ⌈2^s / by⌉, s = 31 + ⌈log2 by⌉, is exact for n < 2^31 (Granlund and Montgomery 1994).
   const s = 31 + Math.ceil(power);
   const m = Number((2n ** BigInt(s) + BigInt(by) - 1n) / BigInt(by));

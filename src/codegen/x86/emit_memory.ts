@@ -49,10 +49,22 @@ const WIDEN: Readonly<Record<string, Row>> = {
 };
 
 export function emitLoad(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
-  if (s.mode === "splat") return splat(c, s, dst);
-  if (s.mode === "strided") return strided(c, s, dst);
-  if (s.type === "i64") return c.isAvx512 ? loadI64(c, s, dst) : loadI64Avx2(c, s, dst);
-  if (s.type === "f32" || s.type === "i32") return load32(c, s, dst);
+  if (s.mode === "splat") {
+    splat(c, s, dst);
+    return;
+  }
+  if (s.mode === "strided") {
+    strided(c, s, dst);
+    return;
+  }
+  if (s.type === "i64") {
+    c.isAvx512 ? loadI64(c, s, dst) : loadI64Avx2(c, s, dst);
+    return;
+  }
+  if (s.type === "f32" || s.type === "i32") {
+    load32(c, s, dst);
+    return;
+  }
   const { asm } = c;
   const len = lengthFor(s.lanes);
   const isWhole = s.lanes === 4 << len;
@@ -197,15 +209,18 @@ export function emitStore(c: MemoryContext, s: StmtOf<"store">, src: number): vo
   switch (s.type) {
     case "f32":
     case "i32":
-      return store32(c, s.to, src, s.lanes);
+      store32(c, s.to, src, s.lanes);
+      break;
     case "i64":
-      return storeI64(c, s, src);
+      storeI64(c, s, src);
+      break;
     case "bf16": {
       const rounded = roundToBf16(c, src);
-      return c.isAvx512 ? storeNarrow512(c, s, rounded) : storeNarrow256(c, s, rounded);
+      c.isAvx512 ? storeNarrow512(c, s, rounded) : storeNarrow256(c, s, rounded);
+      return;
     }
     default:
-      return c.isAvx512 ? storeNarrow512(c, s, src) : storeNarrow256(c, s, src);
+      c.isAvx512 ? storeNarrow512(c, s, src) : storeNarrow256(c, s, src);
   }
 }
 
@@ -300,7 +315,10 @@ function storeNarrow256(c: MemoryContext, s: StmtOf<"store">, src: number): void
 /** Exactly the low `bytes` (at most 16) of an xmm register. */
 function storeBytes(c: MemoryContext, src: number, to: PointerAddress, bytes: number): void {
   const { asm } = c;
-  if (bytes === 16) return asm.vec(I.vmovups_store, XMM, src, 0, c.address(to));
+  if (bytes === 16) {
+    asm.vec(I.vmovups_store, XMM, src, 0, c.address(to));
+    return;
+  }
   let at = 0;
   if (bytes >= 8) {
     asm.vec(I.vmovsd_store, XMM, src, 0, c.address(to));

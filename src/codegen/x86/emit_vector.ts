@@ -57,24 +57,35 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
       return;
     }
     case "binary":
-      if (c.isMemory("a")) return c.asm.vec(instruction, len, dst, operand("b"), operand("a"));
-      return c.asm.vec(instruction, len, dst, operand("a"), operand("b"));
+      if (c.isMemory("a")) {
+        c.asm.vec(instruction, len, dst, operand("b"), operand("a"));
+        return;
+      }
+      c.asm.vec(instruction, len, dst, operand("a"), operand("b"));
+      return;
     case "unary":
-      return c.asm.vec(instruction, len, dst, 0, operand("a"), row.imm);
+      c.asm.vec(instruction, len, dst, 0, operand("a"), row.imm);
+      break;
     case "constant":
-      return c.asm.vec(instruction, len, dst, operand("a"), constantOperand(c.asm, c.isAvx512, row.imm));
+      c.asm.vec(instruction, len, dst, operand("a"), constantOperand(c.asm, c.isAvx512, row.imm));
+      break;
     case "shift":
-      return c.asm.vec(instruction, len, 0, dst, operand("a"), s.imm ?? 0);
+      c.asm.vec(instruction, len, 0, dst, operand("a"), s.imm ?? 0);
+      break;
     case "compare":
-      return compare(c, s, row, dst, operand);
+      compare(c, s, row, dst, operand);
+      break;
     case "select":
-      return select(c, s, dst, operand);
+      select(c, dst, operand);
+      break;
     case "fma":
-      return fma(c, s, dst, operand);
+      fma(c, s, dst, operand);
+      break;
     case "lanes":
-      return lanes(c, instruction, dst, operand("a"));
+      lanes(c, instruction, dst, operand("a"));
+      break;
     default:
-      return row.form satisfies never;
+      row.form satisfies never;
   }
 }
 
@@ -96,7 +107,7 @@ function compare(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, dst: num
   else c.asm.vec(row.avx2, YMM, dst, a, s.op === "isnan" ? a : operand("b"), row.imm);
 }
 
-function select(c: VectorContext, s: StmtOf<"vec">, dst: number, operand: OperandOf): void {
+function select(c: VectorContext, dst: number, operand: OperandOf): void {
   if (!c.isAvx512) {
     const mask = operand("c");
     c.asm.vec(I.vblendvps, YMM, dst, operand("b"), operand("a"), mask << 4);
@@ -117,20 +128,34 @@ function fma(c: VectorContext, s: StmtOf<"vec">, dst: number, operand: OperandOf
   if (c.isMemory("c")) {
     const [a, b] = [operand("a"), operand("b")];
     if (dst !== a && dst !== b) asm.vec(I.vmovaps, len, dst, 0, a);
-    return asm.vec(f213, len, dst, dst === b ? a : b, operand("c"));
+    asm.vec(f213, len, dst, dst === b ? a : b, operand("c"));
+    return;
   }
   const addend = operand("c");
   const inMemory = c.isMemory("a") ? "a" : c.isMemory("b") ? "b" : undefined;
   if (inMemory) {
     const factor = operand(inMemory === "a" ? "b" : "a");
-    if (dst === factor && dst !== addend) return asm.vec(f132, len, dst, addend, operand(inMemory));
+    if (dst === factor && dst !== addend) {
+      asm.vec(f132, len, dst, addend, operand(inMemory));
+      return;
+    }
     if (dst !== addend) asm.vec(I.vmovaps, len, dst, 0, addend);
-    return asm.vec(f231, len, dst, factor, operand(inMemory));
+    asm.vec(f231, len, dst, factor, operand(inMemory));
+    return;
   }
   const [a, b] = [operand("a"), operand("b")];
-  if (dst === addend) return asm.vec(f231, len, dst, a, b);
-  if (dst === a) return asm.vec(f213, len, dst, b, addend);
-  if (dst === b) return asm.vec(f213, len, dst, a, addend);
+  if (dst === addend) {
+    asm.vec(f231, len, dst, a, b);
+    return;
+  }
+  if (dst === a) {
+    asm.vec(f213, len, dst, b, addend);
+    return;
+  }
+  if (dst === b) {
+    asm.vec(f213, len, dst, a, addend);
+    return;
+  }
   asm.vec(I.vmovaps, len, dst, 0, addend);
   asm.vec(f231, len, dst, a, b);
 }

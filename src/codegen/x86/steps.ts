@@ -111,6 +111,15 @@ export function newVariable(isVec: boolean): Variable {
   return { isVec, start: Number.MAX_SAFE_INTEGER, end: -1, weight: 0, register: -1, slot: -1, isSpilled: false, wishes: [], fixedWish: -1 };
 }
 
+function lookUp(variables: Map<number, Variable>, id: number, isVec: boolean): Variable {
+  let v = variables.get(id);
+  if (!v) {
+    v = newVariable(isVec);
+    variables.set(id, v);
+  }
+  return v;
+}
+
 /** Numbers the kernel's statements and finds every variable's interval. */
 export function planSteps(kernel: Kernel<PointerAddress>, isAvx512: boolean): Program {
   return new Planner(kernel, isAvx512).plan();
@@ -150,19 +159,13 @@ class Planner {
   // ---- variables
 
   private vec(v: Vec): Variable {
-    let x = this.vecs.get(v.id);
-    if (!x) this.vecs.set(v.id, (x = newVariable(true)));
-    return x;
+    return lookUp(this.vecs, v.id, true);
   }
   private int(v: IntVar): Variable {
-    let x = this.ints.get(v.id);
-    if (!x) this.ints.set(v.id, (x = newVariable(false)));
-    return x;
+    return lookUp(this.ints, v.id, false);
   }
   private pointer(p: Pointer): Variable {
-    let x = this.pointers.get(p.id);
-    if (!x) this.pointers.set(p.id, (x = newVariable(false)));
-    return x;
+    return lookUp(this.pointers, p.id, false);
   }
   private terms(...affines: Affine[]): Variable[] {
     return affines.flatMap((a) => a.terms.map((t) => this.int(t.v)));
@@ -305,7 +308,10 @@ class Planner {
 
   private branch(stmt: StmtOf<"if">, flow: Flow): void {
     const difference = plus(stmt.a, times(stmt.b, -1));
-    if (!difference.terms.length) return this.block(difference.base < 0 ? stmt.body : stmt.otherwise, flow);
+    if (!difference.terms.length) {
+      this.block(difference.base < 0 ? stmt.body : stmt.otherwise, flow);
+      return;
+    }
     this.finish(this.step("if", { stmt, intReads: this.terms(difference) }, [0, 2]), flow);
     const then = newFlow();
     this.block(stmt.body, then);
