@@ -3,7 +3,6 @@ import koffi from "koffi";
 import { emitKernel } from "../../src/codegen/x86/emit.ts";
 import { avx2Target, avx512Target } from "../../src/codegen/x86/target.ts";
 import {
-  type Affine,
   affine,
   type BufferAddress,
   type Kernel,
@@ -65,30 +64,77 @@ export function runCode(code: Uint8Array, buffers: readonly Uint8Array[], thread
   }
 }
 
-/** One pointer for each address, set right before it is used: the plainest lowering there is. */
-export function lowerPlainly(kernel: Kernel): Kernel<PointerAddress> {
-  let next = 0;
-  const lower = (stmts: readonly Stmt[]): Stmt<PointerAddress>[] => stmts.flatMap(one);
-  const at = (a: BufferAddress, out: Stmt<PointerAddress>[]): PointerAddress => {
-    const pointer: Pointer = { id: next++ };
-    const add: Affine = { base: 0, terms: a.at.terms };
-    out.push({ k: "pointer", pointer, from: { buffer: a.buffer }, add });
+type PointerStmt = Stmt<PointerAddress>;
+
+/** Addresses to pointers; how is what the two functions below differ in. */
+class Lowering {
+  private next = 0;
+  /** Of the innermost loop: bumped pointers set before it, and their bumps. */
+  private bumped: { readonly loop: Extract<Stmt, { k: "for" }>; readonly before: PointerStmt[]; readonly after: PointerStmt[] } | undefined;
+
+  constructor(private readonly bumps: boolean) {}
+
+  block(stmts: readonly Stmt[]): PointerStmt[] {
+    return stmts.flatMap((s) => this.one(s));
+  }
+
+  private address(a: BufferAddress, out: PointerStmt[]): PointerAddress {
+    const pointer: Pointer = { id: this.next++ };
+    const { loop, before, after } = this.bumped ?? {};
+    const own = loop && a.at.terms.find((t) => t.v.id === loop.v.id);
+    if (loop && own && before && after && !loop.from.terms.length && a.at.terms.length === 1) {
+      before.push({ k: "pointer", pointer, from: { buffer: a.buffer }, add: affine(own.c * loop.from.base) });
+      after.push({ k: "pointer", pointer, from: { pointer }, add: affine(own.c * loop.step) });
+    } else out.push({ k: "pointer", pointer, from: { buffer: a.buffer }, add: { base: 0, terms: a.at.terms } });
     return { pointer, disp: a.at.base };
-  };
-  const one = (s: Stmt): Stmt<PointerAddress>[] => {
-    const out: Stmt<PointerAddress>[] = [];
-    if (s.k === "for" || s.k === "parallel") out.push({ ...s, body: lower(s.body) });
-    else if (s.k === "if") out.push({ ...s, body: lower(s.body), otherwise: lower(s.otherwise) });
-    else if (s.k === "load") out.push({ ...s, from: at(s.from, out) });
-    else if (s.k === "gather") out.push({ ...s, from: at(s.from, out) });
-    else if (s.k === "loadint") out.push({ ...s, from: at(s.from, out) });
-    else if (s.k === "store") out.push({ ...s, to: at(s.to, out) });
-    else if (s.k === "prefetch") out.push({ ...s, at: at(s.at, out) });
-    else out.push(s);
+  }
+
+  private one(s: Stmt): PointerStmt[] {
+    const out: PointerStmt[] = [];
+    switch (s.k) {
+      case "for": {
+        const outer = this.bumped;
+        const own = { loop: s, before: [], after: [] as PointerStmt[] };
+        this.bumped = this.bumps ? own : undefined;
+        const body = this.block(s.body);
+        this.bumped = outer;
+        out.push(...own.before, { ...s, body: [...body, ...own.after] });
+        break;
+      }
+      case "parallel":
+        out.push({ ...s, body: this.block(s.body) });
+        break;
+      case "if":
+        out.push({ ...s, body: this.block(s.body), otherwise: this.block(s.otherwise) });
+        break;
+      case "load":
+      case "gather":
+      case "loadint": {
+        const from = this.address(s.from, out);
+        out.push({ ...s, from });
+        break;
+      }
+      case "store": {
+        const to = this.address(s.to, out);
+        out.push({ ...s, to });
+        break;
+      }
+      case "prefetch": {
+        const at = this.address(s.at, out);
+        out.push({ ...s, at });
+        break;
+      }
+      default:
+        out.push(s);
+    }
     return out;
-  };
-  return { ...kernel, body: lower(kernel.body) };
+  }
 }
+
+/** One pointer for each address, set right before it is used: the plainest lowering there is. */
+export const lowerPlainly = (kernel: Kernel): Kernel<PointerAddress> => ({ ...kernel, body: new Lowering(false).block(kernel.body) });
+/** A pointer of its own for each address that moves with its loop, set before it and bumped at its end: many are alive at once. */
+export const lowerWithBumps = (kernel: Kernel): Kernel<PointerAddress> => ({ ...kernel, body: new Lowering(true).block(kernel.body) });
 
 /** Builds, assembles and runs a kernel over the given buffers. */
 export function runKernel(
@@ -105,5 +151,3 @@ export function runKernel(
   build(k);
   runCode(emitKernel(lowerPlainly(k.build()), target).finish(), views, threads);
 }
-
-export { affine };

@@ -33,8 +33,8 @@ const FLOAT: Partial<Record<VecOp, (a: number, b: number, c: number) => number>>
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
   // Not Math.min and Math.max: the second operand wins where one is NaN.
-  min: (a, b) => (a >= b || a !== a || b !== b ? b : a),
-  max: (a, b) => (a <= b || a !== a || b !== b ? b : a),
+  min: (a, b) => [b, a][Number(a < b)],
+  max: (a, b) => [b, a][Number(a > b)],
   sqrt: (a) => Math.sqrt(a),
   abs: (a) => Math.abs(a),
   neg: (a) => -a,
