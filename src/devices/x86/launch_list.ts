@@ -21,31 +21,44 @@ export interface ListHost {
 const LINE = 64;
 const isScratch = (p: Kernel["params"][number]): boolean => p.access === "scratch";
 
+/** Scratch for a kernel ends where the buffer ends, so that guard pages fence it too. */
+const scratchAddress = (scratch: Memory, bytes: number): number => scratch.address + scratch.bytes - Math.ceil(bytes / LINE) * LINE;
+
 /** One scratch buffer a thread, big enough for every kernel, whole lines so that threads never share one. */
 function allocateScratch(host: ListHost, kernels: readonly Kernel[]): Memory[] {
   const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
   return bytes === 0 ? [] : Array.from({ length: host.threads }, () => host.alloc(Math.ceil(bytes / LINE) * LINE));
 }
 
-function checkLaunch(kernels: readonly Kernel[], launch: Launch, i: number): Kernel {
-  const kernel = kernels[launch.kernel];
-  invariant(kernel, `launch ${i}: no kernel ${launch.kernel}`);
-  const wanted = kernel.params.filter((p) => !isScratch(p)).length;
-  invariant(launch.args.length === wanted, `launch ${i}: ${kernel.name} takes ${wanted} buffers, got ${launch.args.length}`);
-  return kernel;
+/** Throws where a launch does not fit its kernel, or a kernel the number of threads. */
+export function checkLaunches(kernels: readonly Kernel[], launches: readonly Launch[], threads: number): void {
+  for (const { name, threads: wanted } of kernels)
+    invariant(wanted === threads || wanted === 1, `${name} is built for ${wanted} threads, the device has ${threads}`);
+  launches.forEach((launch, i) => {
+    const kernel = kernels[launch.kernel];
+    invariant(kernel, `launch ${i}: no kernel ${launch.kernel}`);
+    const wanted = kernel.params.filter((p) => !isScratch(p)).length;
+    invariant(launch.args.length === wanted, `launch ${i}: ${kernel.name} takes ${wanted} buffers, got ${launch.args.length}`);
+  });
+}
+
+/** Where kernels begin; `idle` is a function that does nothing, for threads that a single-threaded kernel has no use for. */
+export interface Entries {
+  readonly kernels: readonly number[];
+  readonly idle: number;
 }
 
 /** Header, then the records of thread 0, 1, …, then their arguments. Returns the bytes to be placed at `address`. */
 function encode(
   kernels: readonly Kernel[],
-  entries: readonly number[],
+  entries: Entries,
   launches: readonly Launch[],
   scratch: readonly Memory[],
   threads: number,
   address: number,
 ): BigUint64Array {
-  const checked = launches.map((launch, i) => checkLaunch(kernels, launch, i));
-  const argumentCount = checked.reduce((n, k) => n + k.params.length, 0);
+  const launched = launches.map((launch) => kernels[launch.kernel]);
+  const argumentCount = launched.reduce((n, k) => n + k.params.length, 0);
   const stride = launches.length * RECORD;
   const words = new BigUint64Array((LIST_HEADER + threads * stride) / 8 + threads * argumentCount);
   words[0] = BigInt(stride);
@@ -53,24 +66,25 @@ function encode(
   for (let tid = 0; tid < threads; tid++)
     launches.forEach((launch, i) => {
       const record = (LIST_HEADER + tid * stride + i * RECORD) / 8;
-      words[record] = BigInt(entries[launch.kernel]);
+      words[record] = BigInt(launched[i].threads > 1 || tid === 0 ? entries.kernels[launch.kernel] : entries.idle);
       words[record + 1] = BigInt(address + at * 8);
       let next = 0;
-      for (const param of checked[i].params) words[at++] = BigInt(isScratch(param) ? scratch[tid].address : launch.args[next++]);
+      for (const param of launched[i].params)
+        words[at++] = BigInt(isScratch(param) ? scratchAddress(scratch[tid], param.bytes) : launch.args[next++]);
     });
   return words;
 }
 
 /** Bytes that encode() needs. */
 const listBytes = (kernels: readonly Kernel[], launches: readonly Launch[], threads: number): number =>
-  LIST_HEADER + threads * launches.reduce((n, l) => n + RECORD + 8 * (kernels[l.kernel]?.params.length ?? 0), 0);
+  LIST_HEADER + threads * launches.reduce((n, l) => n + RECORD + 8 * kernels[l.kernel].params.length, 0);
 
-/** `entries`: address of each kernel's first instruction inside `code`, which the list owns from now on. */
+/** `entries` lie inside `code`, which the list owns from now on. */
 export function createLaunchList(
   host: ListHost,
   kernels: readonly Kernel[],
   code: CodeRegion,
-  entries: readonly number[],
+  entries: Entries,
   launches: readonly Launch[],
   onFree: (list: LaunchList) => void,
 ): LaunchList {

@@ -1,0 +1,118 @@
+// Opens the x86-64 device: kernels become machine code in executable memory, launched on a pool of threads.
+import { avx2Target, avx512Target, emitX86, listX86 } from "../../codegen/x86/index.ts";
+import { HeddleError } from "../../ir/error.ts";
+import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
+import type { CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
+import { type MachineFacts, machineFacts } from "../machine.ts";
+import { MAX_THREADS } from "./driver.ts";
+import { checkLaunches, createLaunchList, type ListHost } from "./launch_list.ts";
+import { allocate, placeCode } from "./memory.ts";
+import { loadNative, type Native } from "./native.ts";
+import { acquirePool, type Pool } from "./pool.ts";
+
+export interface X86Options extends CpuDeviceOptions {
+  /** Default: the widest this processor has. */
+  readonly isa?: "avx512" | "avx2";
+  /** How long an idle thread polls for work before it sleeps. Default 200. */
+  readonly spinMicroseconds?: number;
+  /** Default: binds the other threads to a core each; true: this one too; false: none. */
+  readonly pin?: boolean;
+}
+
+const DEFAULT_SPIN_MICROSECONDS = 200;
+/** The function that does nothing. */
+const RETURN = Uint8Array.of(0xc3);
+
+function chooseIsa(options: X86Options, machine: MachineFacts): "avx512" | "avx2" {
+  if (machine.arch !== "x64" || machine.platform !== "linux")
+    throw new HeddleError(
+      "missing",
+      `device x86: needs x86-64 Linux, this is ${machine.arch} ${machine.platform}; use the WebAssembly device`,
+    );
+  if (!machine.isa) throw new HeddleError("missing", `device x86: ${machine.cpu} has no AVX2 with FMA; use the WebAssembly device`);
+  if (options.isa === "avx512" && machine.isa !== "avx512")
+    throw new HeddleError("missing", `device x86: ${machine.cpu} has no AVX-512 (F, BW, DQ, VL); use isa "avx2"`);
+  return options.isa ?? machine.isa;
+}
+
+/** Opens the device. Throws HeddleError("missing") where koffi, Linux on x86-64, or AVX2 with FMA is not there. */
+export async function openX86(options: X86Options): Promise<CpuDevice> {
+  const { threads } = options;
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
+    throw new HeddleError("bad-argument", `device x86: threads is ${threads}, wanted 1 to ${MAX_THREADS}`);
+  const machine = machineFacts();
+  const isa = chooseIsa(options, machine);
+  const native = await loadNative();
+  const pool = acquirePool(native, { threads, spinMicroseconds: options.spinMicroseconds ?? DEFAULT_SPIN_MICROSECONDS, pin: options.pin });
+  const target = (isa === "avx512" ? avx512Target : avx2Target)(machine.l1, machine.l2);
+  return new X86Device(native, pool, target, threads, options.guardPages ?? false);
+}
+
+class X86Device implements CpuDevice, ListHost {
+  readonly name = "x86";
+  private readonly memories = new Set<Memory>();
+  private readonly lists = new Set<LaunchList>();
+  private inFlight = 0;
+  private afterRuns: (() => void)[] = [];
+  private isClosed = false;
+
+  constructor(
+    private readonly native: Native,
+    readonly pool: Pool,
+    readonly target: SimdTarget,
+    readonly threads: number,
+    private readonly guardPages: boolean,
+  ) {}
+
+  alloc(bytes: number): Memory {
+    this.assertOpen();
+    const memory = allocate(this.native, bytes, this.guardPages, (m, unmap) => {
+      this.memories.delete(m);
+      this.whenIdle(unmap);
+    });
+    this.memories.add(memory);
+    return memory;
+  }
+
+  async load(kernels: readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
+    this.assertOpen();
+    checkLaunches(kernels, launches, this.threads);
+    this.pool.start(); // threads come up while kernels are compiled
+    const emitted = kernels.map((kernel) => emitX86(kernel, this.target));
+    const code = placeCode(this.native, [...emitted.map((e) => e.code), RETURN]);
+    const entries = { kernels: emitted.map((e, i) => code.at[i] + e.entry), idle: code.at[emitted.length] };
+    const list = createLaunchList(this, kernels, code, entries, launches, (l) => this.lists.delete(l));
+    this.lists.add(list);
+    return list;
+  }
+
+  disassemble(kernel: Kernel): string {
+    return listX86(kernel, this.target);
+  }
+
+  assertOpen(): void {
+    if (this.isClosed) throw new HeddleError("bad-argument", "device x86: used after close()");
+  }
+
+  async track<T>(start: () => Promise<T>): Promise<T> {
+    this.inFlight++;
+    try {
+      return await start();
+    } finally {
+      if (--this.inFlight === 0) for (const action of this.afterRuns.splice(0)) action();
+    }
+  }
+
+  whenIdle(action: () => void): void {
+    if (this.inFlight === 0) action();
+    else this.afterRuns.push(action);
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    for (const list of [...this.lists]) list.free();
+    for (const memory of [...this.memories]) memory.free();
+    this.whenIdle(() => this.pool.release());
+  }
+}
