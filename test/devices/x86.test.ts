@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { CpuDevice } from "../../src/devices/cpu.ts";
 import { machineFacts } from "../../src/devices/machine.ts";
 import { measurePeaks } from "../../src/devices/peaks.ts";
-import { openX86, type X86Options } from "../../src/devices/x86/index.ts";
+import { chooseIsa, openX86, type X86Options } from "../../src/devices/x86/index.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { type Kernel, KernelBuilder, times } from "../../src/ir/kernel.ts";
 
@@ -165,4 +165,19 @@ describe.skipIf(!here)("x86 device", () => {
       expect(peaks.fmaGflopsOneCore).toBeGreaterThan(1);
       expect(peaks.l1GBs).toBeGreaterThan(1);
     }));
+});
+
+test.each([
+  [{ arch: "arm64" }, {}, "needs x86-64 Linux, this is arm64 linux"],
+  [{ platform: "win32" }, {}, "needs x86-64 Linux, this is x64 win32"],
+  [{ isa: null }, {}, "some CPU has no AVX2 with FMA; use the WebAssembly device"],
+  [{ isa: "avx2" }, { isa: "avx512" }, "some CPU has no AVX-512"],
+  [{}, { isa: "avx2" }, "avx2"],
+  [{ isa: "avx2" }, {}, "avx2"],
+  [{}, {}, "avx512"],
+] as const)("instruction set of a machine with %j, asked for %j: %s", (machine, options, wanted) => {
+  const choose = (): string =>
+    chooseIsa(options, { ...machineFacts(), cpu: "some CPU", arch: "x64", platform: "linux", isa: "avx512", ...machine });
+  if (wanted.startsWith("avx")) expect(choose()).toBe(wanted);
+  else expect(choose).toThrow(wanted);
 });

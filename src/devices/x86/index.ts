@@ -23,7 +23,8 @@ const DEFAULT_SPIN_MICROSECONDS = 200;
 /** The function that does nothing. */
 const RETURN = Uint8Array.of(0xc3);
 
-function chooseIsa(options: X86Options, machine: MachineFacts): "avx512" | "avx2" {
+/** The instruction set to generate code for; throws where this machine cannot run such code. */
+export function chooseIsa(options: Pick<X86Options, "isa">, machine: MachineFacts): "avx512" | "avx2" {
   if (machine.arch !== "x64" || machine.platform !== "linux")
     throw new HeddleError(
       "missing",
