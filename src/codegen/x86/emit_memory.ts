@@ -232,11 +232,15 @@ function store32(c: MemoryContext, to: PointerAddress, src: number, lanes: numbe
   else if (c.isAvx512) {
     const k = maskOf(c, lanes);
     asm.vec(I.vmovups_store, lengthFor(lanes), src, 0, c.address(to), 0, k);
+  } else if (lanes > 4) {
+    const high = vecTemp(c, 0);
+    store32(c, to, src, 4);
+    asm.vec(I.vextractf128, YMM, src, 0, high, 1);
+    store32(c, { pointer: to.pointer, disp: to.disp + 16 }, high, lanes - 4);
   } else {
-    const len = lengthFor(lanes);
-    const mask = vecTemp(c, 0);
-    asm.vec(I.vmovups, len, mask, 0, asm.constant(maskWords(lanes, 4 << len)));
-    asm.vec(I.vmaskmovps_store, len, src, mask, c.address(to));
+    // In pieces: a masked store is microcode on many AVX2 processors.
+    asm.vec(I.vmovsd_store, XMM, src, 0, c.address(to));
+    asm.vec(I.vpextrd, XMM, src, 0, c.address(to, 8), 2);
   }
 }
 
