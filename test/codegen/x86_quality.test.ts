@@ -146,6 +146,29 @@ describe("folding", () => {
   });
 });
 
+test("constants leave loops; equal ones share a register; those that do not fit become memory operands", () => {
+  for (const target of TARGETS) {
+    const { lanes } = target;
+    const build = (count: number): string[] => {
+      const k = new KernelBuilder("constants", target);
+      const x = k.buffer("x", 8 * lanes * 4, "readwrite");
+      k.loop(0, 8, 1, (i) => {
+        let v = k.load(x, times(i, lanes * 4));
+        for (let n = 0; n < count; n++) v = k.op("add", k.op("mul", v, k.f32(n + 2)), k.f32(3));
+        k.store(v, x, times(i, lanes * 4));
+      });
+      return listing(lowerWithBumps(k.build()), target);
+    };
+    const few = build(5);
+    const head = few.findIndex((line) => /^L\d+:/.test(line));
+    expect(few.slice(0, head).filter((line) => line.startsWith("vbroadcastss")).length).toBe(5);
+    expect(few.slice(head).filter((line) => line.startsWith("vbroadcastss"))).toEqual([]);
+    const many = build(60);
+    expect(many.filter((line) => /^v(mov|broadcast).*rsp/.test(line))).toEqual([]);
+    expect(many.filter((line) => /^vmulps .*\[rip/.test(line)).length).toBeGreaterThan(25);
+  }
+});
+
 test("30 pointers alive in a loop: the ones that do not fit are bumped in memory", () => {
   for (const target of TARGETS) {
     const { lanes } = target;

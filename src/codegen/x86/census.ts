@@ -6,9 +6,13 @@ export interface VecCount {
   writes: number;
 }
 
+export type ConstStmt = Extract<Stmt<PointerAddress>, { k: "const" }>;
+
 export interface Census {
   vec(v: Vec): VecCount;
   isIntUsed(v: IntVar): boolean;
+  /** Constants that are their vector's only write, and are read: they can be set once, anywhere. */
+  readonly constants: readonly ConstStmt[];
   /** Mask register that holds the first `lanes` lanes throughout the kernel (2–7), or 0: none. */
   maskRegister(lanes: number): number;
   readonly maskRegisters: ReadonlyMap<number, number>;
@@ -30,6 +34,7 @@ export function takeCensus(kernel: Kernel<PointerAddress>, isAvx512: boolean): C
   const vecs = new Map<number, VecCount>();
   const used = new Set<number>();
   const masks = new Map<number, number>();
+  const constants: ConstStmt[] = [];
   const count = (v: Vec | undefined, what: "reads" | "writes"): void => {
     if (!v) return;
     const entry = vecs.get(v.id);
@@ -70,6 +75,9 @@ export function takeCensus(kernel: Kernel<PointerAddress>, isAvx512: boolean): C
           use(stmt.add);
           break;
         case "const":
+          constants.push(stmt);
+          count(stmt.dst, "writes");
+          break;
         case "load":
           count(stmt.dst, "writes");
           break;
@@ -105,6 +113,10 @@ export function takeCensus(kernel: Kernel<PointerAddress>, isAvx512: boolean): C
   return {
     vec: (v) => vecs.get(v.id) ?? NO_COUNT,
     isIntUsed: (v) => used.has(v.id),
+    constants: constants.filter(({ dst }) => {
+      const { reads, writes } = vecs.get(dst.id) ?? NO_COUNT;
+      return writes === 1 && reads > 0;
+    }),
     maskRegister: (lanes) => maskRegisters.get(lanes) ?? 0,
     maskRegisters,
   };

@@ -14,8 +14,8 @@ import {
   type IntegerContext,
 } from "./emit_integer.ts";
 import { emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from "./emit_memory.ts";
-import { bitsOf, constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
-import { isInt32 } from "./needs.ts";
+import { constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
+import { bitsOf, isInt32 } from "./needs.ts";
 import { allocateRegisters, type Frame } from "./registers.ts";
 import { type Loop, type Program, planSteps, type Step, type StmtOf, type Variable } from "./steps.ts";
 
@@ -118,6 +118,9 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     const x = this.program.vecs.get(v.id);
     invariant(x, `vector ${v.id} is read but never written`);
     return this.register(x);
+  }
+  constantOf(v: Vec): StmtOf<"const"> | undefined {
+    return this.program.vecs.get(v.id)?.constant;
   }
   private pointer(a: PointerAddress): Variable {
     const x = this.program.pointers.get(a.pointer.id);

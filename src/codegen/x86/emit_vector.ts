@@ -3,6 +3,7 @@ import { invariant } from "../../ir/error.ts";
 import type { Vec } from "../../ir/kernel.ts";
 import { type Assembler, I, MEM, XMM, YMM, ZMM } from "./assembler.ts";
 import { MASK_SCRATCH } from "./emit_memory.ts";
+import { bitsOf } from "./needs.ts";
 import { FMA_FORMS, OPERATIONS, type OperationRow } from "./operations.ts";
 import type { Step, StmtOf } from "./steps.ts";
 
@@ -12,6 +13,8 @@ export interface VectorContext {
   readonly isAvx512: boolean;
   readonly step: Step;
   vec(v: Vec): number;
+  /** The constant that is all a vector ever holds. */
+  constantOf(v: Vec): StmtOf<"const"> | undefined;
   /** Whether the instruction takes this operand from memory. */
   isMemory(operand: "a" | "b" | "c"): boolean;
   /** Sets the memory operand for it; returns MEM. */
@@ -23,13 +26,6 @@ const repeat = (value: number, n: number): number[] => new Array<number>(n).fill
 /** A pool constant in every lane as a memory operand. */
 export function constantOperand(asm: Assembler, isAvx512: boolean, bits: number): number {
   return isAvx512 ? asm.constant([bits], true) : asm.constant(repeat(bits, 8));
-}
-
-const bits = new DataView(new ArrayBuffer(4));
-export function bitsOf(type: "f32" | "i32", value: number): number {
-  if (type === "i32") return value | 0;
-  bits.setFloat32(0, value);
-  return bits.getInt32(0);
 }
 
 export function emitConstant(asm: Assembler, isAvx512: boolean, stmt: StmtOf<"const">, dst: number): void {
@@ -51,6 +47,11 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
   const instruction = c.isAvx512 ? row.avx512 : row.avx2;
   switch (row.form) {
     case "move": {
+      const constant = c.constantOf(s.a);
+      if (constant && bitsOf(constant.type, constant.value) === 0) {
+        emitConstant(c.asm, c.isAvx512, constant, dst); // a zero idiom, not a copy
+        return;
+      }
       const a = operand("a");
       if (a === MEM) c.asm.vec(I.vmovups, len, dst, 0, a);
       else if (a !== dst) c.asm.vec(I.vmovaps, len, dst, 0, a);

@@ -129,6 +129,7 @@ const TABLE = {
   pause: "L F3.0.0 90 ",
   rdtsc: "L -.0F.0 31 ",
   cpuid: "L -.0F.0 A2 ",
+  syscall: "L -.0F.0 05 ",
   int3: "L -.0.0 CC ",
   prefetcht0: "L -.0F.0 18/1 bm",
   prefetcht1: "L -.0F.0 18/2 bm",

@@ -1,7 +1,15 @@
-// How many temporary registers the instructions of one statement need.
+// What the instructions of one statement need: temporary registers, the bits of a constant.
 import { type Affine, type PointerAddress, rangeOf, type Stmt } from "../../ir/kernel.ts";
 import { type Census, maskLanes } from "./census.ts";
 import { OPERATIONS } from "./operations.ts";
+
+const word = new DataView(new ArrayBuffer(4));
+/** A constant's 32 bits as a signed integer. */
+export function bitsOf(type: "f32" | "i32", value: number): number {
+  if (type === "i32") return value | 0;
+  word.setFloat32(0, value);
+  return word.getInt32(0);
+}
 
 export const isInt32 = (n: number): boolean => n >= -0x80000000 && n <= 0x7fffffff;
 

@@ -14,7 +14,7 @@ import {
 } from "../../ir/kernel.ts";
 import { type Census, takeCensus } from "./census.ts";
 import { type Fold, planFolds } from "./fold.ts";
-import { intTempsOf, isInt32, needsScratch, vecTempsOf } from "./needs.ts";
+import { bitsOf, intTempsOf, isInt32, needsScratch, vecTempsOf } from "./needs.ts";
 
 export type PointerStmt = Stmt<PointerAddress>;
 export type StmtOf<K extends PointerStmt["k"]> = Extract<PointerStmt, { k: K }>;
@@ -149,11 +149,29 @@ class Planner {
     const flow = newFlow();
     this.hidden.push(this.args, this.tid);
     this.finish(this.step("entry", { intWrites: [this.args, this.tid] }), flow);
+    this.hoistConstants(flow);
     this.block(this.kernel.body, flow);
     this.extendOverLoops();
     const { kernel, isAvx512, census, steps, vecs, ints, pointers, args, tid } = this;
-    const variables = [...this.hidden, ...pointers.values(), ...ints.values(), ...vecs.values()];
+    const variables = [...this.hidden, ...pointers.values(), ...ints.values(), ...new Set(vecs.values())];
     return { kernel, isAvx512, census, steps, vecs, ints, pointers, variables, args, tid };
+  }
+
+  /** Sets each constant once, before everything, in one register for equal ones. Where registers run out they are the cheapest to leave in memory. */
+  private hoistConstants(flow: Flow): void {
+    const known = new Map<number, Variable>();
+    for (const stmt of this.census.constants) {
+      const bits = bitsOf(stmt.type, stmt.value);
+      const same = known.get(bits);
+      if (same) {
+        this.vecs.set(stmt.dst.id, same);
+        continue;
+      }
+      const v = this.vec(stmt.dst);
+      v.constant = stmt;
+      known.set(bits, v);
+      this.finish(this.step("stmt", { stmt, vecWrites: [v] }), flow);
+    }
   }
 
   // ---- variables
@@ -233,7 +251,7 @@ class Planner {
   private block(stmts: readonly PointerStmt[], flow: Flow): void {
     const folds = planFolds(stmts, this.census, this.isAvx512);
     for (const stmt of stmts) {
-      if (folds.absorbed.has(stmt)) continue;
+      if (folds.absorbed.has(stmt) || (stmt.k === "const" && this.census.vec(stmt.dst).writes === 1)) continue;
       if (stmt.k === "for" || stmt.k === "parallel") this.loopStmt(stmt, flow);
       else if (stmt.k === "if") this.branch(stmt, flow);
       else this.straight(stmt, folds.into.get(stmt), flow);
@@ -248,11 +266,8 @@ class Planner {
 
   private accesses(stmt: PointerStmt, fold: Fold | undefined): Partial<Step> {
     switch (stmt.k) {
-      case "const": {
-        const v = this.vec(stmt.dst);
-        if (this.census.vec(stmt.dst).writes === 1) v.constant = stmt;
-        return { vecWrites: [v] };
-      }
+      case "const":
+        return { vecWrites: [this.vec(stmt.dst)] };
       case "iota":
         return { intReads: this.terms(stmt.a), vecWrites: [this.vec(stmt.dst)] };
       case "load":
