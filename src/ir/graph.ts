@@ -9,8 +9,6 @@ import type { Shape, TensorData } from "./tensor.ts";
 export interface TensorType {
   readonly dtype: DType;
   readonly shape: Shape;
-  /** Channels (axis 1) are stored in blocks of this many, innermost: (N,C,H,W) as [N][⌈C/b⌉][H][W][b], the last block zero-filled. Absent: row-major. */
-  readonly block?: number;
 }
 
 /** One output of one node. */
@@ -102,6 +100,14 @@ export interface Op<A = Attrs> {
   fold?(inputs: readonly (Value | null)[], attrs: A): readonly TensorData[] | undefined;
   /** The same values from other operators. */
   expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
+  /**
+   * The same operator on inputs whose axes were permuted: axis i of a new input is axis order[i] of the old one, and likewise of the outputs.
+   * `inputs` are the permuted tensors where the old input has the output's rank, the unchanged ones elsewhere. Undefined: it cannot.
+   * Operators of kind "map" need none: they are applied as they are.
+   */
+  permute?(inputs: readonly (Value | null)[], node: Node<A>, order: readonly number[]): readonly Value[] | undefined;
+  /** Runs faster with the channels (axis 1) innermost: the layout pass permutes it and all that follows. */
+  readonly prefersChannelsLast?: boolean;
   /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */
   importOnnx?(context: ImportContext): readonly Value[];
   /** Floating-point operations of a node; default: one an output element. */
@@ -137,7 +143,7 @@ export function apply(op: Op, inputs: readonly (Value | null)[], attrs: Attrs = 
 export function makeNode(op: Op, inputs: readonly (Value | null)[], attrs: Attrs, types: readonly TensorType[], from: string): Node {
   const outputs: Value[] = [];
   const node: Node = { op, inputs, attrs, outputs, from };
-  types.forEach((type, index) => outputs.push({ node, index, type }));
+  for (const [index, type] of types.entries()) outputs.push({ node, index, type });
   return node;
 }
 
