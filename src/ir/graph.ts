@@ -79,6 +79,16 @@ export interface ImportContext {
   inline(attr: string, bind?: readonly Value[]): readonly Value[];
 }
 
+/** What an operator's `permute` may use. */
+export interface PermuteContext {
+  /** Axis i of a permuted tensor is axis order[i] of the original one; the outputs must be permuted so too. */
+  readonly order: readonly number[];
+  /** Input i with permuted axes; it must have as many axes as `order`. */
+  permuted(i: number): Value;
+  /** Input i as it is. */
+  kept(i: number): Value | null;
+}
+
 /**
  * All heddle knows of one operator. Exactly one of `lower`, `evaluate`, `expand` gives its meaning:
  * `lower` for what is an index-wise expression of its inputs (all targets and the reference are generated from it),
@@ -100,12 +110,8 @@ export interface Op<A = Attrs> {
   fold?(inputs: readonly (Value | null)[], attrs: A): readonly TensorData[] | undefined;
   /** The same values from other operators. */
   expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
-  /**
-   * The same operator on inputs whose axes were permuted: axis i of a new input is axis order[i] of the old one, and likewise of the outputs.
-   * `inputs` are the permuted tensors where the old input has the output's rank, the unchanged ones elsewhere. Undefined: it cannot.
-   * Operators of kind "map" need none: they are applied as they are.
-   */
-  permute?(inputs: readonly (Value | null)[], node: Node<A>, order: readonly number[]): readonly Value[] | undefined;
+  /** The same values with permuted axes, from inputs with permuted axes (layout pass); undefined: it cannot. Operators of kind "map" need none. */
+  permute?(context: PermuteContext, node: Node<A>): readonly Value[] | undefined;
   /** Runs faster with the channels (axis 1) innermost: the layout pass permutes it and all that follows. */
   readonly prefersChannelsLast?: boolean;
   /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */
