@@ -1,5 +1,6 @@
 // Random kernels, as machine code and interpreted: loops, branches, many live vectors, integers and bumped pointers, on both instruction sets.
 import { describe, expect, test } from "vitest";
+import { lowerAddresses } from "../../src/codegen/addresses.ts";
 import { emitKernel } from "../../src/codegen/x86/emit.ts";
 import {
   type IntVar,
@@ -195,7 +196,7 @@ describe.each(TARGETS)("$name", (target) => {
       const input = new Uint8Array(Int32Array.from({ length: WORDS }, () => pick(1 << 20) - (1 << 19)).buffer);
       const want = new Uint8Array(WORDS * 4);
       interpret(kernel, [input, want]);
-      for (const lower of [lowerPlainly, lowerWithBumps]) {
+      for (const lower of [lowerPlainly, lowerWithBumps, lowerAddresses]) {
         const got = new Uint8Array(WORDS * 4);
         runCode(emitKernel(lower(kernel), target).finish(), [input, got], threads);
         const at = new Int32Array(got.buffer).findIndex((x, i) => x !== new Int32Array(want.buffer)[i]);
