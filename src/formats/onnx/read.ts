@@ -1,0 +1,100 @@
+// Bytes of an ONNX file → model: parsed, names checked, inputs and outputs with their symbolic shapes.
+import { fromBinary } from "@bufbuild/protobuf";
+import type { DType } from "../../ir/dtype.ts";
+import { HeddleError } from "../../ir/error.ts";
+import { type GraphProto, type ModelProto, ModelProtoSchema, type OperatorSetIdProto, type ValueInfoProto } from "./onnx_pb.ts";
+import { orderedNodes, plain } from "./structure.ts";
+import { onnxDType } from "./tensor.ts";
+
+/** An input or output. A size is a number, a name, or null where nothing is known; shape null: not even the rank is. */
+export interface OnnxValueInfo {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly (number | string | null)[] | null;
+}
+
+export interface OnnxModel {
+  readonly proto: ModelProto;
+  readonly graph: GraphProto;
+  /** Operator set version by domain; ONNX's own domain is "". */
+  readonly opsets: ReadonlyMap<string, number>;
+  /** What must be given: not the inputs that only name an initializer. */
+  readonly inputs: readonly OnnxValueInfo[];
+  readonly outputs: readonly OnnxValueInfo[];
+  /** Where external data lies. */
+  readonly directory?: string;
+}
+
+export interface ReadOptions {
+  /** Directory of the model file; external data is read from inside it only. */
+  readonly directory?: string;
+}
+
+/** Parses a model and checks its structure. Throws HeddleError ("bad-model", "unsupported", "limit") and nothing else. */
+export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): OnnxModel {
+  return asBadModel("model", () => {
+    const proto = parse(bytes);
+    const { graph } = proto;
+    if (!graph) throw new HeddleError("bad-model", "model: the file holds no graph; is it an ONNX file?");
+    const opsets = opsetsOf(proto.opsetImport);
+    if (!opsets.has("")) throw new HeddleError("bad-model", "model: no operator set of ONNX's own domain is imported");
+    orderedNodes(graph, () => false);
+    const initialized = new Set(graph.initializer.map((t) => t.name));
+    return {
+      proto,
+      graph,
+      opsets,
+      inputs: graph.input.filter((v) => !initialized.has(v.name)).map((v) => valueInfo(v, "input")),
+      outputs: graph.output.map((v) => valueInfo(v, "output")),
+      directory: options.directory,
+    };
+  });
+}
+
+/** Runs `f`; whatever it throws besides HeddleError (stack or allocation limits met through hostile files) becomes one. */
+export function asBadModel<T>(what: string, f: () => T): T {
+  try {
+    return f();
+  } catch (e) {
+    if (e instanceof HeddleError) throw e;
+    throw new HeddleError("bad-model", `${what}: ${plain(e instanceof Error ? e.message : String(e))}`, { cause: e });
+  }
+}
+
+function parse(bytes: Uint8Array): ModelProto {
+  try {
+    return fromBinary(ModelProtoSchema, bytes, { readUnknownFields: false });
+  } catch (cause) {
+    const why = plain(cause instanceof Error ? cause.message : String(cause));
+    throw new HeddleError("bad-model", `model: not a valid ONNX file, or cut short (${why})`, { cause });
+  }
+}
+
+/** Versions by domain. "ai.onnx" is another name of "". */
+export function opsetsOf(imports: readonly OperatorSetIdProto[]): ReadonlyMap<string, number> {
+  return new Map(imports.map(({ domain, version }) => [ownDomain(domain), Number(version)]));
+}
+
+export const ownDomain = (domain: string): string => (domain === "ai.onnx" ? "" : domain);
+
+function valueInfo({ name, type }: ValueInfoProto, what: string): OnnxValueInfo {
+  const origin = `${what} ${plain(name)}`;
+  const kind = type?.value.case;
+  if (kind === undefined && what === "output") return { name, dtype: "f32", shape: null }; // its type is inferred anyway
+  if (kind === undefined) throw new HeddleError("bad-model", `${origin}: it has no type`);
+  if (type?.value.case !== "tensorType")
+    throw new HeddleError("unsupported", `${origin}: ${kind.replace("Type", "")} values are not supported, only tensors`);
+  const { elemType, shape } = type.value.value;
+  return {
+    name,
+    dtype: onnxDType(elemType, origin),
+    shape: shape ? shape.dim.map(({ value }) => dimension(value.case, value.value)) : null,
+  };
+}
+
+/** Some exporters write -1 for a size that is not known. */
+function dimension(kind: "dimValue" | "dimParam" | undefined, value: bigint | string | undefined): number | string | null {
+  if (kind === "dimParam") return value === "" ? null : plain(value as string);
+  if (kind === "dimValue") return (value as bigint) < 0n ? null : Number(value);
+  return null;
+}

@@ -1,0 +1,100 @@
+// Checks the names of an ONNX graph and gives its nodes with producers before users.
+import { HeddleError } from "../../ir/error.ts";
+import type { GraphProto, NodeProto } from "./onnx_pb.ts";
+
+/** Sub-graphs and functions nested deeper than this are refused. */
+export const MAX_DEPTH = 32;
+
+/** A node and its place in the file, from which nameless nodes are called `Conv#12`. */
+export interface PlacedNode {
+  readonly proto: NodeProto;
+  readonly name: string;
+}
+
+/** Name of a node, on one line whatever the file holds. */
+export const nodeName = (proto: NodeProto, index: number): string => (proto.name ? plain(proto.name) : `${plain(proto.opType)}#${index}`);
+
+/** Text of the file fit for an error message: one line of limited length. */
+export const plain = (text: string): string => {
+  const line = text.replace(/[\p{Cc}\u2028\u2029]/gu, "?");
+  return line.length > 200 ? `${line.slice(0, 200)}…` : line;
+};
+
+/** Nodes in an order in which they can run. Throws on names defined twice, unknown names and cycles. `isOuter`: names the graph may use from around it. */
+export function orderedNodes(graph: GraphProto, isOuter: (name: string) => boolean): readonly PlacedNode[] {
+  const given = new Set<string>();
+  for (const { name } of graph.input) define(given, name, "input");
+  const initializers = new Set<string>();
+  for (const { name } of graph.initializer) define(initializers, name, "initializer");
+  for (const name of initializers) given.add(name); // an input of the same name is the older way to give a default
+  const nodes = orderNodes(graph.node, given, isOuter);
+  for (const { name } of graph.output) {
+    if (!given.has(name) && !isOuter(name)) throw new HeddleError("bad-model", `output ${plain(name)}: nothing in the graph computes it`);
+  }
+  return nodes;
+}
+
+function define(names: Set<string>, name: string, what: string): void {
+  if (names.has(name)) throw new HeddleError("bad-model", `${what} ${plain(name)}: the name is defined twice`);
+  names.add(name);
+}
+
+/** Adds all outputs to `given`. Files should hold nodes in order; those that do not are sorted (Kahn 1962). */
+export function orderNodes(protos: readonly NodeProto[], given: Set<string>, isOuter: (name: string) => boolean): readonly PlacedNode[] {
+  const nodes = protos.map((proto, index) => ({ proto, name: nodeName(proto, index) }));
+  const producer = new Map<string, number>();
+  for (const [i, { proto, name }] of nodes.entries()) {
+    for (const output of proto.output) {
+      if (output === "") continue;
+      if (producer.has(output) || given.has(output))
+        throw new HeddleError("bad-model", `${plain(proto.opType)}: its output ${plain(output)} is defined twice; from ${name}`);
+      producer.set(output, i);
+    }
+  }
+  let inOrder = true;
+  const needs = nodes.map(({ proto, name }, i) => {
+    const from: number[] = [];
+    for (const input of usedNames(proto)) {
+      const at = producer.get(input);
+      if (at !== undefined) from.push(at);
+      else if (!given.has(input) && !isOuter(input) && proto.input.includes(input))
+        throw new HeddleError("bad-model", `${plain(proto.opType)}: input ${plain(input)} is not defined; from ${name}`);
+    }
+    if (from.some((at) => at >= i)) inOrder = false;
+    return from;
+  });
+  for (const name of producer.keys()) given.add(name);
+  return inOrder ? nodes : sorted(nodes, needs);
+}
+
+/** Inputs of a node, and what its sub-graphs may read from around it. */
+function usedNames(proto: NodeProto): string[] {
+  const names = proto.input.filter((name) => name !== "");
+  for (const { g, graphs } of proto.attribute) for (const graph of g ? [g, ...graphs] : graphs) collectNames(graph, names, 0);
+  return names;
+}
+
+function collectNames(graph: GraphProto, names: string[], depth: number): void {
+  if (depth > MAX_DEPTH) throw new HeddleError("limit", `graph ${plain(graph.name)}: sub-graphs are nested more than ${MAX_DEPTH} deep`);
+  const own = new Set([...graph.input.map((v) => v.name), ...graph.initializer.map((t) => t.name)]);
+  for (const node of graph.node) for (const output of node.output) own.add(output);
+  const inner: string[] = graph.output.map((v) => v.name);
+  for (const node of graph.node) {
+    for (const input of node.input) inner.push(input);
+    for (const { g, graphs } of node.attribute) for (const sub of g ? [g, ...graphs] : graphs) collectNames(sub, inner, depth + 1);
+  }
+  for (const name of inner) if (name !== "" && !own.has(name)) names.push(name);
+}
+
+function sorted(nodes: readonly PlacedNode[], needs: readonly (readonly number[])[]): readonly PlacedNode[] {
+  const users = nodes.map((): number[] => []);
+  const missing = needs.map((from) => from.length);
+  for (const [i, from] of needs.entries()) for (const at of from) users[at].push(i);
+  const ready = nodes.flatMap((_, i) => (missing[i] === 0 ? [i] : []));
+  for (let k = 0; k < ready.length; k++) for (const user of users[ready[k]]) if (--missing[user] === 0) ready.push(user);
+  if (ready.length < nodes.length) {
+    const { proto, name } = nodes[missing.findIndex((n) => n > 0)];
+    throw new HeddleError("bad-model", `${plain(proto.opType)}: the graph has a cycle through this node; from ${name}`);
+  }
+  return ready.map((i) => nodes[i]);
+}
