@@ -1,0 +1,14 @@
+// Sets up and runs one benchmark of bench/ by its name; further arguments go to it.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { bundleProgram } from "./bundle.mjs";
+import { Failure, main, root, run } from "./command.mjs";
+import { setup } from "./setup.mjs";
+
+await main(async ([name, ...args]) => {
+  const names = readdirSync(join(root, "bench")).flatMap((file) => /^(\w+)\.ts$/.exec(file)?.[1] ?? []);
+  if (name === undefined || !existsSync(join(root, `bench/${name}.ts`)))
+    throw new Failure(`bench: wanted one of: ${names.join(", ")}; got ${name}`);
+  setup();
+  return run(process.execPath, ["--enable-source-maps", await bundleProgram(`bench/${name}.ts`), ...args], { minutes: 60 });
+});

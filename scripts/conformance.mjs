@@ -1,0 +1,11 @@
+// Sets up and runs ONNX's conformance cases (bench/conformance.ts); arguments go to it: --device, --filter, --json.
+import { bundleProgram } from "./bundle.mjs";
+import { Failure, main, run } from "./command.mjs";
+import { setup } from "./setup.mjs";
+
+await main(async (args) => {
+  const missing = setup({ debian: ["libonnx-testdata"] });
+  if (missing.length > 0 && !args.includes("--data"))
+    throw new Failure("conformance: no cases to run; install libonnx-testdata, or name a folder of cases with --data");
+  return run(process.execPath, ["--enable-source-maps", await bundleProgram("bench/conformance.ts"), ...args], { minutes: 60 });
+});
