@@ -14,7 +14,7 @@ export interface BoxOptions {
   readonly maxBoxes?: number;
 }
 
-export const BOX_DEFAULTS = { threshold: 0.3, minScore: 0.6, unclipRatio: 1.6, minSide: 3, maxBoxes: 1000 } as const;
+export const BOX_DEFAULTS = { threshold: 0.3, minScore: 0.6, unclipRatio: 1.75, minSide: 3, maxBoxes: 1000 } as const;
 
 export interface Box {
   readonly corners: Quad;

@@ -37,7 +37,16 @@ export function outlines(map: Float32Array, width: number, height: number, thres
         open.push(next);
       }
     }
-    regions.push([...spans].flatMap(([y, [left, right]]) => (left === right ? [{ x: left, y }] : [{ x: left, y }, { x: right, y }])));
+    regions.push(
+      [...spans].flatMap(([y, [left, right]]) =>
+        left === right
+          ? [{ x: left, y }]
+          : [
+              { x: left, y },
+              { x: right, y },
+            ],
+      ),
+    );
   }
   return regions;
 }

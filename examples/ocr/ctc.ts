@@ -14,7 +14,10 @@ export interface Reading {
 export function decodeCtc(probabilities: FloatTensor, characters: readonly string[]): Reading {
   const [, steps, classes] = probabilities.shape;
   if (classes !== characters.length + 1) {
-    throw new HeddleError("bad-input", `ctc: the network knows ${classes} classes, the dictionary ${characters.length} characters and the blank`);
+    throw new HeddleError(
+      "bad-input",
+      `ctc: the network knows ${classes} classes, the dictionary ${characters.length} characters and the blank`,
+    );
   }
   let text = "";
   let sum = 0;

@@ -24,7 +24,12 @@ export function recognizeWidth(line: { width: number; height: number }, options:
   return { used: Math.min(natural, padded), padded };
 }
 
-export async function recognizeLine(line: Image, net: Net, characters: readonly string[], options: RecognizeOptions = {}): Promise<Reading> {
+export async function recognizeLine(
+  line: Image,
+  net: Net,
+  characters: readonly string[],
+  options: RecognizeOptions = {},
+): Promise<Reading> {
   const { used, padded } = recognizeWidth(line, options);
   const probabilities = await net.run(toTensor(line, used, LINE_HEIGHT, SIGNED, padded));
   return decodeCtc(probabilities, characters);
