@@ -5,6 +5,8 @@ import { argReduceOps } from "./arg_reduce.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { castOps } from "./cast.ts";
 import { compareOps } from "./compare.ts";
+import { convOps } from "./conv.ts";
+import { convTransposeOps } from "./conv_transpose.ts";
 import { cumulativeOps } from "./cumulative.ts";
 import { depthSpaceOps } from "./depth_space.ts";
 import { dynamicOps } from "./dynamic.ts";
@@ -12,12 +14,16 @@ import { gatherOps } from "./gather.ts";
 import { generateOps } from "./generate.ts";
 import { logicOps } from "./logic.ts";
 import { mathOps } from "./math.ts";
+import { matmulOps } from "./matmul.ts";
+import { normOps } from "./norm.ts";
 import { padOps } from "./pad.ts";
+import { poolOps } from "./pool.ts";
 import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { resizeOps } from "./resize.ts";
 import { scatterOps } from "./scatter.ts";
 import { sliceOps } from "./slice.ts";
+import { softmaxOps } from "./softmax.ts";
 import { viewOps } from "./view.ts";
 import { windowOps } from "./window.ts";
 
@@ -42,6 +48,12 @@ const families: readonly (readonly Op[])[] = [
   dynamicOps,
   randomOps,
   windowOps,
+  convOps,
+  convTransposeOps,
+  matmulOps,
+  poolOps,
+  normOps,
+  softmaxOps,
 ];
 
 /** Operators by name. */
