@@ -47,7 +47,7 @@ function licenceOf(name, files) {
   const folder = join(root, "node_modules", name);
   const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
   const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-  const heads = files.map((path) => /^(?:\/\/.*\n)+|^\/\*[^]*?\*\//.exec(readFileSync(join(root, path), "utf8"))?.[0] ?? "");
+  const heads = files.map((path) => /^(?:\/\/.*\n)+|^\/\*[\s\S]*?\*\//.exec(readFileSync(join(root, path), "utf8"))?.[0] ?? "");
   const notices = file ? readFileSync(join(folder, file), "utf8") : [...new Set(heads)].join("\n");
   const apache = !file && license.includes("Apache-2.0") ? `\n${readFileSync(APACHE, "utf8")}` : "";
   return `${name} ${version} (${license})\n\n${notices.trim()}\n${apache}`;

@@ -13,7 +13,7 @@ function workerEntries() {
   const entries = {};
   for (const folder of readdirSync(devices)) {
     const file = join(devices, folder, "worker.ts");
-    if (!existsSync(file) || !/import\.meta\.url|parentPort/.test(readFileSync(file, "utf8").replace(/`[^]*?`/g, ""))) continue;
+    if (!existsSync(file) || !/import\.meta\.url|parentPort/.test(readFileSync(file, "utf8").replace(/`[\s\S]*?`/g, ""))) continue;
     entries[`${folder}_worker`] = file;
   }
   return entries;

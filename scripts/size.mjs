@@ -1,0 +1,83 @@
+// Packs heddle, installs the archive as a user would, runs it there, and fails when it takes more room than promised.
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "./build.mjs";
+import { capture, Failure, isMain, main, root, say } from "./command.mjs";
+import { setup } from "./setup.mjs";
+
+/** Installed, with everything it brings, on one platform. */
+const LIMIT_MB = 10;
+
+/** What `du` counts: whole blocks. */
+function bytesOnDisk(folder) {
+  const entries = readdirSync(folder, { withFileTypes: true, recursive: true });
+  return entries.reduce(
+    (sum, entry) => sum + (entry.isSymbolicLink() ? 0 : statSync(join(entry.parentPath ?? entry.path, entry.name)).blocks * 512),
+    0,
+  );
+}
+
+function demand(what, { status, output }) {
+  if (status !== 0) throw new Failure(`${output.trim()}\n\npackage: ${what} failed`);
+  return output.trim();
+}
+
+/** Compiled with the strictest reading of our declarations: a user's compiler must take them. */
+const CONSUMER =
+  'import { HeddleError, loadModel } from "heddle";\nexport const load: typeof loadModel = loadModel;\nexport const errors: typeof HeddleError = HeddleError;\n';
+
+/** Throws Failure unless the package installs, loads, type-checks and fits. */
+export function checkPackage() {
+  const folder = mkdtempSync(join(tmpdir(), "heddle-package-"));
+  try {
+    demand("npm pack", capture("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { minutes: 2 }));
+    const archive = readdirSync(folder).find((name) => name.endsWith(".tgz"));
+    writeFileSync(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
+    const options = [
+      "--ignore-scripts",
+      "--omit=dev",
+      "--prefer-offline",
+      "--no-audit",
+      "--no-fund",
+      "--fetch-timeout=60000",
+      "--loglevel=error",
+    ];
+    demand("installing it", capture("npm", ["install", ...options, `./${archive}`], { minutes: 5, cwd: folder }));
+    const megabytes = bytesOnDisk(join(folder, "node_modules")) / 1e6;
+    demand("heddle --version", capture(join(folder, "node_modules/.bin/heddle"), ["--version"], { minutes: 1, cwd: folder }));
+    const imported = [
+      "--input-type=module",
+      "-e",
+      'const { loadModel } = await import("heddle"); if (typeof loadModel !== "function") process.exit(1);',
+    ];
+    demand('import("heddle")', capture(process.execPath, imported, { minutes: 1, cwd: folder }));
+    writeFileSync(join(folder, "consumer.ts"), CONSUMER);
+    const strict = [
+      "--noEmit",
+      "--strict",
+      "--module",
+      "nodenext",
+      "--target",
+      "es2023",
+      "--types",
+      "node",
+      "--typeRoots",
+      join(root, "node_modules/@types"),
+    ];
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    demand("compiling against its types", capture(process.execPath, [tsc, ...strict, "consumer.ts"], { minutes: 2, cwd: folder }));
+    if (megabytes > LIMIT_MB) throw new Failure(`package: installed it takes ${megabytes.toFixed(1)} MB, the limit is ${LIMIT_MB} MB`);
+    say(`package: installs, loads, type-checks; ${megabytes.toFixed(1)} MB of at most ${LIMIT_MB} MB`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (isMain(import.meta.url)) {
+  await main(async () => {
+    setup();
+    await build();
+    checkPackage();
+  });
+}
