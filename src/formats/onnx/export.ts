@@ -1,0 +1,128 @@
+// Graph → bytes of an ONNX file: groups flattened, constants as initializers.
+import { create, toBinary } from "@bufbuild/protobuf";
+import { DTYPES } from "../../ir/dtype.ts";
+import { HeddleError } from "../../ir/error.ts";
+import {
+  type AttrValue,
+  type Graph,
+  type Node,
+  type Op,
+  rewriteGraph,
+  type TensorType,
+  topologicalOrder,
+  type Value,
+} from "../../ir/graph.ts";
+import { Group, groupAttrs } from "../../ir/group.ts";
+import { OPS } from "../../ops/index.ts";
+import { constantOf, Input, inputName } from "../../ops/source.ts";
+import { encodeAttribute } from "./attribute.ts";
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  type TensorProto,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "./onnx_pb.ts";
+import { encodeTensor } from "./tensor.ts";
+
+/** Operators are written in the form of this version of ONNX's operator set, and of the IR version that goes with it. */
+const OPSET = 21;
+const IR_VERSION = 10;
+
+export interface ExportOptions {
+  /** Name of the graph in the file. */
+  readonly name?: string;
+}
+
+/** A file that importGraph reads back into a graph of equal results. Throws HeddleError ("unsupported") on operators that ONNX does not have. */
+export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Array {
+  const flat = flattenGroups(graph);
+  const order = topologicalOrder(flat);
+  const names = new ValueNames(flat);
+  const nodes: NodeProto[] = [];
+  const initializer: TensorProto[] = [];
+  for (const node of order) {
+    const constant = constantOf(node.outputs[0]);
+    if (constant) initializer.push(encodeTensor(constant, names.of(node.outputs[0])));
+    else if (node.op !== Input) nodes.push(encodeNode(node, names));
+  }
+  for (const { name, value } of flat.outputs) {
+    if (names.of(value) !== name)
+      nodes.push(create(NodeProtoSchema, { opType: "Identity", name, input: [names.of(value)], output: [name] }));
+  }
+  const proto = create(ModelProtoSchema, {
+    irVersion: BigInt(IR_VERSION),
+    producerName: "heddle",
+    opsetImport: [{ domain: "", version: BigInt(OPSET) }],
+    graph: create(GraphProtoSchema, {
+      name: options.name ?? "graph",
+      node: nodes,
+      initializer,
+      input: flat.inputs.map((v) => valueInfo(inputName(v), v.type)),
+      output: flat.outputs.map(({ name, value }) => valueInfo(name, value.type)),
+    }),
+  });
+  return toBinary(ModelProtoSchema, proto);
+}
+
+/** The same network without groups: their bodies stand in their place. */
+export function flattenGroups(graph: Graph): Graph {
+  return rewriteGraph(graph, (node, inputs) => {
+    if (node.op !== Group) return null;
+    const body = flattenGroups(groupAttrs(node).body);
+    const outer = new Map(body.inputs.map((v, i) => [v.node, inputs[i]!])); // a group's inputs are never absent
+    const placed = rewriteGraph(body, (inner) => (outer.has(inner) ? [outer.get(inner)!] : null));
+    return placed.outputs.map((o) => o.value);
+  });
+}
+
+/** Unique names: those of inputs and outputs as given, others after what made them. */
+class ValueNames {
+  private readonly names = new Map<Value, string>();
+  private readonly taken = new Set<string>();
+
+  constructor(graph: Graph) {
+    for (const v of graph.inputs) this.names.set(v, inputName(v));
+    for (const name of this.names.values()) this.taken.add(name);
+    for (const { name } of graph.outputs) this.taken.add(name);
+    for (const { name, value } of graph.outputs) if (!this.names.has(value) && !constantOf(value)) this.names.set(value, name);
+  }
+
+  of(value: Value): string {
+    const known = this.names.get(value);
+    if (known !== undefined) return known;
+    const base = `${value.node.from || value.node.op.name}${value.index > 0 ? `:${value.index}` : ""}`;
+    let name = base;
+    for (let i = 1; this.taken.has(name); i++) name = `${base}.${i}`;
+    this.taken.add(name);
+    this.names.set(value, name);
+    return name;
+  }
+}
+
+function encodeNode(node: Node, names: ValueNames): NodeProto {
+  const { op, inputs, attrs, outputs, from } = node;
+  if (OPS.get(op.name) !== op) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
+  return create(NodeProtoSchema, {
+    opType: op.name,
+    name: from,
+    input: inputs.map((v) => (v ? names.of(v) : "")),
+    output: outputs.map((v) => names.of(v)),
+    attribute: Object.entries(op.attrs).flatMap(([name, spec]) => {
+      const value = attrs[name];
+      return value === undefined || value === null || isDefault(op, name, value) ? [] : [encodeAttribute(name, spec, value)];
+    }),
+  });
+}
+
+const isDefault = (op: Op, name: string, value: AttrValue): boolean => JSON.stringify(op.attrs[name].default) === JSON.stringify(value);
+
+function valueInfo(name: string, { dtype, shape }: TensorType): ValueInfoProto {
+  const dim = shape.map((d) => ({ value: { case: "dimValue" as const, value: BigInt(d) } }));
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: { value: { case: "tensorType", value: { elemType: DTYPES[dtype].onnx, shape: { dim } } } },
+  });
+}

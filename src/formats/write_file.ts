@@ -1,0 +1,50 @@
+// Writes a whole file or nothing: under a temporary name first, then renamed.
+import { randomBytes } from "node:crypto";
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { open, rename, rm } from "node:fs/promises";
+import { HeddleError } from "../ir/error.ts";
+
+/** In the same folder, because a rename is only atomic within one file system. */
+const temporaryName = (path: string): string => `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+
+function ioError(path: string, cause: unknown): HeddleError {
+  const code = (cause as NodeJS.ErrnoException).code;
+  const why = code === "ENOENT" ? "its folder does not exist" : cause instanceof Error ? cause.message : String(cause);
+  return new HeddleError("io", `${path}: cannot be written: ${why}`, { cause });
+}
+
+/** Readers see the old content or the new one, never a part. Throws HeddleError ("io"). */
+export async function writeFileAtomic(path: string, data: Uint8Array | string): Promise<void> {
+  const temporary = temporaryName(path);
+  try {
+    const file = await open(temporary, "wx");
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    throw ioError(path, cause);
+  }
+}
+
+/** As writeFileAtomic, at once. */
+export function writeFileAtomicSync(path: string, data: Uint8Array | string): void {
+  const temporary = temporaryName(path);
+  try {
+    const fd = openSync(temporary, "wx");
+    try {
+      writeFileSync(fd, data);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (cause) {
+    rmSync(temporary, { force: true });
+    throw ioError(path, cause);
+  }
+}
