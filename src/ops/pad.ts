@@ -1,10 +1,11 @@
 // Pad: grows (or, with negative numbers, crops) axes with a constant, their edge, their mirror image or themselves.
 import { HeddleError } from "../ir/error.ts";
 import { both, constant, type Expr, select, within } from "../ir/expr.ts";
-import { defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
+import { apply, defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, constIndex, type Index, modIndex, mulIndex } from "../ir/index_expr.ts";
 import type { Shape } from "../ir/tensor.ts";
 import { constantNumbers, f32, i32, inputType, ints, movedToInputs, normalizeAxes, requiredNumbers, scalarOf, the } from "./define.ts";
+import { constantValue } from "./source.ts";
 
 const MODES = ["constant", "reflect", "edge", "wrap"] as const;
 type Mode = (typeof MODES)[number];
@@ -82,6 +83,12 @@ const Pad: Op = defineOp<{ mode: Mode }>({
     const x = the(input);
     const margins = marginsOf(node.inputs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => padded(x, value ?? null, index, margins, node.attrs.mode) }];
+  },
+  permute({ order, permuted, kept }, node) {
+    const given = constantNumbers("Pad", node.inputs, 3, "the list of axes") ?? order.map((_, i) => i);
+    const axes = normalizeAxes("Pad", given, order.length).map((a) => order.indexOf(a));
+    const value = node.inputs[2] ? kept(2) : null;
+    return apply(Pad, [permuted(0), kept(1), value, constantValue(ints(...axes), node.from)], node.attrs, node.from);
   },
   importOnnx: (context: ImportContext) =>
     movedToInputs(

@@ -1,10 +1,11 @@
 // Reductions over axes: sums, extremes, norms and their logarithms.
 import { type DType, isFloat } from "../ir/dtype.ts";
 import { call, cast, constant, type Expr, reduce, select } from "../ir/expr.ts";
-import { defineOp, type ImportContext, type Op, type Reader, type Sample, type Value } from "../ir/graph.ts";
+import { apply, defineOp, type ImportContext, type Op, type Reader, type Sample, type Value } from "../ir/graph.ts";
 import { type Index, newVar, varIndex } from "../ir/index_expr.ts";
 import { elementCount, type Shape } from "../ir/tensor.ts";
 import { constantNumbers, f32, i32, inputType, ints, movedToInputs, NUMBERS, normalizeAxes, the } from "./define.ts";
+import { constantValue } from "./source.ts";
 
 interface ReduceAttrs {
   readonly keepdims: number;
@@ -79,6 +80,13 @@ function reduction(
       const axes = reducedAxes(name, node.inputs, node.attrs, x.type.shape.length);
       if (!axes) return [{ type, at: (index) => x.at(index) }];
       return [reducedReader(x, type, axes, node.attrs.keepdims !== 0, (over, count) => finish(over, count, type.dtype))];
+    },
+    permute({ order, permuted }, node) {
+      const axes = reducedAxes(name, node.inputs, node.attrs, order.length);
+      if (!axes) return apply(op, [permuted(0)], { ...node.attrs }, node.from);
+      if (!node.attrs.keepdims) return undefined;
+      const moved = constantValue(ints(...axes.map((a) => order.indexOf(a))), node.from);
+      return apply(op, [permuted(0), moved], { ...node.attrs }, node.from);
     },
     importOnnx: (context: ImportContext) => movedToInputs(() => op, [{ name: "axes", input: 1, dtype: "i64" }])(context),
     flops: (node) => elementCount(node.inputs[0]!.type.shape),

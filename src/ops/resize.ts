@@ -204,6 +204,12 @@ const Resize: Op = defineOp<ResizeAttrs>({
     const plans = planAxes(node.inputs, node.attrs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => resized(x, index, plans, node.attrs) }];
   },
+  // All other inputs have one number for each of `axes`, in that order.
+  permute({ order, permuted, kept }, node) {
+    const axes = normalizeAxes("Resize", node.attrs.axes ?? order.map((_, i) => i), order.length).map((a) => order.indexOf(a));
+    const rest = node.inputs.slice(1).map((v, i) => v && kept(i + 1));
+    return apply(Resize, [permuted(0), ...rest], { ...node.attrs, axes }, node.from);
+  },
   importOnnx: (context) => (context.opset < 11 ? importOld(context) : context.emit(emittable(Resize), context.inputs, context.attrs)),
   flops: (node) => (node.attrs.mode === "nearest" ? 0 : 8 * elementCount(node.outputs[0].type.shape)),
   samples: [

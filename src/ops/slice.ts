@@ -1,7 +1,7 @@
 // Cutting and joining along axes: Slice, Split, Concat.
 import { HeddleError } from "../ir/error.ts";
 import { constant, type Expr, select, within } from "../ir/expr.ts";
-import { defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
+import { apply, defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, type Index, mulIndex } from "../ir/index_expr.ts";
 import type { Shape } from "../ir/tensor.ts";
 import {
@@ -18,6 +18,7 @@ import {
   sameDType,
   the,
 } from "./define.ts";
+import { constantValue } from "./source.ts";
 
 /** One axis of a slice: elements start, start + step, …, `count` of them. */
 interface Cut {
@@ -63,6 +64,13 @@ const Slice: Op = defineOp<object>({
     const x = the(input);
     const cuts = cutsOf(node.inputs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => x.at(index.map((at, i) => addIndex(mulIndex(at, cuts[i].step), cuts[i].start))) }];
+  },
+  permute({ order, permuted, kept }, node) {
+    const count = kept(1)!.type.shape[0]; // checked by infer
+    const given = constantNumbers("Slice", node.inputs, 3, "the list of axes") ?? [...Array(count).keys()];
+    const axes = normalizeAxes("Slice", given, order.length).map((a) => order.indexOf(a));
+    const steps = node.inputs[4] ? [kept(4)] : [];
+    return apply(Slice, [permuted(0), kept(1), kept(2), constantValue(ints(...axes), node.from), ...steps], {}, node.from);
   },
   importOnnx: (context: ImportContext) =>
     movedToInputs(
@@ -116,6 +124,10 @@ const Split: Op = defineOp<SplitAttrs>({
       return { type, at: (index) => x.at(index.with(axis, addIndex(index[axis], start))) };
     });
   },
+  permute({ order, permuted, kept }, node) {
+    const axis = order.indexOf(normalizeAxis("Split", node.attrs.axis, order.length));
+    return apply(Split, [permuted(0), ...(node.inputs[1] ? [kept(1)] : [])], { ...node.attrs, axis }, node.from);
+  },
   importOnnx(context) {
     const { outputCount, attrs, inputs } = context;
     const isSized = inputs[1] || attrs.split;
@@ -165,6 +177,15 @@ const Concat: Op = defineOp<{ axis: number }>({
     const axis = normalizeAxis("Concat", node.attrs.axis, type.shape.length);
     const parts = readers.map(the).filter((r) => r.type.shape[axis] > 0);
     return [{ type, at: (index) => (parts.length ? joined(parts, index, axis) : constant(type.dtype, 0)) }];
+  },
+  permute({ order, permuted }, node) {
+    const axis = order.indexOf(normalizeAxis("Concat", node.attrs.axis, order.length));
+    return apply(
+      Concat,
+      node.inputs.map((_, i) => permuted(i)),
+      { axis },
+      node.from,
+    );
   },
   // Before opset 4 the axis had a default.
   importOnnx: ({ emit, inputs, attrs, opset }) => emit(emittable(Concat), inputs, opset < 4 ? { axis: 1, ...attrs } : attrs),
