@@ -3,7 +3,7 @@ import { access, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HeddleError } from "../../src/ir/error.ts";
 import { parseCharacters } from "./ctc.ts";
-import type { FloatTensor, Net, Nets } from "./net.ts";
+import type { Net, Nets } from "./net.ts";
 
 export interface OpenOptions {
   readonly threads?: number;
@@ -90,15 +90,4 @@ async function openNets(folder: string, open: (path: string) => Promise<Net>): P
   const characters = parseCharacters(await readFile(path("characters"), "utf8"));
   const [detect, orient, recognize] = [await open(path("detect")), await open(path("orient")), await open(path("recognize"))];
   return { detect, orient, recognize, characters };
-}
-
-/** An input for benchmarks: `shape` filled with repeatable values in [−1, 1). */
-export function repeatableInput(shape: readonly number[]): FloatTensor {
-  const data = new Float32Array(shape.reduce((n, d) => n * d, 1));
-  let state = 1;
-  for (let i = 0; i < data.length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0; // Numerical Recipes' generator
-    data[i] = state / 2 ** 31 - 1;
-  }
-  return { shape, data };
 }
