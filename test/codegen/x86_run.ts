@@ -1,12 +1,10 @@
 // Runs generated code in this process: every buffer ends at an inaccessible page, so an access past its end is a crash and not a wrong number.
 import koffi from "koffi";
-import { emitKernel } from "../../src/codegen/x86/emit.ts";
 import { avx2Target, avx512Target } from "../../src/codegen/x86/target.ts";
 import {
   affine,
   type BufferAddress,
   type Kernel,
-  KernelBuilder,
   type Pointer,
   type PointerAddress,
   type SimdTarget,
@@ -135,19 +133,3 @@ class Lowering {
 export const lowerPlainly = (kernel: Kernel): Kernel<PointerAddress> => ({ ...kernel, body: new Lowering(false).block(kernel.body) });
 /** A pointer of its own for each address that moves with its loop, set before it and bumped at its end: many are alive at once. */
 export const lowerWithBumps = (kernel: Kernel): Kernel<PointerAddress> => ({ ...kernel, body: new Lowering(true).block(kernel.body) });
-
-/** Builds, assembles and runs a kernel over the given buffers. */
-export function runKernel(
-  target: SimdTarget,
-  buffers: Readonly<Record<string, ArrayBufferView>>,
-  build: (k: KernelBuilder) => void,
-  threads = 1,
-): void {
-  const k = new KernelBuilder("test", target, threads);
-  const views = Object.entries(buffers).map(([name, b]) => {
-    k.buffer(name, b.byteLength, "readwrite");
-    return new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
-  });
-  build(k);
-  runCode(emitKernel(lowerPlainly(k.build()), target).finish(), views, threads);
-}

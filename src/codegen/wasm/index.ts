@@ -26,7 +26,7 @@ export function kernelFunctions(kernels: readonly Kernel[], relaxed: boolean): W
 }
 
 /** A module with all kernels, importing env.memory. */
-export const emitWasm = (kernels: readonly Kernel[], { relaxed, sharedMemory }: WasmOptions): Uint8Array =>
+export const emitWasm = (kernels: readonly Kernel[], { relaxed, sharedMemory }: WasmOptions): Uint8Array<ArrayBuffer> =>
   buildModule(kernelFunctions(kernels, relaxed), { sharedMemory });
 
 /** One instruction a line, in the names of the text format, indented by blocks. */

@@ -48,7 +48,7 @@ class Bytes {
     fill(content);
     return this.push([id]).unsigned(content.length).push(content.done());
   }
-  done(): Uint8Array {
+  done(): Uint8Array<ArrayBuffer> {
     return this.buffer.slice(0, this.length);
   }
 }
@@ -61,7 +61,7 @@ export function typeIndex(functions: readonly WasmFunction[], of: WasmFunction):
 }
 
 /** A module importing env.memory; table slot i holds function i. */
-export function buildModule(functions: readonly WasmFunction[], { sharedMemory }: ModuleOptions): Uint8Array {
+export function buildModule(functions: readonly WasmFunction[], { sharedMemory }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const types = [...new Map(functions.map((f) => [signature(f), f])).values()];
   const count = functions.length;
   const exported = functions.flatMap((f, i) => (f.exportName === undefined ? [] : [{ name: f.exportName, index: i }]));

@@ -1,7 +1,7 @@
-// Every vector operation, as machine code, against the same operation in JavaScript.
+// Every vector operation, as compiled for every SIMD target, against the same operation in JavaScript.
 import { describe, expect, test } from "vitest";
 import type { VecOp } from "../../src/ir/kernel.ts";
-import { runKernel, TARGETS } from "./x86_run.ts";
+import { runKernel, TARGETS } from "./simd_run.ts";
 
 const f = Math.fround;
 const specials = [0, -0, 1, -1, 1.5, -1.5, 2.5, -2.5, 0.3, -0.7, 1e9, -1e9, Infinity, -Infinity, NaN, 3.75];

@@ -1,8 +1,8 @@
-// Loops, branches, integers, threads and register pressure of generated code.
+// Loops, branches, integers, threads and register pressure of code generated for every SIMD target.
 import { describe, expect, test } from "vitest";
 import type { IntVar, KernelBuilder, Vec } from "../../src/ir/kernel.ts";
 import { plus, times } from "../../src/ir/kernel.ts";
-import { runKernel, TARGETS } from "./x86_run.ts";
+import { runKernel, TARGETS } from "./simd_run.ts";
 
 describe.each(TARGETS)("$name", (target) => {
   const { lanes } = target;
