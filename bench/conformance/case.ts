@@ -1,0 +1,96 @@
+// One case folder of ONNX's backend tests → a verdict: the model is run on each data set and its outputs are held against the recorded ones.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fromBinary } from "@bufbuild/protobuf";
+import { type ModelProto, ModelProtoSchema, TensorProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
+import { decodeTensor } from "../../src/formats/onnx/tensor.ts";
+import { HeddleError, loadModel } from "../../src/index.ts";
+import { type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+
+export type Status = "passed" | "failed" | "unsupported" | "crashed";
+
+export interface Verdict {
+  readonly status: Status;
+  /** The operator under test, or what kind of network. */
+  readonly op: string;
+  /** Why it did not pass; empty when it did. */
+  readonly message: string;
+}
+
+export type LoadOptions = NonNullable<Parameters<typeof loadModel>[1]>;
+
+/** The tolerances of ONNX's own runner (onnx/backend/test/case/test_case.py). */
+const RTOL = 1e-3;
+const ATOL = 1e-7;
+
+/** Runs one case; a failure of any kind is a verdict. What ends the process is for the caller to see. */
+export async function runCase(folder: string, options: LoadOptions): Promise<Verdict> {
+  let op = "unreadable";
+  try {
+    const bytes = readFileSync(join(folder, "model.onnx"));
+    const proto = fromBinary(ModelProtoSchema, bytes);
+    op = operatorOf(proto);
+    const types = typesOf(proto);
+    if (types) return { status: "unsupported", op, message: types };
+    const message = await firstDifference(folder, bytes, proto, options);
+    return { status: message === "" ? "passed" : "failed", op, message };
+  } catch (error) {
+    const isRefusal = error instanceof HeddleError && error.code === "unsupported";
+    return { status: isRefusal ? "unsupported" : "failed", op, message: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** A case tests one operator; where its definition was expanded into others, or it is a network, that is its kind. */
+function operatorOf({ graph }: ModelProto): string {
+  const nodes = graph?.node.filter(({ opType }) => opType !== "Constant") ?? [];
+  if (new Set(nodes.map(({ opType }) => opType)).size === 1) return nodes[0].opType;
+  return nodes.length === 0 ? "Constant" : "(several operators)";
+}
+
+/** Inputs and outputs that are no tensors: sequences, optionals, maps. */
+function typesOf({ graph }: ModelProto): string | undefined {
+  const other = [...(graph?.input ?? []), ...(graph?.output ?? [])].find(({ type }) => type && type.value.case !== "tensorType");
+  return other && `${other.name} is a ${other.type?.value.case?.replace("Type", "")}, no tensor`;
+}
+
+async function firstDifference(folder: string, bytes: Uint8Array, proto: ModelProto, options: LoadOptions): Promise<string> {
+  const initialized = new Set(proto.graph?.initializer.map(({ name }) => name));
+  const given = proto.graph?.input.filter(({ name }) => !initialized.has(name)) ?? [];
+  const model = await loadModel(bytes, options);
+  try {
+    for (const set of readdirSync(folder).filter((name) => name.startsWith("test_data_set_"))) {
+      const inputs = readTensors(join(folder, set), "input");
+      const names = (inputs.length > given.length ? (proto.graph?.input ?? []) : given).map(({ name }) => name);
+      const outputs = await model.run(Object.fromEntries(inputs.map((tensor, i) => [names[i], tensor])));
+      for (const [i, wanted] of readTensors(join(folder, set), "output").entries()) {
+        const name = proto.graph?.output[i].name ?? "";
+        const difference = compare(outputs[name], wanted);
+        if (difference) return `${set}, output ${name}: ${difference}`;
+      }
+    }
+    return "";
+  } finally {
+    model.dispose();
+  }
+}
+
+/** input_0.pb, input_1.pb, … or output_0.pb, … */
+function readTensors(folder: string, what: "input" | "output"): TensorData[] {
+  const tensors: TensorData[] = [];
+  for (let i = 0; existsSync(join(folder, `${what}_${i}.pb`)); i++) {
+    tensors.push(decodeTensor(fromBinary(TensorProtoSchema, readFileSync(join(folder, `${what}_${i}.pb`))), `${what} ${i}`));
+  }
+  return tensors;
+}
+
+/** numpy.testing.assert_allclose(wanted, got), with dtype and shape: undefined when they agree, else the first place where they do not. */
+export function compare(got: TensorData | undefined, wanted: TensorData): string | undefined {
+  if (!got) return "missing";
+  const [gotType, wantedType] = [got, wanted].map(({ dtype, shape }) => `${dtype}[${shape}]`);
+  if (gotType !== wantedType) return `got ${gotType}, wanted ${wantedType}`;
+  const a = toNumbers(got);
+  const b = toNumbers(wanted);
+  const isClose = (x: number, y: number) => Object.is(x, y) || x === y || Math.abs(x - y) <= ATOL + RTOL * Math.abs(x);
+  const bad = a.findIndex((x, i) => !isClose(x, b[i]));
+  return bad < 0 ? undefined : `element ${bad} of ${a.length} is ${a[bad]}, wanted ${b[bad]}`;
+}
