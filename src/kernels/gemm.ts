@@ -1,0 +1,277 @@
+// Matrix products: a (batch,m,k) · b (batch,k,n) → (batch,m,n), with b packed in tiles ahead and an epilogue on the accumulators.
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Epilogue, EpilogueCode } from "./epilogue.ts";
+import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
+import { type Part, shareOut } from "./work.ts";
+
+export interface GemmShape {
+  readonly batch: number;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Elements from batch to batch and from row to row of `a`; 0 between batches: the same one for all. */
+  readonly left: { readonly batch: number; readonly row: number };
+  /** Whether each batch has its own `b`. */
+  readonly isRightBatched: boolean;
+  /** Whether the sums start at a bias (n). */
+  readonly hasBias: boolean;
+}
+
+/** How a product is cut up: register tile, depth of a block, column tiles of a block. */
+export interface GemmSchedule {
+  readonly tile: TileShape;
+  /** Depth worked off at once: a row panel of `a` of this depth stays in the first-level cache. */
+  readonly depth: number;
+  /** Column tiles whose part of `b` stays in the second-level cache. */
+  readonly columnTiles: number;
+  /** Whether row panels are copied next to each other first. */
+  readonly copiesLeft: boolean;
+}
+
+/** The schedule for a product, from the sizes of the caches. */
+export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget): GemmSchedule {
+  const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
+  const width = tile.vectors * target.lanes;
+  const maxDepth = Math.max(64, Math.floor((target.l1 * 0.6) / (4 * tile.rows) / 16) * 16);
+  const blocks = Math.ceil(k / Math.min(maxDepth, 512));
+  const depth = blocks === 1 ? k : Math.ceil(k / blocks / 8) * 8;
+  const columnTiles = Math.max(1, Math.floor((target.l2 * 0.5) / (depth * width * 4)));
+  // Rows a multiple of a large power of two apart fall into few cache sets.
+  const collides = (left.row * 4) % 1024 === 0 && tile.rows > 4;
+  return { tile, depth, columnTiles, copiesLeft: tile.rows > 1 && (blocks > 1 || collides) && n > 2 * width };
+}
+
+/** Columns of each tile: full ones, then the rest rounded up to whole vectors. */
+function tileWidths(n: number, lanes: number, vectors: number): { full: number; width: number; rest: number; restWidth: number } {
+  const width = vectors * lanes;
+  const full = Math.floor(n / width);
+  const rest = n - full * width;
+  return { full, width, rest, restWidth: Math.ceil(rest / lanes) * lanes };
+}
+
+/** Elements of a packed `b`. */
+export function packedElements(shape: GemmShape, schedule: GemmSchedule, target: SimdTarget): number {
+  const { full, width, restWidth } = tileWidths(shape.n, target.lanes, schedule.tile.vectors);
+  return (shape.isRightBatched ? shape.batch : 1) * shape.k * (full * width + restWidth);
+}
+
+/** Packs b, whose element (batch, k, n) is at batch·k·n + k·strides.k + n·strides.n, as the kernel wants it: [batch][depth block][column tile][depth][column]. */
+export function packRight(
+  b: Float32Array,
+  strides: { readonly k: number; readonly n: number },
+  shape: GemmShape,
+  schedule: GemmSchedule,
+  target: SimdTarget,
+): Float32Array {
+  const { k, n } = shape;
+  const { full, width, restWidth } = tileWidths(n, target.lanes, schedule.tile.vectors);
+  const out = new Float32Array(packedElements(shape, schedule, target));
+  const isContiguous = strides.n === 1;
+  let at = 0;
+  for (let batch = 0; batch < (shape.isRightBatched ? shape.batch : 1); batch++) {
+    for (let k0 = 0; k0 < k; k0 += schedule.depth) {
+      const k1 = Math.min(k, k0 + schedule.depth);
+      for (let n0 = 0; n0 < full * width + restWidth; n0 += width) {
+        const w = n0 < full * width ? width : restWidth;
+        const columns = Math.min(w, n - n0);
+        for (let i = k0; i < k1; i++, at += w) {
+          const from = batch * k * n + i * strides.k + n0 * strides.n;
+          if (isContiguous && columns > 16) out.set(b.subarray(from, from + columns), at);
+          else for (let j = 0; j < columns; j++) out[at + j] = b[from + j * strides.n];
+        }
+      }
+    }
+  }
+  return out;
+}
+
+/** Buffers: a, packed b, bias when there is one, the epilogue's inputs, output. */
+export function gemmKernel(
+  name: string,
+  shape: GemmShape,
+  schedule: GemmSchedule,
+  epilogue: Epilogue,
+  target: SimdTarget,
+  threads: number,
+): Kernel {
+  return new Gemm(name, shape, schedule, epilogue, target, threads).build();
+}
+
+/** Which part of the depth a block is: sums start at the bias or at what earlier blocks left, and end in the epilogue or are left for later ones. */
+interface Block {
+  readonly from: Int;
+  readonly depth: number;
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
+}
+
+class Gemm {
+  private readonly b: KernelBuilder;
+  private readonly left: number;
+  private readonly right: number;
+  private readonly bias: number;
+  private readonly scratch: number;
+  private readonly epilogue: EpilogueCode;
+  private readonly tiles: ReturnType<typeof tileWidths>;
+  private readonly rowTiles: { readonly full: number; readonly rest: number };
+
+  constructor(
+    name: string,
+    private readonly shape: GemmShape,
+    private readonly schedule: GemmSchedule,
+    epilogue: Epilogue,
+    private readonly target: SimdTarget,
+    threads: number,
+  ) {
+    const { batch, m, n, k, left, hasBias } = shape;
+    const { tile } = schedule;
+    this.b = new KernelBuilder(name, target, threads);
+    this.tiles = tileWidths(n, target.lanes, tile.vectors);
+    this.rowTiles = { full: Math.floor(m / tile.rows), rest: m % tile.rows };
+    this.left = this.b.buffer("a", 4 * ((batch - 1) * left.batch + (m - 1) * left.row + k), "read");
+    this.right = this.b.buffer("b", 4 * packedElements(shape, schedule, target), "read");
+    this.bias = hasBias ? this.b.buffer("bias", 4 * n, "read") : -1;
+    this.epilogue = new EpilogueCode(this.b, epilogue);
+    this.scratch = schedule.copiesLeft ? this.b.buffer("panel", tile.rows * this.panelRow(), "scratch") : -1;
+  }
+
+  /** Bytes between rows of a copied panel; a line more than needed, so that rows do not share cache sets. */
+  private panelRow(): number {
+    return Math.ceil(this.schedule.depth / 16) * 64 + 64;
+  }
+
+  build(): Kernel {
+    const { b, shape, schedule, tiles, rowTiles } = this;
+    const columnTiles = tiles.full + (tiles.rest ? 1 : 0);
+    shareOut(b, [shape.batch, rowTiles.full + (rowTiles.rest ? 1 : 0), columnTiles], ([batches, rows, columns]) => {
+      b.loop(batches.from, batches.to, 1, (batch) => {
+        if (schedule.columnTiles >= columnTiles) this.blocks(batch, rows, columns);
+        else
+          b.loop(0, Math.ceil(columnTiles / schedule.columnTiles), 1, (block) => {
+            const from = b.max(times(block, schedule.columnTiles), columns.from);
+            const to = b.min(plus(times(block, schedule.columnTiles), schedule.columnTiles), columns.to);
+            this.blocks(batch, rows, { from, to });
+          });
+      });
+    });
+    return b.build();
+  }
+
+  /** The depth, block after block. */
+  private blocks(batch: Int, rows: Part, columns: Part): void {
+    const { b, shape, schedule } = this;
+    const { depth } = schedule;
+    const count = Math.ceil(shape.k / depth);
+    const last = shape.k - (count - 1) * depth;
+    const run = (block: Block): void => this.rows(batch, block, rows, columns);
+    if (count === 1) {
+      run({ from: 0, depth: shape.k, isFirst: true, isLast: true });
+      return;
+    }
+    run({ from: 0, depth, isFirst: true, isLast: false });
+    b.loop(1, count - 1, 1, (i) => run({ from: times(i, depth), depth, isFirst: false, isLast: false }));
+    run({ from: (count - 1) * depth, depth: last, isFirst: false, isLast: true });
+  }
+
+  private rows(batch: Int, block: Block, rows: Part, columns: Part): void {
+    const { b, rowTiles, schedule } = this;
+    const { full, rest } = rowTiles;
+    if (full > 0) {
+      b.loop(rows.from, b.threads === 1 ? full : b.min(rows.to, full), 1, (tile) => {
+        this.panel(batch, block, times(tile, schedule.tile.rows), schedule.tile.rows, columns);
+      });
+    }
+    if (rest > 0) b.when(full, rows.to, () => this.panel(batch, block, full * schedule.tile.rows, rest, columns));
+  }
+
+  /** Some rows times all columns of the part. */
+  private panel(batch: Int, block: Block, row: Int, rows: number, columns: Part): void {
+    const { b, tiles, schedule, scratch, shape } = this;
+    const from = plus(times(batch, shape.left.batch * 4), times(row, shape.left.row * 4), times(block.from, 4));
+    if (schedule.copiesLeft) this.copyPanel(from, rows, block.depth);
+    const left = schedule.copiesLeft
+      ? { buffer: scratch, from: 0 as Int, rowBytes: this.panelRow() }
+      : { buffer: this.left, from, rowBytes: shape.left.row * 4 };
+    const { full, rest, width, restWidth } = tiles;
+    const { lanes } = this.target;
+    if (full > 0) {
+      b.loop(columns.from, rest ? b.min(columns.to, full) : columns.to, 1, (tile) => {
+        this.tile(batch, block, left, row, rows, { tile, column: times(tile, width), width, lastLanes: lanes });
+      });
+    }
+    if (rest > 0)
+      b.when(full, columns.to, () =>
+        this.tile(batch, block, left, row, rows, {
+          tile: full,
+          column: full * width,
+          width: restWidth,
+          lastLanes: rest - restWidth + lanes,
+        }),
+      );
+  }
+
+  private copyPanel(from: Int, rows: number, depth: number): void {
+    const { b, scratch } = this;
+    const { lanes } = this.target;
+    const whole = depth - (depth % lanes);
+    for (let r = 0; r < rows; r++) {
+      const source = plus(from, r * this.shape.left.row * 4);
+      const target = r * this.panelRow();
+      if (whole) b.loop(0, whole, lanes, (k) => b.store(b.load(this.left, plus(source, times(k, 4))), scratch, plus(target, times(k, 4))));
+      if (whole < depth) b.store(b.load(this.left, plus(source, whole * 4), depth - whole), scratch, target + whole * 4, depth - whole);
+    }
+  }
+
+  private tile(
+    batch: Int,
+    block: Block,
+    left: { buffer: number; from: Int; rowBytes: number },
+    row: Int,
+    rows: number,
+    columns: { tile: Int; column: Int; width: number; lastLanes: number },
+  ): void {
+    const { b, shape, epilogue } = this;
+    const { lanes } = this.target;
+    const vectors = columns.width / lanes;
+    const lanesOf = (v: number): number => (v === vectors - 1 ? columns.lastLanes : lanes);
+    const outRow = (r: number): Int => plus(times(batch, shape.m), row, r);
+    const outColumn = (v: number): Int => plus(columns.column, v * lanes);
+    const sums = this.start(block, rows, vectors, lanesOf, outRow, outColumn);
+    const right = plus(this.rightBlock(batch, block), times(columns.tile, this.tiles.width * block.depth * 4));
+    overDepth(b, block.depth, unrollOf(block.depth, rows * vectors), (k, count) => {
+      multiplyTile(b, sums, count, {
+        left: { buffer: left.buffer, at: (r, i) => plus(left.from, r * left.rowBytes + i * 4, times(k, 4)) },
+        right: { buffer: this.right, at: (v, i) => plus(right, times(k, columns.width * 4), (i * columns.width + v * lanes) * 4) },
+      });
+    });
+    for (const [r, sum] of sums.entries()) {
+      for (const [v, s] of sum.entries()) {
+        if (block.isLast) epilogue.store(s, outRow(r), outColumn(v), lanesOf(v));
+        else epilogue.storePartial(s, outRow(r), outColumn(v), lanesOf(v));
+      }
+    }
+  }
+
+  /** Byte offset of a block's tiles in packed b. */
+  private rightBlock(batch: Int, block: Block): Int {
+    const { shape, tiles } = this;
+    const columns = tiles.full * tiles.width + tiles.restWidth;
+    return plus(times(shape.isRightBatched ? batch : 0, shape.k * columns * 4), times(block.from, columns * 4));
+  }
+
+  private start(
+    block: Block,
+    rows: number,
+    vectors: number,
+    lanesOf: (v: number) => number,
+    outRow: (r: number) => Int,
+    outColumn: (v: number) => Int,
+  ): Vec[][] {
+    const { b, epilogue } = this;
+    const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+    if (!block.isFirst) return range(rows).map((r) => range(vectors).map((v) => epilogue.loadPartial(outRow(r), outColumn(v), lanesOf(v))));
+    const initial =
+      this.bias < 0 ? range(vectors).map(() => b.f32(0)) : range(vectors).map((v) => b.load(this.bias, times(outColumn(v), 4), lanesOf(v)));
+    return range(rows).map(() => initial.map((x) => b.op("mov", x)));
+  }
+}
