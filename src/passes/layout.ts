@@ -1,0 +1,114 @@
+// Moves the channels innermost: operators that prefer it and all that follows them work on permuted values; a Transpose stays where the two layouts meet.
+import { apply, type Graph, makeNode, type Node, type Pass, topologicalOrder, type Value } from "../ir/graph.ts";
+import { elementCount } from "../ir/tensor.ts";
+import { evaluateNode } from "../ops/evaluate.ts";
+import { constantOf, constantValue } from "../ops/source.ts";
+import { inversePerm, reshaped, transposed } from "./view_algebra.ts";
+
+/** Channels (axis 1) to the end. */
+const channelsLast = (rank: number): number[] => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
+
+const MIN_RANK = 3;
+
+/** Values of the old graph in the new one: as they were, and with permuted axes; each is made when it is first asked for. */
+class Layouts {
+  readonly #kept = new Map<Value, Value>();
+  readonly #permuted = new Map<Value, Value>();
+
+  isPermuted = (value: Value | null): boolean => value !== null && this.#permuted.has(value);
+
+  setKept(old: Value, now: Value): void {
+    this.#kept.set(old, now);
+  }
+  setPermuted(old: Value, now: Value): void {
+    this.#permuted.set(old, now);
+  }
+
+  kept(old: Value): Value {
+    const known = this.#kept.get(old);
+    if (known) return known;
+    const permuted = this.#permuted.get(old)!; // every value of an earlier node is in one of the maps
+    const made = transposed(permuted, inversePerm(channelsLast(old.type.shape.length)), old.node.from);
+    this.#kept.set(old, made);
+    return made;
+  }
+
+  permuted(old: Value): Value {
+    const known = this.#permuted.get(old);
+    if (known) return known;
+    const made = folded(transposed(this.kept(old), channelsLast(old.type.shape.length), old.node.from));
+    this.#permuted.set(old, made);
+    return made;
+  }
+}
+
+/** A transposed constant is a constant. */
+function folded(value: Value): Value {
+  const tensor = constantOf(value.node.inputs[0]);
+  return tensor ? constantValue(evaluateNode(value.node, [tensor])[0], value.node.from) : value;
+}
+
+const elements = (values: readonly Value[]): number => values.reduce((n, v) => n + elementCount(v.type.shape), 0);
+
+/** Most of what the node reads is there with permuted axes. */
+function followsPermuted(node: Node, rank: number, layouts: Layouts): boolean {
+  const data = node.inputs.filter((v): v is Value => v !== null && v.type.shape.length === rank && !constantOf(v));
+  const permuted = data.filter(layouts.isPermuted);
+  return permuted.length > 0 && 2 * elements(permuted) >= elements(data);
+}
+
+/** An elementwise node on permuted inputs. Inputs with fewer axes get leading ones first; single elements broadcast as they are. */
+function permuteMap(node: Node, rank: number, layouts: Layouts): readonly Value[] {
+  const inputs = node.inputs.map((v) => {
+    if (!v) return null;
+    const { shape } = v.type;
+    if (elementCount(shape) === 1 && shape.length < rank) return layouts.kept(v);
+    if (shape.length === rank) return layouts.permuted(v);
+    const full = reshaped(layouts.kept(v), [...new Array<number>(rank - shape.length).fill(1), ...shape], v.node.from);
+    return folded(transposed(full, channelsLast(rank), v.node.from));
+  });
+  return apply(node.op, inputs, node.attrs, node.from);
+}
+
+/** The node's outputs with permuted axes, or undefined to leave it as it is. */
+function permuteNode(node: Node, layouts: Layouts): readonly Value[] | undefined {
+  const { op } = node;
+  const rank = (op.kind === "map" ? node.outputs[0] : node.inputs[0])?.type.shape.length ?? 0;
+  if (rank < MIN_RANK) return undefined;
+  if (!op.prefersChannelsLast && !followsPermuted(node, rank, layouts)) return undefined;
+  if (op.permute) {
+    const context = {
+      order: channelsLast(rank),
+      permuted: (i: number) => layouts.permuted(node.inputs[i]!),
+      kept: (i: number) => (node.inputs[i] ? layouts.kept(node.inputs[i]) : null),
+    };
+    return op.permute(context, node);
+  }
+  return op.kind === "map" ? permuteMap(node, rank, layouts) : undefined;
+}
+
+export const layout: Pass = {
+  name: "channels last",
+  run(graph: Graph): Graph {
+    const layouts = new Layouts();
+    for (const node of topologicalOrder(graph)) {
+      const permuted = permuteNode(node, layouts);
+      const now = permuted ?? keep(node, layouts);
+      for (const [i, old] of node.outputs.entries()) {
+        if (permuted) layouts.setPermuted(old, now[i]);
+        else layouts.setKept(old, now[i]);
+      }
+    }
+    return {
+      inputs: graph.inputs.map((v) => layouts.kept(v)),
+      outputs: graph.outputs.map(({ name, value }) => ({ name, value: layouts.kept(value) })),
+    };
+  },
+};
+
+/** The node as it is, on inputs as they were. */
+function keep(node: Node, layouts: Layouts): readonly Value[] {
+  const inputs = node.inputs.map((v) => v && layouts.kept(v));
+  if (inputs.every((v, i) => v === node.inputs[i])) return node.outputs;
+  return makeNode(node.op, inputs, node.attrs, node.outputs.map((o) => o.type), node.from).outputs; // biome-ignore format: short
+}

@@ -1,0 +1,97 @@
+// What an affine step before or after a Conv, ConvTranspose or MatMul does to its constant weights and bias.
+import { makeNode, type Node, type Value } from "../ir/graph.ts";
+import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { convGeometry } from "../ops/conv.ts";
+import { OPS } from "../ops/index.ts";
+import { constantOf, constantValue } from "../ops/source.ts";
+import type { Affine } from "./affine.ts";
+
+/** A node that multiplies by constant weights (first axis, second axis, taps…). */
+export interface Linear {
+  readonly node: Node;
+  readonly weights: TensorData;
+  readonly bias: TensorData | null;
+  /** Axis of the channels in the data input and in the output. */
+  readonly inAxis: number;
+  readonly outAxis: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Channel of the input and of the output that the weights at [a][b] connect. */
+  inOf(a: number, b: number): number;
+  outOf(a: number, b: number): number;
+  /** A sum before it may be folded: all outputs see all taps. */
+  readonly seesAll: boolean;
+  readonly hasBias: boolean;
+}
+
+const channelAxis = (node: Node): number =>
+  (node.attrs as { layout?: string }).layout === "NHWC" ? node.outputs[0].type.shape.length - 1 : 1;
+
+/** The node as a linear step, or null: another operator, or weights that are not constant. */
+export function linearOf(node: Node): Linear | null {
+  const weights = constantOf(node.inputs[1]);
+  const bias = node.inputs[2] ? constantOf(node.inputs[2]) : null;
+  if (!weights || bias === undefined) return null;
+  const [a, b] = weights.shape;
+  const common = { node, weights, bias };
+  switch (node.op.name) {
+    case "Conv": {
+      const { group, padsBegin, padsEnd } = convGeometry(node);
+      const perGroup = a / group;
+      const seesAll = [...padsBegin, ...padsEnd].every((p) => p === 0);
+      const sizes = { inAxis: channelAxis(node), outAxis: channelAxis(node), inChannels: b * group, outChannels: a };
+      return { ...common, ...sizes, inOf: (m, c) => Math.floor(m / perGroup) * b + c, outOf: (m) => m, seesAll, hasBias: true };
+    }
+    case "ConvTranspose": {
+      const { group } = node.attrs as unknown as { group: number };
+      const perGroup = a / group;
+      const sizes = { inAxis: channelAxis(node), outAxis: channelAxis(node), inChannels: a, outChannels: b * group };
+      return { ...common, ...sizes, inOf: (c) => c, outOf: (c, j) => Math.floor(c / perGroup) * b + j, seesAll: false, hasBias: true };
+    }
+    case "MatMul": {
+      if (weights.shape.length !== 2 || node.inputs[0]!.type.shape.length < 2) return null;
+      const sizes = { inAxis: -1, outAxis: -1, inChannels: a, outChannels: b };
+      return { ...common, ...sizes, inOf: (k) => k, outOf: (_, n) => n, seesAll: true, hasBias: false };
+    }
+    default:
+      return null;
+  }
+}
+
+/** The node with `before` and `after` in its weights and bias; MatMul, which has no bias, gets a sum after it. */
+export function foldedLinear(linear: Linear, x: Value, before: Affine, after: Affine): Value {
+  const { node, weights, bias, outChannels } = linear;
+  const { scaled, sums } = scaleWeights(linear, before, after);
+  const old = bias ? toNumbers(bias) : new Float64Array(outChannels);
+  const shift = sums.map((sum, m) => after.scale[m] * (old[m] + sum) + after.shift[m]);
+  const newWeights = constantValue(scaled, node.inputs[1]!.node.from);
+  const newBias = shift.some((v) => v !== 0) ? constantValue(fromNumbers(weights.dtype, [outChannels], shift), node.from) : null;
+  const inputs = linear.hasBias && newBias ? [x, newWeights, newBias] : [x, newWeights];
+  const types = node.outputs.map((o) => o.type);
+  const [y] = makeNode(node.op, inputs, node.attrs, types, node.from).outputs;
+  return linear.hasBias || !newBias ? y : makeNode(OPS.get("Add")!, [y, newBias], {}, types, node.from).outputs[0];
+}
+
+/** Weights times both scales, and what the shift before adds to each output channel (not yet scaled by `after`). */
+function scaleWeights(linear: Linear, before: Affine, after: Affine): { scaled: TensorData; sums: Float64Array } {
+  const { weights, inOf, outOf, outChannels } = linear;
+  const [outer, inner] = weights.shape as Shape;
+  const taps = elementCount(weights.shape.slice(2));
+  const values = weights.data instanceof Float32Array ? weights.data : toNumbers(weights);
+  const scaled = weights.dtype === "f32" ? new Float32Array(values.length) : new Float64Array(values.length);
+  const sums = new Float64Array(outChannels);
+  const hasShift = before.shift.some((v) => v !== 0);
+  for (let a = 0, at = 0; a < outer; a++) {
+    for (let b = 0; b < inner; b++) {
+      const [i, o] = [inOf(a, b), outOf(a, b)];
+      const factor = before.scale[i] * after.scale[o];
+      const end = at + taps;
+      if (hasShift) for (let t = at; t < end; t++) sums[o] += values[t] * before.shift[i];
+      for (; at < end; at++) scaled[at] = values[at] * factor;
+    }
+  }
+  return {
+    scaled: scaled instanceof Float32Array ? { ...weights, data: scaled } : fromNumbers(weights.dtype, weights.shape, scaled),
+    sums,
+  };
+}
