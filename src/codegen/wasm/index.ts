@@ -7,6 +7,7 @@ import { buildModule, type WasmFunction } from "./module.ts";
 export { LOWEST_ADDRESS } from "./emit.ts";
 export { buildModule, type WasmFunction } from "./module.ts";
 export { wasmTarget } from "./target.ts";
+export { FunctionWriter } from "./writer.ts";
 
 export interface WasmOptions {
   /** Uses fused multiply-add and other relaxed instructions; without, a·b + c rounds twice. */

@@ -55,14 +55,10 @@ class Bytes {
 
 const signature = (f: WasmFunction): string => `${f.params.join()}>${f.results.join()}`;
 
-/** Type indices of functions, in the order of their first use: what call_indirect names. */
-export function typeIndex(functions: readonly WasmFunction[], of: WasmFunction): number {
-  return [...new Set(functions.map(signature))].indexOf(signature(of));
-}
-
-/** A module importing env.memory; table slot i holds function i. */
+/** A module importing env.memory; table slot i holds function i; types are numbered in the order of their first use. */
 export function buildModule(functions: readonly WasmFunction[], { sharedMemory }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const types = [...new Map(functions.map((f) => [signature(f), f])).values()];
+  const typeOf = new Map(types.map((f, i) => [signature(f), i]));
   const count = functions.length;
   const exported = functions.flatMap((f, i) => (f.exportName === undefined ? [] : [{ name: f.exportName, index: i }]));
   const out = new Bytes().push(MAGIC);
@@ -81,7 +77,7 @@ export function buildModule(functions: readonly WasmFunction[], { sharedMemory }
   });
   out.section(3, (s) => {
     s.unsigned(count);
-    for (const f of functions) s.unsigned(typeIndex(functions, f));
+    for (const f of functions) s.unsigned(typeOf.get(signature(f)) ?? 0);
   });
   out.section(4, (s) => s.push([1, FUNCREF, 1]).unsigned(count).unsigned(count));
   out.section(7, (s) => {

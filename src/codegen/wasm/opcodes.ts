@@ -146,6 +146,8 @@ export const OPCODES = {
   "i32.atomic.load": atomic(0x10),
   "i32.atomic.store": atomic(0x17),
   "i32.atomic.rmw.add": atomic(0x1e),
+  "i32.atomic.rmw.xchg": atomic(0x41),
+  "i32.atomic.rmw.cmpxchg": atomic(0x48),
 } satisfies Record<string, Opcode>;
 
 export type OpcodeName = keyof typeof OPCODES;

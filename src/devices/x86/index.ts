@@ -3,9 +3,10 @@ import { avx2Target, avx512Target, emitX86, listX86 } from "../../codegen/x86/in
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkLaunches } from "../launches.ts";
 import { type MachineFacts, machineFacts } from "../machine.ts";
 import { MAX_THREADS } from "./driver.ts";
-import { checkLaunches, createLaunchList, type ListHost } from "./launch_list.ts";
+import { createLaunchList, type ListHost } from "./launch_list.ts";
 import { allocate, placeCode } from "./memory.ts";
 import { loadNative, type Native } from "./native.ts";
 import { acquirePool, type Pool } from "./pool.ts";

@@ -1,7 +1,8 @@
 // Turns kernels' code and launches into the records that the driver walks: for each thread, function and arguments of every launch.
-import { HeddleError, invariant } from "../../ir/error.ts";
+import { invariant } from "../../ir/error.ts";
 import type { Kernel } from "../../ir/kernel.ts";
 import type { Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkRange, isScratch } from "../launches.ts";
 import { LIST_HEADER, RECORD } from "./driver.ts";
 import type { CodeRegion } from "./memory.ts";
 import type { Pool } from "./pool.ts";
@@ -19,7 +20,6 @@ export interface ListHost {
 }
 
 const LINE = 64;
-const isScratch = (p: Kernel["params"][number]): boolean => p.access === "scratch";
 
 /** Scratch for a kernel ends where the buffer ends, so that guard pages fence it too. */
 const scratchAddress = (scratch: Memory, bytes: number): number => scratch.address + scratch.bytes - Math.ceil(bytes / LINE) * LINE;
@@ -28,18 +28,6 @@ const scratchAddress = (scratch: Memory, bytes: number): number => scratch.addre
 function allocateScratch(host: ListHost, kernels: readonly Kernel[]): Memory[] {
   const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
   return bytes === 0 ? [] : Array.from({ length: host.threads }, () => host.alloc(Math.ceil(bytes / LINE) * LINE));
-}
-
-/** Throws where a launch does not fit its kernel, or a kernel the number of threads. */
-export function checkLaunches(kernels: readonly Kernel[], launches: readonly Launch[], threads: number): void {
-  for (const { name, threads: wanted } of kernels)
-    invariant(wanted === threads || wanted === 1, `${name} is built for ${wanted} threads, the device has ${threads}`);
-  launches.forEach((launch, i) => {
-    const kernel = kernels[launch.kernel];
-    invariant(kernel, `launch ${i}: no kernel ${launch.kernel}`);
-    const wanted = kernel.params.filter((p) => !isScratch(p)).length;
-    invariant(launch.args.length === wanted, `launch ${i}: ${kernel.name} takes ${wanted} buffers, got ${launch.args.length}`);
-  });
 }
 
 /** Where kernels begin; `idle` is a function that does nothing, for threads that a single-threaded kernel has no use for. */
@@ -96,8 +84,7 @@ export function createLaunchList(
   const check = (from: number, to: number): void => {
     host.assertOpen();
     invariant(!isFreed, "launch list run after it was freed");
-    if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= launches.length))
-      throw new HeddleError("bad-argument", `launch list: range ${from}..${to} of ${launches.length} launches`);
+    checkRange(from, to, launches.length);
   };
   const list: LaunchList = {
     length: launches.length,
