@@ -1,15 +1,17 @@
 // Draws what was read onto the photograph: a frame around each line, its number and its confidence.
+
+import type { Image } from "../../src/formats/image.ts";
 import { GLYPH_HEIGHT, GLYPH_WIDTH, GLYPHS } from "./digits.ts";
-import type { Image } from "./image.ts";
 import type { Point } from "./min_area_rect.ts";
 import type { Line } from "./read_text.ts";
 
 type Color = readonly [red: number, green: number, blue: number];
+const LABEL_HEIGHT = GLYPH_HEIGHT + 2; // dots
 const WHITE: Color = [255, 255, 255];
 /** From the surest down: the first whose bound is reached colours the frame. */
 const COLORS: readonly { readonly from: number; readonly color: Color }[] = [
-  { from: 0.95, color: [0, 128, 72] },
-  { from: 0.8, color: [176, 98, 0] },
+  { from: 0.9, color: [0, 128, 72] },
+  { from: 0.75, color: [176, 98, 0] },
   { from: 0, color: [196, 24, 40] },
 ];
 
@@ -22,7 +24,8 @@ export function annotate(image: Image, lines: readonly Line[]): Image {
   }
   for (const [i, { corners, confidence, turned }] of lines.entries()) {
     const start = corners[turned === 180 ? 2 : turned === 90 ? 1 : turned === 270 ? 3 : 0]; // where the line begins
-    drawLabel(out, `${i + 1} ${Math.floor(confidence * 100)}%`, start, unit, colorOf(confidence));
+    const below = turned === 270 ? LABEL_HEIGHT * unit : 0; // there the line runs up from its label
+    drawLabel(out, `${i + 1} ${Math.floor(confidence * 100)}%`, { x: start.x, y: start.y + below }, unit, colorOf(confidence));
   }
   return out;
 }
@@ -50,7 +53,7 @@ function drawStroke(image: Image, a: Point, b: Point, thickness: number, color: 
 /** A tag whose lower left corner is at `at`, moved to be wholly inside the picture. */
 function drawLabel(image: Image, text: string, at: Point, unit: number, color: Color): void {
   const width = (text.length * (GLYPH_WIDTH + 1) + 1) * unit;
-  const height = (GLYPH_HEIGHT + 2) * unit;
+  const height = LABEL_HEIGHT * unit;
   const left = Math.max(0, Math.min(Math.round(at.x), image.width - width));
   const top = Math.max(0, Math.min(Math.round(at.y) - height, image.height - height));
   fill(image, left, top, width, height, color);

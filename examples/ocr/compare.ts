@@ -1,7 +1,7 @@
 // Times the three networks in heddle and in onnxruntime side by side, and says how far their answers differ.
 import { performance } from "node:perf_hooks";
 import { setTimeout as pause } from "node:timers/promises";
-import type { Image } from "./image.ts";
+import type { Image } from "../../src/formats/image.ts";
 import type { FloatTensor, Net, Nets } from "./net.ts";
 import { ORIENT_SIZE } from "./orient.ts";
 import { cutLine } from "./perspective.ts";

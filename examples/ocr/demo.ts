@@ -5,10 +5,11 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { Image } from "../../src/formats/image.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { annotate } from "./annotate.ts";
 import { type Comparison, compareNets, comparisonInputs } from "./compare.ts";
-import { type Image, readImage, writePng } from "./image.ts";
+import { readPhotograph, writePicture } from "./image.ts";
 import type { Nets } from "./net.ts";
 import { INSTALL_ONNXRUNTIME, ONNXRUNTIME_PACKAGE, openHeddle, openOnnxruntime } from "./nets.ts";
 import { type Line, readText } from "./read_text.ts";
@@ -61,12 +62,12 @@ export async function demo(args: readonly string[], print: (text: string) => voi
 }
 
 async function readAndReport(settings: Settings, print: (text: string) => void): Promise<number> {
-  const image = await readImage(settings.picture);
+  const image = await readPhotograph(settings.picture);
   const nets = await open(settings);
   const [lines, firstMs] = await timed(() => readText(image, nets));
   const [, againMs] = await timed(() => readText(image, nets));
   await mkdir(dirname(settings.out), { recursive: true });
-  await writePng(settings.out, annotate(image, lines));
+  await writePicture(settings.out, annotate(image, lines));
   const misread = settings.picture === SAMPLE ? await differences(lines) : undefined;
   const compared = settings.isCompared ? await compare(settings, nets, image, lines) : undefined;
   if (settings.isJson) {

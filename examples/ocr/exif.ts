@@ -1,10 +1,11 @@
 // Finds how a camera was held in a JPEG's EXIF header and turns the picture upright.
-import type { Image } from "./image.ts";
+import type { Image } from "../../src/formats/image.ts";
 
 const ORIENTATION_TAG = 0x0112;
 
-/** EXIF orientation 1–8 of a JPEG; 1 (upright) when it has none or the header is damaged. */
+/** EXIF orientation 1–8 of a JPEG; 1 (upright) when it has none, the header is damaged, or the file is of another kind. */
 export function exifOrientation(jpeg: Uint8Array): number {
+  if (jpeg[0] !== 0xff || jpeg[1] !== 0xd8) return 1;
   const view = new DataView(jpeg.buffer, jpeg.byteOffset, jpeg.byteLength);
   let at = 2;
   while (at + 4 <= view.byteLength && view.getUint8(at) === 0xff) {

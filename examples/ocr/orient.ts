@@ -1,5 +1,5 @@
 // Asks the orientation network whether a line of text stands on its head, and turns it upright.
-import type { Image } from "./image.ts";
+import type { Image } from "../../src/formats/image.ts";
 import type { Net } from "./net.ts";
 import { halfTurn } from "./perspective.ts";
 import { SIGNED, toTensor } from "./resize.ts";

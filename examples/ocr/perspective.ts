@@ -1,6 +1,7 @@
 // Cuts a four-cornered piece out of a photograph and lays it flat.
+
+import type { Image } from "../../src/formats/image.ts";
 import { HeddleError } from "../../src/ir/error.ts";
-import { blankImage, type Image } from "./image.ts";
 import type { Point, Quad } from "./min_area_rect.ts";
 import { sidesOf } from "./reading_order.ts";
 
@@ -42,6 +43,8 @@ function solve(rows: number[][]): Float64Array {
   }
   return Float64Array.from(rows, (row, i) => row[n] / row[i]);
 }
+
+const blankImage = (width: number, height: number): Image => ({ width, height, data: new Uint8Array(width * height * 3) });
 
 /** The quadrilateral as an upright image as wide and high as its longer sides; bicubic, borders repeated. */
 export function flatten(image: Image, corners: Quad): Image {

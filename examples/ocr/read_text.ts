@@ -1,6 +1,7 @@
 // Reads a photograph: detects lines of text, cuts each out, turns it upright and recognises its characters.
+
+import type { Image } from "../../src/formats/image.ts";
 import { type DetectOptions, detectBoxes } from "./detect.ts";
-import type { Image } from "./image.ts";
 import type { Quad } from "./min_area_rect.ts";
 import type { Nets } from "./net.ts";
 import { type OrientOptions, turnUpright } from "./orient.ts";

@@ -1,6 +1,7 @@
 // Runs the recognition network over one upright line of text: picture in, string and confidence out.
+
+import type { Image } from "../../src/formats/image.ts";
 import { decodeCtc, type Reading } from "./ctc.ts";
-import type { Image } from "./image.ts";
 import type { Net } from "./net.ts";
 import { SIGNED, toTensor } from "./resize.ts";
 

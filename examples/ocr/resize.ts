@@ -1,5 +1,5 @@
 // Turns an image into the normalised (1,3,height,width) tensor that a network reads: scaled, padded, blue first.
-import type { Image } from "./image.ts";
+import type { Image } from "../../src/formats/image.ts";
 import type { FloatTensor } from "./net.ts";
 
 /** (x/255 − mean) / deviation, one entry a channel. */
