@@ -31,7 +31,7 @@ function fingerprint() {
 
 /** Runs `make` unless its last good run saw the same sources. */
 async function unlessFresh(name, proof, stamp, make) {
-  const file = join(DIST, `.${name}.stamp`);
+  const file = join(root, "build", `${name}.stamp`);
   if (existsSync(join(DIST, proof)) && existsSync(file) && readFileSync(file, "utf8") === stamp) return;
   const start = performance.now();
   rmSync(file, { force: true });
@@ -71,7 +71,7 @@ function emitTypes() {
 
 /** Fills dist; without `types`, only what running needs. */
 export async function build({ types = true } = {}) {
-  mkdirSync(DIST, { recursive: true });
+  for (const folder of [DIST, join(root, "build")]) mkdirSync(folder, { recursive: true });
   const stamp = fingerprint();
   await unlessFresh("javascript", "index.js", stamp, async () => {
     try {

@@ -5,7 +5,8 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { type ModelProto, ModelProtoSchema, TensorProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
 import { decodeTensor } from "../../src/formats/onnx/tensor.ts";
 import { HeddleError, loadModel } from "../../src/index.ts";
-import { type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import type { TensorData } from "../../src/ir/tensor.ts";
+import { compare } from "./compare.ts";
 
 export type Status = "passed" | "failed" | "unsupported" | "crashed";
 
@@ -18,10 +19,6 @@ export interface Verdict {
 }
 
 export type LoadOptions = NonNullable<Parameters<typeof loadModel>[1]>;
-
-/** The tolerances of ONNX's own runner (onnx/backend/test/case/test_case.py). */
-const RTOL = 1e-3;
-const ATOL = 1e-7;
 
 /** Runs one case; a failure of any kind is a verdict. What ends the process is for the caller to see. */
 export async function runCase(folder: string, options: LoadOptions): Promise<Verdict> {
@@ -81,16 +78,4 @@ function readTensors(folder: string, what: "input" | "output"): TensorData[] {
     tensors.push(decodeTensor(fromBinary(TensorProtoSchema, readFileSync(join(folder, `${what}_${i}.pb`))), `${what} ${i}`));
   }
   return tensors;
-}
-
-/** numpy.testing.assert_allclose(wanted, got), with dtype and shape: undefined when they agree, else the first place where they do not. */
-export function compare(got: TensorData | undefined, wanted: TensorData): string | undefined {
-  if (!got) return "missing";
-  const [gotType, wantedType] = [got, wanted].map(({ dtype, shape }) => `${dtype}[${shape}]`);
-  if (gotType !== wantedType) return `got ${gotType}, wanted ${wantedType}`;
-  const a = toNumbers(got);
-  const b = toNumbers(wanted);
-  const isClose = (x: number, y: number) => Object.is(x, y) || x === y || Math.abs(x - y) <= ATOL + RTOL * Math.abs(x);
-  const bad = a.findIndex((x, i) => !isClose(x, b[i]));
-  return bad < 0 ? undefined : `element ${bad} of ${a.length} is ${a[bad]}, wanted ${b[bad]}`;
 }
