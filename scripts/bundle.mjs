@@ -1,4 +1,5 @@
 // Turns TypeScript entry points into JavaScript that Node runs, with esbuild: the package itself, and single programs such as benchmarks.
+// Threads need no files of their own: devices start them from text, which works from TypeScript sources as well.
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -6,18 +7,6 @@ import { root } from "./command.mjs";
 
 /** Stay packages of their own: native binaries, or optional. */
 const EXTERNAL = ["koffi", "onnxruntime-node", "onnxruntime-web", "onnxruntime-common"];
-
-/** Files that start threads of their own from a file: each needs one beside the bundle, under the name the sources use. */
-function workerEntries() {
-  const devices = join(root, "src/devices");
-  const entries = {};
-  for (const folder of readdirSync(devices)) {
-    const file = join(devices, folder, "worker.ts");
-    if (!existsSync(file) || !/import\.meta\.url|parentPort/.test(readFileSync(file, "utf8").replace(/`[\s\S]*?`/g, ""))) continue;
-    entries[`${folder}_worker`] = file;
-  }
-  return entries;
-}
 
 const options = {
   bundle: true,
@@ -38,7 +27,7 @@ export async function bundlePackage(entries, outdir) {
   for (const old of existsSync(outdir) ? readdirSync(outdir) : []) if (old.endsWith(".js")) rmSync(join(outdir, old));
   const { metafile } = await build({
     ...options,
-    entryPoints: { ...entries, ...workerEntries() },
+    entryPoints: entries,
     outdir,
     minifySyntax: true,
     minifyWhitespace: true,
@@ -65,7 +54,7 @@ export async function bundleProgram(file) {
   const name = basename(file, ".ts");
   await build({
     ...options,
-    entryPoints: { [name]: join(root, file), ...workerEntries() },
+    entryPoints: { [name]: join(root, file) },
     outdir,
     sourcemap: "inline",
     plugins: [sourceUrls],

@@ -42,7 +42,7 @@ function summarize(report, broken) {
   const lines = [
     ...absent.map(({ name, absent }) => `  not run: ${name}: ${absent}`),
     ...skipLines(report.skips),
-    ...(absent.length + report.skips.length === 0 ? ["  everything ran: all targets are on this machine"] : []),
+    ...(absent.length + report.skips.length === 0 ? ["  nothing was left out: all targets are on this machine"] : []),
     ...broken.map((name) => `  failed: ${name}`),
     ...report.failures.map((name) => `  failed: ${name}`),
   ];
@@ -67,7 +67,8 @@ await main(async (args) => {
     await check("build", () => build());
     await check("lint", () => tool("@biomejs/biome/bin/biome", "check", "--error-on-warnings", "."));
     await check("typecheck", () => tool("typescript/bin/tsc", "--noEmit"));
-    if (!broken.includes("build")) await check("package", checkPackage);
+    if (broken.includes("build")) say("── package: not run, the build failed");
+    else await check("package", checkPackage);
   }
   const report = await step("test", () => runTests(args));
   summarize(report, broken);
