@@ -56,6 +56,7 @@ export async function bundleProgram(file) {
     ...options,
     entryPoints: { [name]: join(root, file) },
     outdir,
+    splitting: false, // one file: stale parts would pile up
     sourcemap: "inline",
     plugins: [sourceUrls],
   });
