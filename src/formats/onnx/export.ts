@@ -117,7 +117,11 @@ function encodeNode(node: Node, names: ValueNames): NodeProto {
   });
 }
 
-const isDefault = (op: Op, name: string, value: AttrValue): boolean => JSON.stringify(op.attrs[name].default) === JSON.stringify(value);
+/** Defaults are left out: other readers need not know attributes of newer versions. Tensors have none. */
+function isDefault(op: Op, name: string, value: AttrValue): boolean {
+  const usual = op.attrs[name].default;
+  return usual !== undefined && JSON.stringify(usual) === JSON.stringify(value);
+}
 
 function valueInfo(name: string, { dtype, shape }: TensorType): ValueInfoProto {
   const dim = shape.map((d) => ({ value: { case: "dimValue" as const, value: BigInt(d) } }));
