@@ -5,7 +5,7 @@ import { elementCount, type TensorData, toNumbers, zeros } from "../ir/tensor.ts
 import { constantInput, f32, inputType, normalizeAxis, tensorOf } from "./define.ts";
 
 /** The constant behind an input whose values decide the output's shape. */
-function decisive(op: string, inputs: Parameters<Op["infer"]>[0], i: number): TensorData {
+export function decisive(op: string, inputs: Parameters<Op["infer"]>[0], i: number): TensorData {
   inputType(op, inputs, i);
   try {
     return constantInput(op, inputs, i, "")!; // inputType has checked that it is there

@@ -5,25 +5,33 @@ import { argReduceOps } from "./arg_reduce.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { castOps } from "./cast.ts";
 import { compareOps } from "./compare.ts";
+import { controlOps } from "./control.ts";
 import { convOps } from "./conv.ts";
 import { convTransposeOps } from "./conv_transpose.ts";
 import { cumulativeOps } from "./cumulative.ts";
 import { depthSpaceOps } from "./depth_space.ts";
 import { dynamicOps } from "./dynamic.ts";
+import { einsumOps } from "./einsum.ts";
 import { gatherOps } from "./gather.ts";
 import { generateOps } from "./generate.ts";
 import { logicOps } from "./logic.ts";
+import { lossOps } from "./loss.ts";
 import { mathOps } from "./math.ts";
 import { matmulOps } from "./matmul.ts";
+import { nonMaxSuppressionOps } from "./non_max_suppression.ts";
 import { normOps } from "./norm.ts";
 import { padOps } from "./pad.ts";
 import { poolOps } from "./pool.ts";
+import { quantizeOps } from "./quantize.ts";
+import { quantizedProductOps } from "./quantized_product.ts";
 import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { resizeOps } from "./resize.ts";
+import { rnnOps } from "./rnn.ts";
 import { scatterOps } from "./scatter.ts";
 import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
+import { topkOps } from "./topk.ts";
 import { viewOps } from "./view.ts";
 import { windowOps } from "./window.ts";
 
@@ -54,6 +62,14 @@ const families: readonly (readonly Op[])[] = [
   poolOps,
   normOps,
   softmaxOps,
+  controlOps,
+  einsumOps,
+  lossOps,
+  nonMaxSuppressionOps,
+  quantizeOps,
+  quantizedProductOps,
+  rnnOps,
+  topkOps,
 ];
 
 /** Operators by name. */

@@ -6,7 +6,7 @@ import { elementCount, fromNumbers, type Shape, stridesOf, toNumbers } from "../
 import { builder } from "./build.ts";
 import { broadcastShapes, emittable, FLOATS, f32, i32, inputType, sameDType, scalarOf, without } from "./define.ts";
 
-const MATMUL_TYPES: readonly DType[] = [...FLOATS, "i32", "i64", "u32", "u64"];
+export const MATMUL_TYPES: readonly DType[] = [...FLOATS, "i32", "i64", "u32", "u64"];
 
 /** Sizes of a matrix product: batch… × (m,k) · (k,n) → (m,n). */
 export interface MatMulGeometry {
