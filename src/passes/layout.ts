@@ -11,35 +11,30 @@ const channelsLast = (rank: number): number[] => [0, ...Array.from({ length: ran
 const MIN_RANK = 3;
 
 /** Values of the old graph in the new one: as they were, and with permuted axes; each is made when it is first asked for. */
-class Layouts {
-  readonly #kept = new Map<Value, Value>();
-  readonly #permuted = new Map<Value, Value>();
+interface Layouts {
+  isPermuted(old: Value): boolean;
+  kept(old: Value): Value;
+  permuted(old: Value): Value;
+  set(old: Value, now: Value, isPermuted: boolean): void;
+}
 
-  isPermuted = (value: Value | null): boolean => value !== null && this.#permuted.has(value);
-
-  setKept(old: Value, now: Value): void {
-    this.#kept.set(old, now);
-  }
-  setPermuted(old: Value, now: Value): void {
-    this.#permuted.set(old, now);
-  }
-
-  kept(old: Value): Value {
-    const known = this.#kept.get(old);
-    if (known) return known;
-    const permuted = this.#permuted.get(old)!; // every value of an earlier node is in one of the maps
-    const made = transposed(permuted, inversePerm(channelsLast(old.type.shape.length)), old.node.from);
-    this.#kept.set(old, made);
-    return made;
-  }
-
-  permuted(old: Value): Value {
-    const known = this.#permuted.get(old);
-    if (known) return known;
-    const made = folded(transposed(this.kept(old), channelsLast(old.type.shape.length), old.node.from));
-    this.#permuted.set(old, made);
-    return made;
-  }
+function layoutsOf(): Layouts {
+  const keptOnes = new Map<Value, Value>();
+  const permutedOnes = new Map<Value, Value>();
+  const order = (v: Value) => channelsLast(v.type.shape.length);
+  const once = (map: Map<Value, Value>, old: Value, make: () => Value): Value => {
+    const now = map.get(old) ?? make();
+    map.set(old, now);
+    return now;
+  };
+  // Values of earlier nodes are in one of the maps.
+  const kept = (old: Value): Value => once(keptOnes, old, () => transposed(permutedOnes.get(old)!, inversePerm(order(old)), old.node.from));
+  return {
+    kept,
+    permuted: (old) => once(permutedOnes, old, () => folded(transposed(kept(old), order(old), old.node.from))),
+    isPermuted: (old) => permutedOnes.has(old),
+    set: (old, now, isPermuted) => (isPermuted ? permutedOnes : keptOnes).set(old, now),
+  };
 }
 
 /** A transposed constant is a constant. */
@@ -90,14 +85,11 @@ function permuteNode(node: Node, layouts: Layouts): readonly Value[] | undefined
 export const layout: Pass = {
   name: "channels last",
   run(graph: Graph): Graph {
-    const layouts = new Layouts();
+    const layouts = layoutsOf();
     for (const node of topologicalOrder(graph)) {
       const permuted = permuteNode(node, layouts);
       const now = permuted ?? keep(node, layouts);
-      for (const [i, old] of node.outputs.entries()) {
-        if (permuted) layouts.setPermuted(old, now[i]);
-        else layouts.setKept(old, now[i]);
-      }
+      for (const [i, old] of node.outputs.entries()) layouts.set(old, now[i], permuted !== undefined);
     }
     return {
       inputs: graph.inputs.map((v) => layouts.kept(v)),

@@ -1,0 +1,109 @@
+// Grows a node with readers backwards into a region that becomes one generated kernel: producers join when nothing is computed twice.
+import type { Node, Value } from "../ir/graph.ts";
+import { elementCount } from "../ir/tensor.ts";
+import { sameShape } from "./match.ts";
+import { readsOf } from "./reads.ts";
+import type { Region } from "./region.ts";
+import type { Uses } from "./uses.ts";
+
+/** How often an element may be computed, on average: a Pad or an odd slice reads a few twice. */
+const MAX_REPEATS = 1.5;
+const MAX_MEMBERS = 48;
+/** Buffers that one kernel gets. */
+const MAX_INPUTS = 16;
+
+export interface GrowContext {
+  readonly uses: Uses;
+  readonly position: ReadonlyMap<Node, number>;
+  /** Belongs to no other region, and has readers. */
+  isFree(node: Node): boolean;
+  /** Another region needs it in memory. */
+  isNeeded(value: Value): boolean;
+}
+
+interface Member {
+  /** How often each element is computed. */
+  readonly repeats: number;
+  /** Computed here only; other regions do not repeat it. */
+  readonly isExclusive: boolean;
+}
+
+const size = (node: Node): number => Math.max(1, elementCount(node.outputs[0].type.shape));
+
+/** Moves elements without arithmetic, so that doing it again costs an address only. */
+export const isPureView = ({ op, ...node }: Node): boolean =>
+  op.kind === "view" && op.flops !== undefined && op.flops({ op, ...node }) === 0;
+
+/** The same elements in the same order: no work outside of a region. */
+export const isReshape = (node: Node): boolean => node.op.name === "Reshape";
+
+const isUnitReshape = (node: Node): boolean =>
+  sameShape(node.inputs[0]!.type.shape.filter((d) => d !== 1), node.outputs[0].type.shape.filter((d) => d !== 1)); // biome-ignore format: short
+
+/** The region that ends at `sink`. */
+export function growLowered(sink: Node, context: GrowContext): Region {
+  const { position, isFree } = context;
+  const members = new Map<Node, Member>([[sink, { repeats: 1, isExclusive: true }]]);
+  let hasReduce = sink.op.kind === "reduce";
+  const candidates = new Set<Node>();
+  const offer = (node: Node) => {
+    for (const i of readsOf(node).keys()) {
+      const producer = node.inputs[i]?.node;
+      if (producer && !members.has(producer) && isFree(producer)) candidates.add(producer);
+    }
+  };
+  offer(sink);
+  while (candidates.size > 0 && members.size < MAX_MEMBERS) {
+    // The last in order: all of its readers have been decided on.
+    const node = [...candidates].reduce((a, b) => (position.get(b)! > position.get(a)! ? b : a));
+    candidates.delete(node);
+    const member = judge(node, members, context);
+    if (!member || (node.op.kind === "reduce" && hasReduce)) continue;
+    hasReduce ||= node.op.kind === "reduce";
+    members.set(node, member);
+    offer(node);
+  }
+  const region = { members: inOrder([...members.keys()], position), output: sink.outputs[0], anchor: null };
+  const alone = { members: [sink], output: sink.outputs[0], anchor: null };
+  return inputCount(region.members) > MAX_INPUTS && region.members.length > 1 ? alone : region;
+
+  function inOrder(nodes: Node[], at: ReadonlyMap<Node, number>): Node[] {
+    return nodes.sort((a, b) => at.get(a)! - at.get(b)!);
+  }
+  function inputCount(nodes: readonly Node[]): number {
+    const inside = new Set(nodes);
+    return new Set(nodes.flatMap((n) => n.inputs).filter((v) => v && !inside.has(v.node))).size;
+  }
+}
+
+/** How the node would be computed in the region, or null when it must stay outside. */
+function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded, isFree }: GrowContext): Member | null {
+  const [value] = node.outputs;
+  const readers = uses.users(value);
+  const isExclusive = !isNeeded(value) && readers.every((u) => members.get(u)?.isExclusive);
+  const repeats = repeatsOf(node, members);
+  if (isReshape(node)) {
+    // Alone it costs nothing; inside it costs divisions, unless it only moves axes of size 1 between two nodes that fuse.
+    const producer = node.inputs[0]!.node;
+    const joins = isUnitReshape(node) && isFree(producer) && uses.onlyUser(node.inputs[0]!) === node;
+    return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, isExclusive } : null;
+  }
+  if (isExclusive && repeats <= MAX_REPEATS) return { repeats, isExclusive };
+  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats: Math.max(repeats, 1), isExclusive: false } : null;
+}
+
+/** A view that several read, or one more than once: it grows its input (so that it is better read than stored), or is read in parts. */
+function isCheapToRepeat(node: Node, readers: readonly Node[]): boolean {
+  const input = elementCount(node.inputs[0]!.type.shape);
+  const parts = readers.reduce((n, u) => n + size(u), 0);
+  return node.inputs.filter((v) => v && v.type.shape.length > 0).length > 0 && (size(node) > input || parts <= size(node));
+}
+
+/** Elements read by all readers in the region, for each element of the node. */
+function repeatsOf(node: Node, members: ReadonlyMap<Node, Member>): number {
+  let most = 0;
+  for (const [reader, { repeats }] of members) {
+    for (const [i, reads] of readsOf(reader)) if (reader.inputs[i]?.node === node) most = Math.max(most, (repeats * reads) / size(node));
+  }
+  return most;
+}

@@ -1,0 +1,52 @@
+// All passes in the order in which they help each other: from the graph as it was read to Groups that become kernels.
+import type { Graph, Node, Pass } from "../ir/graph.ts";
+import { cse } from "./cse.ts";
+import { expand } from "./expand.ts";
+import { factor } from "./factor.ts";
+import { fold } from "./fold.ts";
+import { type FuseOptions, fuse } from "./fuse.ts";
+import { gelu } from "./gelu.ts";
+import { hardSwish } from "./hard_swish.ts";
+import { layerNorm } from "./layer_norm.ts";
+import { layout } from "./layout.ts";
+import { normalizationFolding } from "./normalization_folding.ts";
+import { simplify } from "./simplify.ts";
+import { softmax } from "./softmax.ts";
+
+export interface OptimizeOptions extends FuseOptions {
+  /** Channels innermost; default true. */
+  readonly layout?: boolean;
+  /** Called after each pass, with what it made and how long it took. */
+  readonly onPass?: (name: string, graph: Graph, ms: number) => void;
+}
+
+/** The passes that optimize runs. */
+export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
+  const { layout: isLayout = true, anchors } = options;
+  const keep = (node: Node) => anchors?.(node) ?? false;
+  return [
+    fold, // shape arithmetic
+    expand(keep),
+    fold,
+    simplify,
+    cse, // patterns compare values by identity
+    ...[layerNorm, softmax, gelu, hardSwish, factor],
+    normalizationFolding,
+    ...(isLayout ? [layout] : []),
+    simplify,
+    fold,
+    cse,
+    fuse(anchors ? { anchors } : {}),
+  ];
+}
+
+/** The graph that is compiled: the same outputs, from fewer nodes. */
+export function optimize(graph: Graph, options: OptimizeOptions = {}): Graph {
+  let result = graph;
+  for (const pass of passesOf(options)) {
+    const start = performance.now();
+    result = pass.run(result);
+    options.onPass?.(pass.name, result, performance.now() - start);
+  }
+  return result;
+}

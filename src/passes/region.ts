@@ -1,0 +1,54 @@
+// Grows an anchor (a node with a hand-scheduled kernel) into a region: the elementwise nodes after it that can be its kernel's epilogue.
+import type { Node, Value } from "../ir/graph.ts";
+import { sameShape } from "./match.ts";
+import type { Uses } from "./uses.ts";
+
+/** Nodes with one result; nothing outside reads the others. */
+export interface Region {
+  readonly members: readonly Node[];
+  readonly output: Value;
+  readonly anchor: Node | null;
+}
+
+/** Nodes beyond the last point where all came together again: how far to look for the next one. */
+const MAX_OPEN = 8;
+const MAX_MEMBERS = 40;
+
+/**
+ * The largest region of `isEligible` nodes after the anchor in which every value but the last is read only inside. Null: several results of the anchor are used.
+ * As only the last value leaves, no other input of the region can depend on it.
+ */
+export function growRegion(
+  anchor: Node,
+  uses: Uses,
+  position: ReadonlyMap<Node, number>,
+  isEligible: (node: Node) => boolean,
+): Region | null {
+  const isUsed = (v: Value) => uses.users(v).length > 0 || uses.isOutput(v);
+  if (anchor.outputs.slice(1).some(isUsed)) return null;
+  const [{ type }] = anchor.outputs;
+  const members = [anchor];
+  const inside = new Set<Node>(members);
+  let region: Region = { members: [anchor], output: anchor.outputs[0], anchor };
+  while (members.length < MAX_MEMBERS && members.length - region.members.length < MAX_OPEN) {
+    const next = firstUser(members, inside, uses, position);
+    if (!next || !isEligible(next) || !sameShape(next.outputs[0].type.shape, type.shape)) break;
+    members.push(next);
+    inside.add(next);
+    if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
+      region = { members: [...members], output: next.outputs[0], anchor };
+  }
+  return region;
+}
+
+const isClosed = (value: Value, inside: ReadonlySet<Node>, uses: Uses): boolean =>
+  !uses.isOutput(value) && uses.users(value).every((u) => inside.has(u));
+
+/** The first node in order that reads a member and is none. */
+function firstUser(members: readonly Node[], inside: ReadonlySet<Node>, uses: Uses, position: ReadonlyMap<Node, number>): Node | undefined {
+  let first: Node | undefined;
+  for (const member of members)
+    for (const user of uses.users(member.outputs[0]))
+      if (!inside.has(user) && (!first || position.get(user)! < position.get(first)!)) first = user;
+  return first;
+}
