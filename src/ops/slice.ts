@@ -101,6 +101,8 @@ function partsOf(inputs: readonly (Value | null)[], { num_outputs }: SplitAttrs,
     return given;
   }
   if (!num_outputs) throw new HeddleError("bad-model", "Split: neither the sizes nor their number are given");
+  if (num_outputs < 0 || num_outputs > Math.max(1, size))
+    throw new HeddleError("bad-model", `Split: an axis of ${size} cannot become ${num_outputs} parts`);
   const each = Math.ceil(size / num_outputs);
   return Array.from({ length: num_outputs }, (_, i) => Math.max(0, Math.min(each, size - i * each)));
 }
