@@ -4,6 +4,7 @@ import type { Image } from "../../src/formats/image.ts";
 import { GLYPH_HEIGHT, GLYPH_WIDTH, GLYPHS } from "./digits.ts";
 import type { Point } from "./min_area_rect.ts";
 import type { Line } from "./read_text.ts";
+import { readingCorners } from "./reading_order.ts";
 
 type Color = readonly [red: number, green: number, blue: number];
 const LABEL_HEIGHT = GLYPH_HEIGHT + 2; // dots
@@ -22,8 +23,9 @@ export function annotate(image: Image, lines: readonly Line[]): Image {
     const color = colorOf(confidence);
     for (const [i, corner] of corners.entries()) drawStroke(out, corner, corners[(i + 1) % 4], unit, color);
   }
-  for (const [i, { corners, confidence, turned }] of lines.entries()) {
-    const start = corners[turned === 180 ? 2 : turned === 90 ? 1 : turned === 270 ? 3 : 0]; // where the line begins
+  for (const [i, line] of lines.entries()) {
+    const { confidence, turned } = line;
+    const [start] = readingCorners(line);
     const below = turned === 270 ? LABEL_HEIGHT * unit : 0; // there the line runs up from its label
     drawLabel(out, `${i + 1} ${Math.floor(confidence * 100)}%`, { x: start.x, y: start.y + below }, unit, colorOf(confidence));
   }

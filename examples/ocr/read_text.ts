@@ -2,11 +2,10 @@
 
 import type { Image } from "../../src/formats/image.ts";
 import { type DetectOptions, detectBoxes } from "./detect.ts";
-import type { Quad } from "./min_area_rect.ts";
 import type { Nets } from "./net.ts";
 import { type OrientOptions, turnUpright } from "./orient.ts";
 import { cutLine } from "./perspective.ts";
-import { inReadingOrder } from "./reading_order.ts";
+import { inReadingOrder, type Turned } from "./reading_order.ts";
 import { type RecognizeOptions, recognizeLine } from "./recognize.ts";
 
 export interface ReadOptions {
@@ -19,20 +18,17 @@ export interface ReadOptions {
 
 export const READ_DEFAULTS = { minConfidence: 0.5 } as const;
 
-export interface Line {
+/** `corners` are in pixels of the picture: top left, top right, bottom right, bottom left. */
+export interface Line extends Turned {
   readonly text: string;
   /** Mean probability of its characters. */
   readonly confidence: number;
-  /** In pixels of the picture: top left, top right, bottom right, bottom left. */
-  readonly corners: Quad;
-  /** Degrees against the clock by which the box was turned to read it. */
-  readonly turned: 0 | 90 | 180 | 270;
 }
 
 /** The lines of text in reading order. */
 export async function readText(image: Image, nets: Nets, options: ReadOptions = {}): Promise<Line[]> {
   const lines: Line[] = [];
-  for (const { corners } of inReadingOrder(await detectBoxes(image, nets.detect, options.detect))) {
+  for (const { corners } of await detectBoxes(image, nets.detect, options.detect)) {
     const cut = cutLine(image, corners);
     const upright = await turnUpright(cut.image, nets.orient, options.orient);
     const { text, confidence } = await recognizeLine(upright.image, nets.recognize, nets.characters, options.recognize);
@@ -40,5 +36,5 @@ export async function readText(image: Image, nets: Nets, options: ReadOptions = 
     const turned = cut.isTurned ? (upright.isTurned ? 270 : 90) : upright.isTurned ? 180 : 0;
     lines.push({ text, confidence, corners, turned });
   }
-  return lines;
+  return inReadingOrder(lines);
 }

@@ -81,7 +81,7 @@ describe("readText", () => {
 
   test("tells how each line was turned", async () => {
     const bars = [
-      [10, 10, 120, 25],
+      [10, 10, 240, 25],
       [10, 50, 120, 65],
       [150, 90, 165, 200],
       [200, 90, 215, 200],
