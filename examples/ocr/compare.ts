@@ -26,7 +26,7 @@ export interface CompareOptions {
   readonly turnMs?: number;
 }
 
-export const COMPARE_DEFAULTS = { rounds: 9, turnMs: 40 } as const;
+export const COMPARE_DEFAULTS = { rounds: 7, turnMs: 40 } as const;
 
 /** Both engines' worker threads spin for a while after a run: wait until they sleep, so that neither takes the other's cores. */
 const SETTLE_MS = 40;
