@@ -1,0 +1,112 @@
+// A graph to a program: passes, a kernel for every node, memory from lifetimes, one launch list.
+import type { CpuDevice } from "../devices/cpu.ts";
+import { DTYPES } from "../ir/dtype.ts";
+import { type Graph, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
+import { elementCount } from "../ir/tensor.ts";
+import { OPS } from "../ops/index.ts";
+import { Constant, constantOf, Input } from "../ops/source.ts";
+import { optimize } from "../passes/pipeline.ts";
+import { implement, isAnchor } from "./implement/index.ts";
+import { type Interval, planMemory } from "./memory_plan.ts";
+import { Program } from "./program.ts";
+import type { Step } from "./step.ts";
+
+export interface CompileOptions {
+  readonly device: CpuDevice;
+  /** Gives every tensor memory of its own, against a guard page where the device does that. */
+  readonly separateTensors?: boolean;
+  /** Called after each pass. */
+  readonly onPass?: (name: string, graph: Graph, ms: number) => void;
+}
+
+/** What is run: steps in order, and where each value lives. */
+export interface Schedule {
+  readonly graph: Graph;
+  readonly steps: readonly Step[];
+  /** Values that share another value's memory (Reshape), to the value that owns it. */
+  readonly owners: ReadonlyMap<Value, Value>;
+  /** Byte offset in the arena of every value that owns memory and is computed or given at run time. */
+  readonly offsets: ReadonlyMap<Value, number>;
+  /** Bytes of the arena, and what the same tensors would take side by side. */
+  readonly arenaBytes: number;
+  readonly tensorBytes: number;
+}
+
+export const byteSize = (value: Value): number => elementCount(value.type.shape) * DTYPES[value.type.dtype].bytes;
+
+/** Compiles for one device. The graph must come from the importer: its shapes are concrete. */
+export async function compile(graph: Graph, options: CompileOptions): Promise<Program> {
+  return Program.load(scheduleGraph(graph, options), options);
+}
+
+/** All of compilation that needs no memory of the device. */
+export function scheduleGraph(graph: Graph, { device, onPass }: CompileOptions): Schedule {
+  const optimized = optimize(graph, { layout: true, anchors: isAnchor, onPass });
+  const steps: Step[] = [];
+  const owners = new Map<Value, Value>();
+  const options = { target: device.target, threads: device.threads };
+  for (const node of topologicalOrder(optimized)) {
+    if (node.op === Input || node.op === Constant) continue;
+    if (isReinterpretation(node)) {
+      const [source] = node.inputs as readonly [Value]; // checked by infer
+      owners.set(node.outputs[0], owners.get(source) ?? source);
+      continue;
+    }
+    steps.push(implement(node, `${node.op.name}_${steps.length}`, options));
+  }
+  const live = withoutDeadSteps(steps, optimized, owners);
+  return { graph: optimized, steps: live, owners, ...placeValues(live, optimized, owners) };
+}
+
+const reinterpretations = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"].map((name) => OPS.get(name)));
+/** Whether the output has the input's elements in the input's order. */
+const isReinterpretation = (node: Node): boolean => reinterpretations.has(node.op);
+
+/** Values that a step reads, as kernels see them. */
+export function readsOf(step: Step): readonly Value[] {
+  const outputs = new Set(step.node.outputs);
+  if (!step.calls) return step.node.inputs.filter((v): v is Value => v !== null);
+  return step.calls.flatMap((c) => c.places.flatMap((p) => (p.k === "value" && !outputs.has(p.value) ? [p.value] : [])));
+}
+
+/** Drops steps whose results no kernel reads: what a kernel sees through (a Transpose), weights that were packed. */
+function withoutDeadSteps(steps: readonly Step[], graph: Graph, owners: ReadonlyMap<Value, Value>): Step[] {
+  const owner = (v: Value): Value => owners.get(v) ?? v;
+  const needed = new Set(graph.outputs.map((o) => owner(o.value)));
+  const live: Step[] = [];
+  for (const step of steps.toReversed()) {
+    if (!step.node.outputs.some((o) => needed.has(o))) continue;
+    for (const v of readsOf(step)) needed.add(owner(v));
+    live.push(step);
+  }
+  return live.reverse();
+}
+
+function placeValues(
+  steps: readonly Step[],
+  graph: Graph,
+  owners: ReadonlyMap<Value, Value>,
+): Pick<Schedule, "offsets" | "arenaBytes" | "tensorBytes"> {
+  const intervals = new Map<Value, { from: number; to: number }>();
+  const use = (value: Value, at: number): void => {
+    const v = owners.get(value) ?? value;
+    if (constantOf(v)) return;
+    const known = intervals.get(v);
+    if (known) known.to = Math.max(known.to, at);
+    else intervals.set(v, { from: at, to: at });
+  };
+  for (const v of graph.inputs) use(v, -1);
+  for (const [i, step] of steps.entries()) {
+    for (const v of readsOf(step)) use(v, i);
+    for (const v of step.node.outputs) use(v, i);
+  }
+  for (const { value } of graph.outputs) use(value, steps.length);
+  const values = [...intervals.keys()];
+  const tensors: Interval[] = values.map((v, id) => ({ id, bytes: Math.max(1, byteSize(v)), ...intervals.get(v)! })); // keys of this map
+  const plan = planMemory(tensors);
+  return {
+    offsets: new Map(values.map((v, id) => [v, plan.offsets.get(id)!])), // every tensor is placed
+    arenaBytes: plan.arenaBytes,
+    tensorBytes: plan.sumBytes,
+  };
+}

@@ -1,0 +1,61 @@
+// Which kernels compute a node: the table of anchors, generated kernels for the rest, none where JavaScript has to do.
+import type { Graph, Node, Op, Value } from "../../ir/graph.ts";
+import { Group, groupAttrs } from "../../ir/group.ts";
+import { canLowerGroup, lowerGroup } from "../../lower/group.ts";
+import { Conv } from "../../ops/conv.ts";
+import { ConvTranspose } from "../../ops/conv_transpose.ts";
+import { MatMul } from "../../ops/matmul.ts";
+import { LayerNormalization } from "../../ops/norm.ts";
+import { AveragePool, MaxPool } from "../../ops/pool.ts";
+import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
+import { input } from "../../ops/source.ts";
+import { type Implementation, type Step, type TargetOptions, valuePlace } from "../step.ts";
+import { implementConv, implementConvTranspose } from "./conv.ts";
+import { anchorTask } from "./epilogue.ts";
+import { implementLayerNormalization, implementSoftmax } from "./line.ts";
+import { implementMatMul } from "./matmul.ts";
+import { implementAveragePool, implementMaxPool } from "./pool.ts";
+
+/** Operators whose kernels apply an epilogue. */
+const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
+  [Conv, implementConv],
+  [ConvTranspose, implementConvTranspose],
+  [MatMul, implementMatMul],
+  [MaxPool, implementMaxPool],
+  [AveragePool, implementAveragePool],
+]);
+
+/** Operators with a kernel that stands alone. */
+const ALONE: ReadonlyMap<Op, Implementation> = new Map([
+  [Softmax, implementSoftmax],
+  [LogSoftmax, implementSoftmax],
+  [LayerNormalization, implementLayerNormalization],
+]);
+
+/** Whether a group may form around a node. */
+export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op);
+
+/** How a node is executed. `name` is unique in the program. */
+export function implement(node: Node, name: string, options: TargetOptions): Step {
+  const anchor = node.op === Group ? groupAttrs(node).anchor : node;
+  const by = anchor && (ANCHORS.get(anchor.op) ?? ALONE.get(anchor.op));
+  if (by) {
+    const task = anchorTask(node, options, name);
+    return { node, calls: task && by(task) };
+  }
+  const body = node.op === Group ? groupAttrs(node).body : singleNode(node);
+  if (!body || !canLowerGroup(body)) return { node, calls: null };
+  const kernel = lowerGroup(name, body, options.target, options.threads);
+  const reads = node.inputs.filter((v): v is Value => v !== null);
+  return { node, calls: [{ kernel, places: [...reads, node.outputs[0]].map(valuePlace) }] };
+}
+
+/** A node as a graph of its own over its inputs; null when it has no expression or several outputs. */
+function singleNode(node: Node): Graph | null {
+  if (!node.op.lower || node.outputs.length !== 1) return null;
+  const formal = node.inputs.map((v, i) => v && input(`input${i}`, v.type));
+  const copy: Node = { ...node, inputs: formal, outputs: [] };
+  const output: Value = { ...node.outputs[0], node: copy };
+  (copy.outputs as Value[]).push(output); // the copy is ours alone until here
+  return { inputs: formal.filter((v): v is Value => v !== null), outputs: [{ name: "output", value: output }] };
+}

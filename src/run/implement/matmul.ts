@@ -1,0 +1,59 @@
+// MatMul to kernels: constant right operands are packed when compiling, others by a kernel before the product.
+import type { Value } from "../../ir/graph.ts";
+import { elementCount } from "../../ir/tensor.ts";
+import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../kernels/gemm.ts";
+import { packKernel } from "../../kernels/pack.ts";
+import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
+import { constantPlace, type Implementation, type KernelCall, type Place, tailPlaces, valuePlace } from "../step.ts";
+import { constantFloats } from "./conv.ts";
+import { transposed } from "./transposed.ts";
+
+export const implementMatMul: Implementation = (task) => {
+  const [a, b] = task.inputs as readonly [Value, Value]; // MatMul's inputs are never absent
+  if (a.type.dtype !== "f32" || b.type.dtype !== "f32" || elementCount(task.output.type.shape) === 0) return null;
+  const right = rightSource(b);
+  const geometry = productGeometry("MatMul", a.type.shape, b.type.shape);
+  if (geometry.k === 0) return null;
+  const shape = gemmShape(geometry);
+  if (!shape) return null;
+  const { target, threads, name } = task;
+  const schedule = scheduleGemm(shape, target);
+  const kernel = gemmKernel(name, shape, schedule, task.epilogue, target, threads);
+  const strides = right.isTransposed ? { k: 1, n: geometry.k } : { k: geometry.n, n: 1 };
+  const weights = constantFloats(right.value);
+  const calls: KernelCall[] = [];
+  let packed: Place;
+  if (weights) packed = constantPlace(packRight(weights, strides, shape, schedule, target));
+  else {
+    packed = { k: "temporary", id: 0, bytes: 4 * packedElements(shape, schedule, target) };
+    const pack = packKernel(`${name}_pack`, { batch: geometry.k * geometry.n, ...strides }, shape, schedule, target, threads);
+    calls.push({ kernel: pack, places: [valuePlace(right.value), packed] });
+  }
+  calls.push({ kernel, places: [valuePlace(a), packed, ...tailPlaces(task)] });
+  return calls;
+};
+
+/** One product of many rows where b is the same for all batches; batches of their own otherwise. Null: a broadcast that is neither. */
+function gemmShape(g: MatMulGeometry): GemmShape | null {
+  const { m, n, k } = g;
+  const count = elementCount(g.batch);
+  const perLeft = elementCount(g.batchA);
+  const perRight = elementCount(g.batchB);
+  if (perRight === 1) {
+    if (perLeft !== count) return null;
+    return { batch: 1, m: count * m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: false };
+  }
+  if (perRight !== count) return null;
+  const left = batchMap(g.batch, g.batchA);
+  const step = count > 1 ? left[1] - left[0] : 0;
+  if (left.some((at, i) => at !== i * step)) return null;
+  return { batch: count, m, n, k, left: { batch: step * m * k, row: k }, isRightBatched: true, hasBias: false };
+}
+
+/** The right operand, seen through a Transpose of its last two axes: packing reads it in any order. */
+function rightSource(b: Value): { readonly value: Value; readonly isTransposed: boolean } {
+  const source = transposed(b);
+  const rank = b.type.shape.length;
+  const swaps = source?.perm.every((axis, i) => axis === (i === rank - 1 ? rank - 2 : i === rank - 2 ? rank - 1 : i));
+  return source && swaps && rank >= 2 ? { value: source.before, isTransposed: true } : { value: b, isTransposed: false };
+}

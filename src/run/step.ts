@@ -1,0 +1,53 @@
+// What a program is made of: kernel calls whose parameters are values, constants and temporaries, or operators run in JavaScript.
+
+import type { TypedArray } from "../ir/dtype.ts";
+import type { Node, Value } from "../ir/graph.ts";
+import type { Kernel, SimdTarget } from "../ir/kernel.ts";
+import type { Epilogue } from "../kernels/epilogue.ts";
+
+/** What a kernel's parameter is bound to. */
+export type Place =
+  | { readonly k: "value"; readonly value: Value }
+  /** Data known when compiling, already in the kernel's order. */
+  | { readonly k: "constant"; readonly data: TypedArray }
+  /** Memory that only this step uses, the same for equal ids. */
+  | { readonly k: "temporary"; readonly id: number; readonly bytes: number };
+
+export interface KernelCall {
+  readonly kernel: Kernel;
+  /** One for each parameter but scratch. */
+  readonly places: readonly Place[];
+}
+
+/** One node of the graph as it is executed. No calls: the node runs in JavaScript. */
+export interface Step {
+  readonly node: Node;
+  readonly calls: readonly KernelCall[] | null;
+}
+
+/** What the kernels for a node are generated for. */
+export interface TargetOptions {
+  readonly target: SimdTarget;
+  readonly threads: number;
+}
+
+/** An operator with a kernel written for it, and the element-wise tail that the kernel applies. */
+export interface AnchorTask extends TargetOptions {
+  readonly name: string;
+  readonly anchor: Node;
+  /** The anchor's inputs, as values outside of the group. */
+  readonly inputs: readonly (Value | null)[];
+  readonly epilogue: Epilogue;
+  /** What the epilogue reads, as values outside of the group. */
+  readonly epilogueInputs: readonly Value[];
+  readonly output: Value;
+}
+
+/** Kernels for an anchor; null: not for these shapes or types. */
+export type Implementation = (task: AnchorTask) => readonly KernelCall[] | null;
+
+export const valuePlace = (value: Value): Place => ({ k: "value", value });
+export const constantPlace = (data: TypedArray): Place => ({ k: "constant", data });
+
+/** The places of what every kernel with an epilogue ends with. */
+export const tailPlaces = (task: AnchorTask): Place[] => [...task.epilogueInputs.map(valuePlace), valuePlace(task.output)];
