@@ -1,0 +1,113 @@
+// Turns kernels and launches into records in WebAssembly's memory and a module that walks them.
+import { kernelFunctions } from "../../codegen/wasm/index.ts";
+import { invariant } from "../../ir/error.ts";
+import type { Kernel } from "../../ir/kernel.ts";
+import type { Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkRange, isScratch } from "../launches.ts";
+import { compileModule } from "./compile.ts";
+import { listModule, RECORD } from "./driver.ts";
+import type { Host } from "./host.ts";
+
+/** What a list needs of its device. */
+export interface ListHost {
+  readonly host: Host;
+  readonly threads: number;
+  readonly relaxed: boolean;
+  readonly isShared: boolean;
+  readonly barrierPolls: number;
+  alloc(bytes: number): Memory;
+  assertOpen(): void;
+  /** Puts the module into every thread. */
+  install(module: WebAssembly.Module): Promise<Installed>;
+  /** Runs now, or when the last asynchronous run has ended. */
+  whenIdle(action: () => void): void;
+}
+/** A module in every thread. from and to: addresses of thread 0's records. */
+export interface Installed {
+  run(from: number, to: number, stride: number): void;
+  runAsync(from: number, to: number, stride: number): Promise<void>;
+  remove(): void;
+}
+
+const LINE = 64;
+const roundUp = (bytes: number): number => Math.ceil(bytes / LINE) * LINE;
+
+/** One scratch buffer a thread, big enough for every kernel, whole lines so that threads never share one. */
+function allocateScratch(device: ListHost, kernels: readonly Kernel[]): Memory[] {
+  const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
+  return bytes === 0 ? [] : Array.from({ length: device.threads }, () => device.alloc(roundUp(bytes)));
+}
+
+/** Bytes of one thread's records. */
+const strideOf = (launches: readonly Launch[]): number => roundUp(launches.length * RECORD);
+
+/** The records of thread 0, 1, …, then their argument addresses; to be placed at `address`. */
+function encode(
+  kernels: readonly Kernel[],
+  launches: readonly Launch[],
+  scratch: readonly Memory[],
+  threads: number,
+  address: number,
+): Uint32Array {
+  const stride = strideOf(launches) / 4;
+  const launched = launches.map((launch) => kernels[launch.kernel]);
+  const argumentCount = launched.reduce((n, k) => n + k.params.length, 0);
+  const words = new Uint32Array(threads * (stride + argumentCount));
+  const isSingle = launched.map((k) => k.threads === 1);
+  let at = threads * stride;
+  for (let tid = 0; tid < threads; tid++)
+    launches.forEach((launch, i) => {
+      const record = tid * stride + (i * RECORD) / 4;
+      words[record] = isSingle[i] && tid > 0 ? kernels.length : launch.kernel; // after the kernels: a function that does nothing
+      words[record + 1] = address + at * 4;
+      words[record + 2] = Number(!(isSingle[i] && isSingle[i + 1])); // thread 0 alone needs not wait for itself
+      let next = 0;
+      for (const param of launched[i].params) words[at++] = isScratch(param) ? scratch[tid].address : launch.args[next++];
+    });
+  return words;
+}
+
+export async function createLaunchList(
+  device: ListHost,
+  kernels: readonly Kernel[],
+  launches: readonly Launch[],
+  onFree: (list: LaunchList) => void,
+): Promise<LaunchList> {
+  const { threads, isShared } = device;
+  const bytes = listModule(kernelFunctions(kernels, device.relaxed), threads, device.barrierPolls, isShared);
+  const installed = await device.install(await compileModule(device.host, bytes));
+  device.assertOpen();
+  const scratch = allocateScratch(device, kernels);
+  const size = encode(kernels, launches, scratch, threads, 0).byteLength;
+  const memory = device.alloc(size);
+  memory.view().set(new Uint8Array(encode(kernels, launches, scratch, threads, memory.address).buffer));
+  const stride = strideOf(launches);
+  let isFreed = false;
+  const check = (from: number, to: number): void => {
+    device.assertOpen();
+    invariant(!isFreed, "launch list run after it was freed");
+    checkRange(from, to, launches.length);
+  };
+  const list: LaunchList = {
+    length: launches.length,
+    codeBytes: bytes.length,
+    run(from, to) {
+      check(from, to);
+      if (from < to) installed.run(memory.address + from * RECORD, memory.address + to * RECORD, stride);
+    },
+    async runAsync(from, to) {
+      check(from, to);
+      if (from < to) await installed.runAsync(memory.address + from * RECORD, memory.address + to * RECORD, stride);
+    },
+    free() {
+      if (isFreed) return;
+      isFreed = true;
+      onFree(list);
+      device.whenIdle(() => {
+        installed.remove();
+        for (const m of [...scratch, memory]) m.free();
+      });
+    },
+  };
+  return list;
+}
