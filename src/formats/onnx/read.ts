@@ -51,12 +51,18 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): OnnxMode
   });
 }
 
-/** Runs `f`; whatever it throws besides HeddleError (stack or allocation limits met through hostile files) becomes one. */
+/** Messages may quote the file (an attribute's text); no longer than this. */
+const MAX_MESSAGE = 900;
+
+/** Runs `f`; whatever it throws besides HeddleError (stack or allocation limits met through hostile files) becomes one. Messages become one line. */
 export function asBadModel<T>(what: string, f: () => T): T {
   try {
     return f();
   } catch (e) {
-    if (e instanceof HeddleError) throw e;
+    if (e instanceof HeddleError) {
+      const message = plain(e.message, MAX_MESSAGE);
+      throw message === e.message ? e : new HeddleError(e.code, message, { cause: e });
+    }
     throw new HeddleError("bad-model", `${what}: ${plain(e instanceof Error ? e.message : String(e))}`, { cause: e });
   }
 }

@@ -14,7 +14,7 @@ export function resolveShapes(
     if (!names.includes(name))
       throw new HeddleError(
         "bad-argument",
-        `shape of ${plain(name)}: the model has no such input, it has ${names.map(plain).join(", ") || "none"}`,
+        `shape of ${plain(name)}: the model has no such input, it has ${names.map((n) => plain(n)).join(", ") || "none"}`,
       );
   }
   const symbols = new Map<string, { size: number; input: string }>();

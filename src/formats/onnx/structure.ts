@@ -15,10 +15,10 @@ export interface PlacedNode {
 export const nodeName = (proto: NodeProto, index: number): string => (proto.name ? plain(proto.name) : `${plain(proto.opType)}#${index}`);
 
 /** Text of the file fit for an error message: one line of limited length. */
-export const plain = (text: string): string => {
+export function plain(text: string, limit = 200): string {
   const line = text.replace(/[\p{Cc}\u2028\u2029]/gu, "?");
-  return line.length > 200 ? `${line.slice(0, 200)}…` : line;
-};
+  return line.length > limit ? `${line.slice(0, limit)}…` : line;
+}
 
 /** Nodes in an order in which they can run. Throws on names defined twice, unknown names and cycles. `isOuter`: names the graph may use from around it. */
 export function orderedNodes(graph: GraphProto, isOuter: (name: string) => boolean): readonly PlacedNode[] {
