@@ -26,11 +26,11 @@ export interface LoadOptions extends DeviceOptions {
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
 
-/** An input or output: sizes are numbers, names of symbolic sizes, or null where nothing is known. */
+/** An input or output: sizes are numbers, names of symbolic sizes, or null where nothing is known; a null shape has an unknown number of axes. */
 export interface ModelValue {
   readonly name: string;
   readonly dtype: DType;
-  readonly shape: readonly (number | string | null)[];
+  readonly shape: readonly (number | string | null)[] | null;
 }
 
 export type Tensors = Readonly<Record<string, TensorData>>;
@@ -49,7 +49,8 @@ export async function loadModel(source: string | Uint8Array, options: LoadOption
   const device = options.device === "reference" ? null : await openDevice(options);
   const model = new Model(onnx, device, options);
   try {
-    if (options.shapes || model.inputs.every((i) => i.shape.every((d) => typeof d === "number"))) await model.prepare(options.shapes ?? {});
+    if (options.shapes || model.inputs.every((i) => i.shape?.every((d) => typeof d === "number")))
+      await model.prepare(options.shapes ?? {});
   } catch (e) {
     model.dispose();
     throw e;
@@ -101,7 +102,7 @@ export class Model implements Disposable {
     if (this.isDisposed) throw new HeddleError("bad-argument", "model: used after dispose()");
     const { device } = this;
     if (!device) throw new HeddleError("bad-argument", "model: the reference device has no programs");
-    const key = this.inputs.map((i) => (shapes[i.name] ?? i.shape).join("x")).join(" ");
+    const key = this.inputs.map((i) => (shapes[i.name] ?? i.shape ?? ["?"]).join("x")).join(" ");
     const known = this.programs.get(key);
     if (known) {
       this.programs.delete(key); // put last: used most recently
@@ -156,9 +157,9 @@ export class Model implements Disposable {
       if (!names.includes(name)) throw new HeddleError("bad-input", `input ${name}: the model has no such input, only ${names.join(", ")}`);
     for (const { name, dtype, shape } of this.inputs) {
       const given = inputs[name];
-      const wanted = `${dtype}[${shape.map((d) => d ?? "?").join(",")}]`;
+      const wanted = `${dtype}[${shape?.map((d) => d ?? "?").join(",") ?? "any shape"}]`;
       if (!given) throw new HeddleError("bad-input", `input ${name} is missing, wanted ${wanted}`);
-      const fits = given.shape.length === shape.length && shape.every((d, i) => typeof d !== "number" || d === given.shape[i]);
+      const fits = !shape || (given.shape.length === shape.length && shape.every((d, i) => typeof d !== "number" || d === given.shape[i]));
       if (given.dtype !== dtype || !fits)
         throw new HeddleError("bad-input", `input ${name}: got ${given.dtype}[${given.shape}], the model wants ${wanted}`);
     }

@@ -57,7 +57,9 @@ function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { a
 /** round(x / scale) + zero point, kept inside of the type. */
 function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType): Expr {
   const dtype: DType = scale.dtype === "f64" ? "f64" : "f32";
-  const steps = call("round", call("div", cast(dtype, x), cast(dtype, scale)));
+  // The quotient is rounded to its type first (nothing to do but in the float64 reference): quotients just beside a half become one.
+  const quotient: Expr = { k: "cast", dtype, a: call("div", cast(dtype, x), cast(dtype, scale)) };
+  const steps = call("round", quotient);
   const moved = zero ? call("add", steps, cast(dtype, zero)) : steps;
   const { lo, hi } = integerRange(to);
   return cast(to, call("min", call("max", moved, constant(dtype, lo)), constant(dtype, hi)));

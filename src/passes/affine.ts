@@ -1,37 +1,54 @@
-// Elementwise steps with constants seen as y = scale·x + shift, with one scale and one shift a channel.
+// Elementwise steps with constants, one number a channel, gathered into y = scale·x + shift.
 import type { Node, Value } from "../ir/graph.ts";
+import { type TensorData, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
-import { alongAxis, sameShape } from "./match.ts";
+import { isAlongAxis, sameShape } from "./match.ts";
 
+/** Scale and shift of every channel; updated in place while steps are gathered. */
 export interface Affine {
   readonly scale: Float64Array;
   readonly shift: Float64Array;
 }
 
-/** Scale and shift from the constant c, which is input number `side`; undefined: the operator is no such step. */
-const STEPS: Readonly<Record<string, (c: number, side: number) => readonly [number, number] | undefined>> = {
-  Add: (c) => [1, c],
-  Sub: (c, side) => (side === 1 ? [1, -c] : [-1, c]),
-  Mul: (c) => [c, 0],
-  Div: (c, side) => (side === 1 ? [1 / c, 0] : undefined),
+/** x · c or x + c; c has one element, or one a channel. */
+export interface AffineStep {
+  readonly kind: "mul" | "add";
+  readonly c: Float64Array;
+  readonly x: Value;
+  /** Number of the input that x is. */
+  readonly side: number;
+}
+
+/** How the constant enters, by operator, when it is the second input. */
+const STEPS: Readonly<Record<string, { readonly kind: "mul" | "add"; readonly commutes: boolean; of(c: number): number }>> = {
+  Add: { kind: "add", commutes: true, of: (c) => c },
+  Sub: { kind: "add", commutes: false, of: (c) => -c },
+  Mul: { kind: "mul", commutes: true, of: (c) => c },
+  Div: { kind: "mul", commutes: false, of: (c) => 1 / c },
 };
 
-/** The step that a node does to the value it reads as `input(side)`, with the other input constant along `axis`; null: it is none. */
-export function affineStep(node: Node, axis: number): { readonly x: Value; readonly side: number; readonly step: Affine } | null {
+/** The step that a node is, with a constant that varies at most along `axis`; null: it is none. */
+export function affineStep(node: Node, axis: number): AffineStep | null {
   const rule = STEPS[node.op.name];
   if (!rule) return null;
-  for (const side of [1, 0]) {
-    const tensor = constantOf(node.inputs[side]);
-    const x = node.inputs[1 - side];
+  for (const side of rule.commutes ? [0, 1] : [0]) {
+    const x = node.inputs[side];
+    const tensor = constantOf(node.inputs[1 - side]);
     if (!tensor || !x || constantOf(x) || !sameShape(x.type.shape, node.outputs[0].type.shape)) continue;
     const at = axis < 0 ? axis + x.type.shape.length : axis;
-    const numbers = alongAxis(tensor, x.type.shape, at);
-    const pairs = numbers && [...numbers].map((c) => rule(c, side));
-    if (!pairs?.every((p) => p && Number.isFinite(p[0]) && Number.isFinite(p[1]))) continue;
-    const list = pairs as readonly (readonly [number, number])[]; // every one was checked
-    return { x, side: 1 - side, step: { scale: Float64Array.from(list, (p) => p[0]), shift: Float64Array.from(list, (p) => p[1]) } };
+    const c = isAlongAxis(tensor, x.type.shape, at) ? finite(tensor, rule.of) : null;
+    if (c) return { kind: rule.kind, c, x, side };
   }
   return null;
+}
+
+function finite(tensor: TensorData, of: (c: number) => number): Float64Array | null {
+  const c = toNumbers(tensor);
+  for (let i = 0; i < c.length; i++) {
+    c[i] = of(c[i]);
+    if (!Number.isFinite(c[i])) return null;
+  }
+  return c;
 }
 
 export const identityAffine = (channels: number): Affine => ({
@@ -39,8 +56,24 @@ export const identityAffine = (channels: number): Affine => ({
   shift: new Float64Array(channels),
 });
 
-/** First `inner`, then `outer`. */
-export const compose = (outer: Affine, inner: Affine): Affine => ({
-  scale: inner.scale.map((s, i) => s * outer.scale[i]),
-  shift: inner.shift.map((s, i) => s * outer.scale[i] + outer.shift[i]),
-});
+export const isIdentity = ({ scale, shift }: Affine): boolean => scale.every((v) => v === 1) && shift.every((v) => v === 0);
+
+export const hasShift = ({ shift }: Affine): boolean => shift.some((v) => v !== 0);
+
+/** Does `step` after what `affine` did so far. */
+export function thenStep({ scale, shift }: Affine, { kind, c }: AffineStep): void {
+  for (let i = 0; i < scale.length; i++) {
+    const v = c.length === 1 ? c[0] : c[i];
+    if (kind === "mul") scale[i] *= v;
+    shift[i] = kind === "mul" ? shift[i] * v : shift[i] + v;
+  }
+}
+
+/** Does `step` before all that `affine` does so far. */
+export function firstStep({ scale, shift }: Affine, { kind, c }: AffineStep): void {
+  for (let i = 0; i < scale.length; i++) {
+    const v = c.length === 1 ? c[0] : c[i];
+    if (kind === "mul") scale[i] *= v;
+    else shift[i] += scale[i] * v;
+  }
+}

@@ -1,10 +1,10 @@
 // What an affine step before or after a Conv, ConvTranspose or MatMul does to its constant weights and bias.
 import { makeNode, type Node, type Value } from "../ir/graph.ts";
-import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { convGeometry } from "../ops/conv.ts";
 import { OPS } from "../ops/index.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
-import type { Affine } from "./affine.ts";
+import { type Affine, hasShift } from "./affine.ts";
 
 /** A node that multiplies by constant weights (first axis, second axis, taps…). */
 export interface Linear {
@@ -16,9 +16,10 @@ export interface Linear {
   readonly outAxis: number;
   readonly inChannels: number;
   readonly outChannels: number;
-  /** Channel of the input and of the output that the weights at [a][b] connect. */
-  inOf(a: number, b: number): number;
-  outOf(a: number, b: number): number;
+  /** Channels of the input and of the output that the weights at [a][b] connect: b of one of them follow each other, the other stays. */
+  inOf(a: number): number;
+  outOf(a: number): number;
+  readonly walks: "in" | "out";
   /** A sum before it may be folded: all outputs see all taps. */
   readonly seesAll: boolean;
   readonly hasBias: boolean;
@@ -40,18 +41,26 @@ export function linearOf(node: Node): Linear | null {
       const perGroup = a / group;
       const seesAll = [...padsBegin, ...padsEnd].every((p) => p === 0);
       const sizes = { inAxis: channelAxis(node), outAxis: channelAxis(node), inChannels: b * group, outChannels: a };
-      return { ...common, ...sizes, inOf: (m, c) => Math.floor(m / perGroup) * b + c, outOf: (m) => m, seesAll, hasBias: true };
+      return { ...common, ...sizes, inOf: (m) => Math.floor(m / perGroup) * b, outOf: (m) => m, walks: "in", seesAll, hasBias: true };
     }
     case "ConvTranspose": {
       const { group } = node.attrs as unknown as { group: number };
       const perGroup = a / group;
       const sizes = { inAxis: channelAxis(node), outAxis: channelAxis(node), inChannels: a, outChannels: b * group };
-      return { ...common, ...sizes, inOf: (c) => c, outOf: (c, j) => Math.floor(c / perGroup) * b + j, seesAll: false, hasBias: true };
+      return {
+        ...common,
+        ...sizes,
+        inOf: (c) => c,
+        outOf: (c) => Math.floor(c / perGroup) * b,
+        walks: "out",
+        seesAll: false,
+        hasBias: true,
+      };
     }
     case "MatMul": {
       if (weights.shape.length !== 2 || node.inputs[0]!.type.shape.length < 2) return null;
       const sizes = { inAxis: -1, outAxis: -1, inChannels: a, outChannels: b };
-      return { ...common, ...sizes, inOf: (k) => k, outOf: (_, n) => n, seesAll: true, hasBias: false };
+      return { ...common, ...sizes, inOf: (k) => k, outOf: () => 0, walks: "out", seesAll: true, hasBias: false };
     }
     default:
       return null;
@@ -74,20 +83,24 @@ export function foldedLinear(linear: Linear, x: Value, before: Affine, after: Af
 
 /** Weights times both scales, and what the shift before adds to each output channel (not yet scaled by `after`). */
 function scaleWeights(linear: Linear, before: Affine, after: Affine): { scaled: TensorData; sums: Float64Array } {
-  const { weights, inOf, outOf, outChannels } = linear;
-  const [outer, inner] = weights.shape as Shape;
+  const { weights, inOf, outOf, outChannels, walks } = linear;
+  const [outer, inner] = weights.shape;
   const taps = elementCount(weights.shape.slice(2));
   const values = weights.data instanceof Float32Array ? weights.data : toNumbers(weights);
   const scaled = weights.dtype === "f32" ? new Float32Array(values.length) : new Float64Array(values.length);
   const sums = new Float64Array(outChannels);
-  const hasShift = before.shift.some((v) => v !== 0);
-  for (let a = 0, at = 0; a < outer; a++) {
-    for (let b = 0; b < inner; b++) {
-      const [i, o] = [inOf(a, b), outOf(a, b)];
+  const isShifted = hasShift(before);
+  const [inStep, outStep] = walks === "in" ? [1, 0] : [0, 1];
+  for (let a = 0; a < outer; a++) {
+    let [i, o] = [inOf(a), outOf(a)];
+    for (let b = 0; b < inner; b++, i += inStep, o += outStep) {
+      const at = (a * inner + b) * taps;
       const factor = before.scale[i] * after.scale[o];
-      const end = at + taps;
-      if (hasShift) for (let t = at; t < end; t++) sums[o] += values[t] * before.shift[i];
-      for (; at < end; at++) scaled[at] = values[at] * factor;
+      for (let t = at; t < at + taps; t++) scaled[t] = values[t] * factor;
+      if (!isShifted) continue;
+      let sum = 0;
+      for (let t = at; t < at + taps; t++) sum += values[t];
+      sums[o] += sum * before.shift[i];
     }
   }
   return {

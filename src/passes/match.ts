@@ -1,7 +1,7 @@
 // Small questions that pattern passes ask about values: which operator made it, is it a known number, are its numbers one a channel.
 import type { Node, Pass, Value } from "../ir/graph.ts";
 import { rewriteGraph } from "../ir/graph.ts";
-import { elementCount, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
 
 /** Replacement values of a node whose inputs were already rewritten, or null to keep it. */
@@ -53,13 +53,8 @@ export function plusNumber(value: Value, op: string): { x: Value; number: number
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
 
-/**
- * The numbers of a constant that broadcasts over `shape` and varies at most along `axis`: one for each index of that axis;
- * null when it varies along others or would make `shape` larger.
- */
-export function alongAxis(tensor: TensorData, shape: Shape, axis: number): Float64Array | null {
+/** A constant that broadcasts over `shape` and varies at most along `axis`, so that its elements are one, or one for each index of that axis. */
+export function isAlongAxis(tensor: TensorData, shape: Shape, axis: number): boolean {
   const skip = shape.length - tensor.shape.length;
-  if (skip < 0 || tensor.shape.some((d, i) => d !== 1 && (skip + i !== axis || d !== shape[axis]))) return null;
-  const values = toNumbers(tensor);
-  return elementCount(tensor.shape) === 1 ? new Float64Array(shape[axis]).fill(values[0]) : values;
+  return skip >= 0 && tensor.shape.every((d, i) => d === 1 || (skip + i === axis && d === shape[axis]));
 }

@@ -1,7 +1,7 @@
 // Products and sums with constants around a convolution or matrix product become part of its weights and bias.
 import { isFloat } from "../ir/dtype.ts";
 import { type Graph, type Node, type Pass, rewriteGraph } from "../ir/graph.ts";
-import { type Affine, affineStep, compose, identityAffine } from "./affine.ts";
+import { type Affine, type AffineStep, affineStep, firstStep, identityAffine, isIdentity, thenStep } from "./affine.ts";
 import { foldedLinear, type Linear, linearOf } from "./linear.ts";
 import { type Uses, usesOf } from "./uses.ts";
 
@@ -17,39 +17,38 @@ type Absorbed = Map<Node, number>;
 
 /** What the only readers of the output do to it, as long as they are affine. */
 function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
-  let affine = identityAffine(linear.outChannels);
+  const affine = identityAffine(linear.outChannels);
+  const steps = new Map<Node, AffineStep>();
   let [value] = linear.node.outputs;
-  const steps: [Node, number][] = [];
-  let isSum = true; // so far
   for (let user = uses.onlyUser(value); user; user = uses.onlyUser(value)) {
-    const found = affineStep(user, linear.outAxis);
-    if (found?.x !== value) break;
-    affine = compose(found.step, affine);
-    isSum &&= found.step.scale.every((s) => s === 1);
-    steps.push([user, found.side]);
+    const step = affineStep(user, linear.outAxis);
+    if (step?.x !== value) break;
+    steps.set(user, step);
     [value] = user.outputs;
   }
   // Without a bias, one sum would only become a sum again.
-  if (!linear.hasBias && isSum && steps.length < 2) return identityAffine(linear.outChannels);
-  for (const [node, side] of steps) absorbed.set(node, side);
+  if (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add") return affine;
+  for (const [node, step] of steps) {
+    thenStep(affine, step);
+    absorbed.set(node, step.side);
+  }
   return affine;
 }
 
 /** What happens to the data input before, as long as it is affine and nothing else reads it. */
 function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
-  let affine = identityAffine(linear.inChannels);
+  const affine = identityAffine(linear.inChannels);
   let value = linear.node.inputs[0]!;
   while (uses.onlyUser(value) && !absorbed.has(value.node)) {
-    const found = affineStep(value.node, linear.inAxis);
-    if (!found || (!linear.seesAll && found.step.shift.some((v) => v !== 0))) break;
-    affine = compose(affine, found.step);
-    absorbed.set(value.node, found.side);
-    value = found.x;
+    const step = affineStep(value.node, linear.inAxis);
+    const isHarmless = step && (linear.seesAll || step.kind === "mul" || step.c.every((v) => v === 0));
+    if (!isHarmless) break;
+    firstStep(affine, step);
+    absorbed.set(value.node, step.side);
+    value = step.x;
   }
   return affine;
 }
-
-const isIdentity = ({ scale, shift }: Affine): boolean => scale.every((v) => v === 1) && shift.every((v) => v === 0);
 
 export const normalizationFolding: Pass = {
   name: "normalization folding",

@@ -34,7 +34,7 @@ class Places {
   private arena: Memory | undefined;
 
   constructor(
-    private readonly device: CpuDevice,
+    device: CpuDevice,
     private readonly schedule: Schedule,
     isSeparate: boolean,
   ) {

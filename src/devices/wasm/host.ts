@@ -23,12 +23,12 @@ export interface Host {
 }
 
 // Named at run time only, so that bundlers for browsers do not look for them.
-const nodeModule = async <T>(name: string): Promise<T> => (await import(`node:${name}`)) as T; // the caller names the module's own type
+const nodeModule = async <T>(name: string): Promise<T> => (await import(/* @vite-ignore */ name)) as T; // the caller names the module's own type
 
 async function nodeHost(): Promise<Host> {
-  const { Worker: NodeWorker } = await nodeModule<typeof import("node:worker_threads")>("worker_threads");
-  const { availableParallelism } = await nodeModule<typeof import("node:os")>("os");
-  const { setFlagsFromString } = await nodeModule<typeof import("node:v8")>("v8");
+  const { Worker: NodeWorker } = await nodeModule<typeof import("node:worker_threads")>("node:worker_threads");
+  const { availableParallelism } = await nodeModule<typeof import("node:os")>("node:os");
+  const { setFlagsFromString } = await nodeModule<typeof import("node:v8")>("node:v8");
   return {
     cores: availableParallelism(),
     canShare: true,

@@ -17,6 +17,7 @@ class Member {
   private handled = 0;
   private waiting: { readonly until: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
   private failure: unknown;
+  private runs = 0;
 
   constructor(
     private readonly worker: HostWorker,
@@ -46,8 +47,9 @@ class Member {
     for (const w of this.waiting.splice(0)) w.reject(cause);
     this.release();
   }
+  /** The worker keeps the process alive while something waits for it. */
   private release(): void {
-    if (this.waiting.length === 0) this.worker.hold(false);
+    if (this.waiting.length === 0 && this.runs === 0) this.worker.hold(false);
   }
 
   /** For messages that the worker confirms. */
@@ -55,19 +57,22 @@ class Member {
     this.sent++;
     this.worker.post(message);
   }
-  /** For runs, which end with a message of their own. */
-  post(message: ToWorker): void {
+  /** For runs, which end with a message of their own, told by endRun(). */
+  startRun(message: ToWorker): void {
+    this.runs++;
+    this.worker.hold(true);
     this.worker.post(message);
   }
-  /** Resolves when everything sent so far was received. Keeps the process alive meanwhile. */
+  endRun(): void {
+    this.runs--;
+    this.release();
+  }
+  /** Resolves when everything sent so far was received. */
   settled(): Promise<void> {
     if (this.failure !== undefined) return Promise.reject(this.failure);
     if (this.handled >= this.sent) return Promise.resolve();
     this.worker.hold(true);
     return new Promise((resolve, reject) => this.waiting.push({ until: this.sent, resolve, reject }));
-  }
-  hold(isHeld: boolean): void {
-    this.worker.hold(isHeld);
   }
   terminate(): void {
     this.worker.terminate();
@@ -211,14 +216,13 @@ export class Pool {
     const leader = await this.startLeader();
     this.assertHealthy();
     const id = this.nextRun++;
-    leader.hold(true);
     try {
       await new Promise<void>((resolve, reject) => {
         this.runs.set(id, { resolve, reject });
-        leader.post({ run: { id, list: list.id, from, to, stride } });
+        leader.startRun({ run: { id, list: list.id, from, to, stride } });
       });
     } finally {
-      if (this.runs.size === 0) leader.hold(false);
+      leader.endRun();
     }
   }
 

@@ -73,7 +73,8 @@ function handle(message) {
   } else if (message.run) {
     const { id, list, from, to, stride } = message.run;
     lists.get(list)(list, from, to, stride, 1);
-    port.postMessage({ done: id });
+    // After a failure the thread that failed reports it.
+    if (!Atomics.load(control, ${cell(CONTROL.failed)})) port.postMessage({ done: id });
     return;
   } else lists.delete(message.unload);
   port.postMessage({ handled: ++handled });
