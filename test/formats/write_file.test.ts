@@ -1,0 +1,34 @@
+// Files are written whole or not at all, and leave nothing behind.
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { writeFileAtomic, writeFileAtomicSync } from "../../src/formats/write_file.ts";
+
+const root = mkdtempSync(join(tmpdir(), "heddle-write-"));
+afterAll(() => rmSync(root, { recursive: true }));
+
+describe.each([
+  ["at once", async (path: string, data: string | Uint8Array) => writeFileAtomicSync(path, data)],
+  ["later", writeFileAtomic],
+])("writing %s", (name, write) => {
+  const folder = join(root, name);
+  mkdirSync(folder);
+  it("replaces the old content", async () => {
+    await write(join(folder, "a"), "old");
+    await write(join(folder, "a"), Uint8Array.from([110, 101, 119]));
+    expect(readFileSync(join(folder, "a"), "utf8")).toBe("new");
+    expect(readdirSync(folder)).toEqual(["a"]);
+  });
+  it("fails with one line and leaves nothing", async () => {
+    mkdirSync(join(folder, "full", "of"), { recursive: true });
+    await expect(write(join(folder, "full"), "x")).rejects.toThrow("full: cannot be written");
+    await expect(write(join(folder, "none", "b"), "x")).rejects.toThrow("b: cannot be written: its folder does not exist");
+    expect(readdirSync(folder).sort()).toEqual(["a", "full"]);
+  });
+  it("lets the last of many writers win, whole", async () => {
+    const texts = Array.from({ length: 10 }, (_, i) => String(i).repeat(10000));
+    await Promise.all(texts.map((text) => write(join(folder, "many"), text)));
+    expect(texts).toContain(readFileSync(join(folder, "many"), "utf8"));
+  });
+});
