@@ -10,10 +10,13 @@ import { convOps } from "./conv.ts";
 import { convTransposeOps } from "./conv_transpose.ts";
 import { cumulativeOps } from "./cumulative.ts";
 import { depthSpaceOps } from "./depth_space.ts";
+import { detOps } from "./det.ts";
 import { dynamicOps } from "./dynamic.ts";
 import { einsumOps } from "./einsum.ts";
+import { fourierOps } from "./fourier.ts";
 import { gatherOps } from "./gather.ts";
 import { generateOps } from "./generate.ts";
+import { gridSampleOps } from "./grid_sample.ts";
 import { logicOps } from "./logic.ts";
 import { lossOps } from "./loss.ts";
 import { mathOps } from "./math.ts";
@@ -28,10 +31,13 @@ import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { resizeOps } from "./resize.ts";
 import { rnnOps } from "./rnn.ts";
+import { roiOps } from "./roi.ts";
 import { scatterOps } from "./scatter.ts";
 import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
+import { tfIdfOps } from "./tf_idf.ts";
 import { topkOps } from "./topk.ts";
+import { unpoolOps } from "./unpool.ts";
 import { viewOps } from "./view.ts";
 import { windowOps } from "./window.ts";
 
@@ -70,6 +76,12 @@ const families: readonly (readonly Op[])[] = [
   quantizedProductOps,
   rnnOps,
   topkOps,
+  detOps,
+  fourierOps,
+  gridSampleOps,
+  roiOps,
+  tfIdfOps,
+  unpoolOps,
 ];
 
 /** Operators by name. */
