@@ -16,6 +16,8 @@ import { checkSizes, decodeTensor } from "./tensor.ts";
 
 /** Newest version of ONNX's operators that the definitions were written for. */
 const NEWEST_OPSET = 22;
+/** Domains whose operators are in heddle's table. */
+const DOMAINS: readonly string[] = ["", "ai.onnx.preview.training"];
 /** Functions that call each other could grow without bound. */
 const MAX_NODES = 100_000;
 
@@ -50,10 +52,7 @@ export function importGraph(model: OnnxModel, shapes: Readonly<Record<string, re
     const session: Session = { functions: functionTable(model.proto), directory: model.directory, budget: { work: 0 }, nodes: 0 };
     const inputs = model.inputs.map(({ name, dtype }) => input(name, { dtype, shape: concrete.get(name)! })); // resolved for all inputs
     const scope = graphScope(model.graph, session, null, model.opsets, "", new Map(inputs.map((v, i) => [model.inputs[i].name, v])));
-    runNodes(
-      orderedNodes(model.graph, () => false),
-      scope,
-    );
+    runNodes(model.nodes, scope);
     return { inputs, outputs: model.graph.output.map(({ name }) => ({ name, value: lookUp(scope, name, "graph output") })) };
   });
 }
@@ -132,10 +131,10 @@ function runNode({ proto }: PlacedNode, name: string, scope: Scope): readonly Va
   const opset = scope.opsets.get(domain);
   if (opset === undefined) throw new HeddleError("bad-model", `${what}: the model imports no operators of the domain "${plain(domain)}"`);
   const isConstant = domain === "" && proto.opType === "Constant";
-  const op = domain === "" ? OPS.get(proto.opType) : undefined;
+  const op = DOMAINS.includes(domain) ? OPS.get(proto.opType) : undefined;
   if (!op && !isConstant)
     throw new HeddleError("unsupported", `${what}: heddle has no such operator (domain "${plain(domain) || "ai.onnx"}", opset ${opset})`);
-  if (opset < 1 || opset > NEWEST_OPSET)
+  if (domain === "" && (opset < 1 || opset > NEWEST_OPSET))
     throw new HeddleError("unsupported", `${what}: opset ${opset} is not supported, heddle reads 1 to ${NEWEST_OPSET}`);
   const attrs = decodeAttributes(proto.attribute, what, scope.session.directory);
   if (!op) return [constantValue(constantTensor(attrs), name)];

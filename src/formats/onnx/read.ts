@@ -3,7 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { DType } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type GraphProto, type ModelProto, ModelProtoSchema, type OperatorSetIdProto, type ValueInfoProto } from "./onnx_pb.ts";
-import { orderedNodes, plain } from "./structure.ts";
+import { orderedNodes, type PlacedNode, plain } from "./structure.ts";
 import { onnxDType } from "./tensor.ts";
 
 /** An input or output. A size is a number, a name, or null where nothing is known; shape null: not even the rank is. */
@@ -16,6 +16,8 @@ export interface OnnxValueInfo {
 export interface OnnxModel {
   readonly proto: ModelProto;
   readonly graph: GraphProto;
+  /** The graph's nodes in an order in which they can run. */
+  readonly nodes: readonly PlacedNode[];
   /** Operator set version by domain; ONNX's own domain is "". */
   readonly opsets: ReadonlyMap<string, number>;
   /** What must be given: not the inputs that only name an initializer. */
@@ -37,12 +39,13 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): OnnxMode
     const { graph } = proto;
     if (!graph) throw new HeddleError("bad-model", "model: the file holds no graph; is it an ONNX file?");
     const opsets = opsetsOf(proto.opsetImport);
-    if (!opsets.has("")) throw new HeddleError("bad-model", "model: no operator set of ONNX's own domain is imported");
-    orderedNodes(graph, () => false);
+    if (opsets.size === 0) throw new HeddleError("bad-model", "model: it does not say which version of the operators it uses");
+    const nodes = orderedNodes(graph, () => false);
     const initialized = new Set(graph.initializer.map((t) => t.name));
     return {
       proto,
       graph,
+      nodes,
       opsets,
       inputs: graph.input.filter((v) => !initialized.has(v.name)).map((v) => valueInfo(v, "input")),
       outputs: graph.output.map((v) => valueInfo(v, "output")),

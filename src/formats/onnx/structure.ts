@@ -39,40 +39,62 @@ function define(names: Set<string>, name: string, what: string): void {
   names.add(name);
 }
 
-/** Adds all outputs to `given`. Files should hold nodes in order; those that do not are sorted (Kahn 1962). */
+/** Adds all outputs to `given`. Files should hold nodes in order; those that do not are sorted. */
 export function orderNodes(protos: readonly NodeProto[], given: Set<string>, isOuter: (name: string) => boolean): readonly PlacedNode[] {
   const nodes = protos.map((proto, index) => ({ proto, name: nodeName(proto, index) }));
-  const producer = new Map<string, number>();
-  for (const [i, { proto, name }] of nodes.entries()) {
+  const before = given.size;
+  for (const { proto } of nodes) {
+    if (!usedNames(proto).every((name) => given.has(name) || isOuter(name))) {
+      for (const name of [...given].slice(before)) given.delete(name); // sets keep the order of insertion
+      return sortNodes(nodes, given, isOuter);
+    }
     for (const output of proto.output) {
       if (output === "") continue;
-      if (producer.has(output) || given.has(output))
-        throw new HeddleError("bad-model", `${plain(proto.opType)}: its output ${plain(output)} is defined twice; from ${name}`);
+      if (given.has(output)) throw twice(proto, output, nodes);
+      given.add(output);
+    }
+  }
+  return nodes;
+}
+
+const twice = (proto: NodeProto, output: string, nodes: readonly PlacedNode[]): HeddleError =>
+  new HeddleError(
+    "bad-model",
+    `${plain(proto.opType)}: its output ${plain(output)} is defined twice; from ${nodes.find((n) => n.proto === proto)?.name}`,
+  );
+
+/** Nodes in an order in which they can run (Kahn 1962). */
+function sortNodes(nodes: readonly PlacedNode[], given: Set<string>, isOuter: (name: string) => boolean): readonly PlacedNode[] {
+  const producer = new Map<string, number>();
+  for (const [i, { proto }] of nodes.entries()) {
+    for (const output of proto.output) {
+      if (output === "") continue;
+      if (producer.has(output) || given.has(output)) throw twice(proto, output, nodes);
       producer.set(output, i);
     }
   }
-  let inOrder = true;
-  const needs = nodes.map(({ proto, name }, i) => {
-    const from: number[] = [];
-    for (const input of usedNames(proto)) {
+  const needs = nodes.map(({ proto, name }) =>
+    usedNames(proto).flatMap((input) => {
       const at = producer.get(input);
-      if (at !== undefined) from.push(at);
-      else if (!given.has(input) && !isOuter(input) && proto.input.includes(input))
+      if (at !== undefined) return [at];
+      if (!given.has(input) && !isOuter(input) && proto.input.includes(input))
         throw new HeddleError("bad-model", `${plain(proto.opType)}: input ${plain(input)} is not defined; from ${name}`);
-    }
-    if (from.some((at) => at >= i)) inOrder = false;
-    return from;
-  });
+      return [];
+    }),
+  );
   for (const name of producer.keys()) given.add(name);
-  return inOrder ? nodes : sorted(nodes, needs);
+  return sorted(nodes, needs);
 }
 
 /** Inputs of a node, and what its sub-graphs may read from around it. */
 function usedNames(proto: NodeProto): string[] {
   const names = proto.input.filter((name) => name !== "");
-  for (const { g, graphs } of proto.attribute) for (const graph of g ? [g, ...graphs] : graphs) collectNames(graph, names, 0);
+  for (const graph of subGraphs(proto)) collectNames(graph, names, 0);
   return names;
 }
+
+const subGraphs = ({ attribute }: NodeProto): readonly GraphProto[] =>
+  attribute.some((a) => a.g || a.graphs.length > 0) ? attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs)) : [];
 
 function collectNames(graph: GraphProto, names: string[], depth: number): void {
   if (depth > MAX_DEPTH) throw new HeddleError("limit", `graph ${plain(graph.name)}: sub-graphs are nested more than ${MAX_DEPTH} deep`);
@@ -81,7 +103,7 @@ function collectNames(graph: GraphProto, names: string[], depth: number): void {
   const inner: string[] = graph.output.map((v) => v.name);
   for (const node of graph.node) {
     for (const input of node.input) inner.push(input);
-    for (const { g, graphs } of node.attribute) for (const sub of g ? [g, ...graphs] : graphs) collectNames(sub, inner, depth + 1);
+    for (const sub of subGraphs(node)) collectNames(sub, inner, depth + 1);
   }
   for (const name of inner) if (name !== "" && !own.has(name)) names.push(name);
 }
