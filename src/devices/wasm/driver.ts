@@ -94,6 +94,9 @@ function barrier(f: Writer, threads: number, polls: number, mayBlock: number, ge
   f.i32(polls);
   f.set(left);
   f.op("block");
+  // A thread that failed before the generation was read has counted it up already.
+  load(f, CONTROL.failed);
+  f.op("br_if", 0);
   f.op("loop");
   load(f, CONTROL.generation);
   f.get(generation);
