@@ -102,7 +102,7 @@ describe("what is refused", () => {
       around([{ ...node("Relu", ["x"], ["y"]), domain: "com.example" }]),
       'Relu: the model imports no operators of the domain "com.example"',
     );
-    refused(around([node("Relu", ["x"], ["y"])]), "Relu: opset 99 is not supported, heddle reads 1 to 22; from Relu#0", 99);
+    refused(around([node("Relu", ["x"], ["y"])]), "Relu: opset 99 is not supported, heddle reads 1 to 24; from Relu#0", 99);
   });
   it("names what is wrong in the graph", () => {
     refused(around([node("Relu", ["nope"], ["y"])]), "Relu: input nope is not defined; from Relu#0");

@@ -4,6 +4,7 @@ import { DTYPES } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import {
   type AttrValue,
+  apply,
   type Graph,
   type Node,
   type Op,
@@ -27,9 +28,10 @@ import {
 } from "./onnx_pb.ts";
 import { encodeTensor } from "./tensor.ts";
 
-/** Operators are written in the form of this version of ONNX's operator set, and of the IR version that goes with it. */
+/** Operators are written in the form of this version of ONNX's operator set (IR version 10), or of a later one that first had an operator. */
 const OPSET = 21;
 const IR_VERSION = 10;
+const LATER: Readonly<Record<string, number>> = { RMSNormalization: 23, Swish: 24 };
 
 export interface ExportOptions {
   /** Name of the graph in the file. */
@@ -38,7 +40,7 @@ export interface ExportOptions {
 
 /** A file that importGraph reads back into a graph of equal results. Throws HeddleError ("unsupported") on operators that ONNX does not have. */
 export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Array {
-  const flat = flattenGroups(graph);
+  const flat = channelsFirst(flattenGroups(graph));
   const order = topologicalOrder(flat);
   const names = new ValueNames(flat);
   const nodes: NodeProto[] = [];
@@ -49,13 +51,12 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
     else if (node.op !== Input) nodes.push(encodeNode(node, names));
   }
   for (const { name, value } of flat.outputs) {
-    if (names.of(value) !== name)
-      nodes.push(create(NodeProtoSchema, { opType: "Identity", name, input: [names.of(value)], output: [name] }));
+    if (names.of(value) !== name) nodes.push(create(NodeProtoSchema, { opType: "Identity", input: [names.of(value)], output: [name] }));
   }
   const proto = create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "heddle",
-    opsetImport: [{ domain: "", version: BigInt(OPSET) }],
+    opsetImport: [{ domain: "", version: BigInt(Math.max(OPSET, ...order.map((n) => LATER[n.op.name] ?? 0))) }],
     graph: create(GraphProtoSchema, {
       name: options.name ?? "graph",
       node: nodes,
@@ -78,10 +79,30 @@ export function flattenGroups(graph: Graph): Graph {
   });
 }
 
+/** Operators in ONNX have channels at axis 1: those laid out otherwise go between transpositions. */
+function channelsFirst(graph: Graph): Graph {
+  const transpose = OPS.get("Transpose")!; // of the table, like all ONNX operators
+  return rewriteGraph(graph, (node, inputs) => {
+    if (node.attrs.layout !== "NHWC") return null;
+    const [data, ...rest] = inputs;
+    const axes = data!.type.shape.map((_, i) => i); // its operator checked that it is there
+    const first = { perm: [0, axes.length - 1, ...axes.slice(1, -1)] };
+    const last = { perm: [0, ...axes.slice(2), 1] };
+    const [moved] = apply(transpose, [data], first, node.from);
+    return apply(node.op, [moved, ...rest], { ...node.attrs, layout: "NCHW" }, node.from).map(
+      (out) => apply(transpose, [out], last, node.from)[0],
+    );
+  });
+}
+
+/** Attributes that heddle's tables have and ONNX does not: an importer sees them from the number of outputs. */
+const OMITTED: readonly string[] = ["with_indices", "with_stats"];
+
 /** Unique names: those of inputs and outputs as given, others after what made them. */
 class ValueNames {
   private readonly names = new Map<Value, string>();
   private readonly taken = new Set<string>();
+  private readonly takenByNodes = new Set<string>();
 
   constructor(graph: Graph) {
     for (const v of graph.inputs) this.names.set(v, inputName(v));
@@ -93,13 +114,23 @@ class ValueNames {
   of(value: Value): string {
     const known = this.names.get(value);
     if (known !== undefined) return known;
-    const base = `${value.node.from || value.node.op.name}${value.index > 0 ? `:${value.index}` : ""}`;
-    let name = base;
-    for (let i = 1; this.taken.has(name); i++) name = `${base}.${i}`;
-    this.taken.add(name);
+    const name = unique(`${value.node.from || value.node.op.name}${value.index > 0 ? `:${value.index}` : ""}`, this.taken);
     this.names.set(value, name);
     return name;
   }
+
+  /** Nodes have names of their own, which must differ too. */
+  ofNode(node: Node): string {
+    return unique(node.from || node.op.name, this.takenByNodes);
+  }
+}
+
+/** The name, or with a number behind it; adds it to those taken. */
+function unique(base: string, taken: Set<string>): string {
+  let name = base;
+  for (let i = 1; taken.has(name); i++) name = `${base}.${i}`;
+  taken.add(name);
+  return name;
 }
 
 function encodeNode(node: Node, names: ValueNames): NodeProto {
@@ -107,12 +138,13 @@ function encodeNode(node: Node, names: ValueNames): NodeProto {
   if (OPS.get(op.name) !== op) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
   return create(NodeProtoSchema, {
     opType: op.name,
-    name: from,
+    name: names.ofNode(node),
     input: inputs.map((v) => (v ? names.of(v) : "")),
     output: outputs.map((v) => names.of(v)),
     attribute: Object.entries(op.attrs).flatMap(([name, spec]) => {
       const value = attrs[name];
-      return value === undefined || value === null || isDefault(op, name, value) ? [] : [encodeAttribute(name, spec, value)];
+      const isAbsent = value === undefined || value === null || OMITTED.includes(name);
+      return isAbsent || isDefault(op, name, value) ? [] : [encodeAttribute(name, spec, value)];
     }),
   });
 }

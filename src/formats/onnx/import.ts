@@ -15,7 +15,7 @@ import { MAX_DEPTH, orderedNodes, orderNodes, type PlacedNode, plain } from "./s
 import { checkSizes, decodeTensor } from "./tensor.ts";
 
 /** Newest version of ONNX's operators that the definitions were written for. */
-const NEWEST_OPSET = 22;
+const NEWEST_OPSET = 24;
 /** Domains whose operators are in heddle's table. */
 const DOMAINS: readonly string[] = ["", "ai.onnx.preview.training"];
 /** Functions that call each other could grow without bound. */
