@@ -88,15 +88,16 @@ function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded,
     const joins = isUnitReshape(node) && isFree(producer) && uses.onlyUser(node.inputs[0]!) === node;
     return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, isExclusive } : null;
   }
-  if (isExclusive && repeats <= MAX_REPEATS) return { repeats, isExclusive };
-  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats: Math.max(repeats, 1), isExclusive: false } : null;
+  // Reading a view again is no more work than reading again what it would have stored.
+  if (isExclusive && (repeats <= MAX_REPEATS || isPureView(node))) return { repeats, isExclusive };
+  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, isExclusive: false } : null;
 }
 
-/** A view that several read, or one more than once: it grows its input (so that it is better read than stored), or is read in parts. */
+/** A view that several read: it grows its input (so that it is better read than stored), or each reads another part of it. */
 function isCheapToRepeat(node: Node, readers: readonly Node[]): boolean {
   const input = elementCount(node.inputs[0]!.type.shape);
   const parts = readers.reduce((n, u) => n + size(u), 0);
-  return node.inputs.filter((v) => v && v.type.shape.length > 0).length > 0 && (size(node) > input || parts <= size(node));
+  return size(node) > input || parts <= size(node);
 }
 
 /** Elements read by all readers in the region, for each element of the node. */

@@ -12,6 +12,10 @@ export const f32 = (name: string, ...shape: number[]): Value => input(name, { dt
 export const ints = (...values: number[]): Value => constantValue(fromNumbers("i64", [values.length], values));
 export const scalar = (value: number): Value => constantValue(fromNumbers("f32", [], [value]));
 
+const ANCHORS = new Set(["Softmax", "LayerNormalization", "MaxPool", "AveragePool"]);
+/** Nodes with hand-scheduled kernels. */
+export const anchors = (node: Node): boolean => node.op.kind === "contract" || ANCHORS.has(node.op.name);
+
 /** Numbers in [-1, 1) that are the same in every run. */
 export function noise(count: number, seed: number): Float64Array {
   let state = (seed * 2654435761 + 12345) >>> 0;
