@@ -1,0 +1,97 @@
+// Option values as the parser left them → checked texts, numbers and choices, refused with one line where they make no sense.
+import type { DeviceOptions } from "../devices/open.ts";
+import { type Options, UsageError } from "./command.ts";
+
+const flagName = (name: string): string => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+
+/** Every value of an option that may be repeated. */
+export function textsOption(options: Options, name: string): string[] {
+  const value = options[name];
+  if (value === undefined) return [];
+  return (Array.isArray(value) ? value : [value]).map((v) => {
+    if (typeof v === "boolean") throw new UsageError(`${flagName(name)}: its value is missing`);
+    return String(v); // the parser turns "16" into a number
+  });
+}
+
+/** Values separated by commas or given by repeating the option. */
+export const listOption = (options: Options, name: string): string[] =>
+  textsOption(options, name).flatMap((text) => text.split(",").filter((part) => part !== ""));
+
+export function textOption(options: Options, name: string): string | undefined {
+  const values = textsOption(options, name);
+  if (values.length > 1) throw new UsageError(`${flagName(name)}: given ${values.length} times, wanted once`);
+  return values[0];
+}
+
+export const flagOption = (options: Options, name: string): boolean => options[name] === true;
+
+export interface NumberLimits {
+  readonly min: number;
+  readonly max?: number;
+  readonly isInteger?: boolean;
+}
+
+export function numberOption(options: Options, name: string, { min, max = Number.POSITIVE_INFINITY, isInteger }: NumberLimits): number | undefined {
+  const text = textOption(options, name);
+  if (text === undefined) return undefined;
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  const isFit = value >= min && value <= max && (!isInteger || Number.isInteger(value));
+  if (isFit) return value;
+  const upTo = Number.isFinite(max) ? ` to ${max}` : " or more";
+  throw new UsageError(`${flagName(name)}: got ${text}, wanted ${isInteger ? "a whole number, " : ""}${min}${upTo}`);
+}
+
+export function choiceOption<T extends string>(options: Options, name: string, choices: readonly T[]): T | undefined {
+  const text = textOption(options, name);
+  const choice = choices.find((c) => c === text);
+  if (text !== undefined && choice === undefined) throw new UsageError(`${flagName(name)}: got ${text}, wanted ${choices.join(", ")}`);
+  return choice;
+}
+
+const DEVICES = ["cpu", "x86", "wasm", "reference"] as const;
+const MAX_THREADS = 256;
+
+/** --device, --isa, --threads. `devices`: those that the command can use. */
+export function deviceOptions(options: Options, devices: readonly (typeof DEVICES)[number][] = ["cpu", "x86", "wasm"]): DeviceOptions {
+  const device = choiceOption(options, "device", devices);
+  const isa = choiceOption(options, "isa", ["avx512", "avx2"]);
+  if (isa && (device === "wasm" || device === "reference")) throw new UsageError(`--isa: device ${device} has no instruction sets to choose from`);
+  return { device, isa, threads: numberOption(options, "threads", { min: 1, max: MAX_THREADS, isInteger: true }) };
+}
+
+/** `x=1x3x48x320` or, for a model with one input, `1x3x48x320`. */
+export interface ShapeText {
+  readonly name: string | null;
+  readonly shape: readonly number[];
+}
+
+/** The sizes of `1x3x48x320`; null where that is not one. A scalar is the empty text. */
+export function parseSizes(text: string): number[] | null {
+  if (text === "") return [];
+  return /^\d+([x,]\d+)*$/.test(text) ? text.split(/[x,]/).map(Number) : null;
+}
+
+/** Input names may hold any character, so that the last "=" counts. */
+export function shapeTexts(options: Options): ShapeText[] {
+  return textsOption(options, "shape").map((text) => {
+    const at = text.lastIndexOf("=");
+    const shape = parseSizes(text.slice(at + 1));
+    if (!shape) throw new UsageError(`--shape: got ${text}, wanted NAME=SIZExSIZE…, for example x=1x3x48x320`);
+    return { name: at < 0 ? null : text.slice(0, at), shape };
+  });
+}
+
+/** Shapes by input name. */
+export function namedShapes(texts: readonly ShapeText[], inputs: readonly { readonly name: string }[]): Record<string, readonly number[]> {
+  const names = inputs.map((i) => i.name).join(", ");
+  const shapes: Record<string, readonly number[]> = {};
+  for (const { name, shape } of texts) {
+    if (name === null && inputs.length !== 1) throw new UsageError(`--shape: the model has ${inputs.length} inputs (${names}); say which, NAME=${shape.join("x")}`);
+    const key = name ?? inputs[0].name;
+    if (!inputs.some((i) => i.name === key)) throw new UsageError(`--shape: the model has no input ${key}, only ${names}`);
+    if (Object.hasOwn(shapes, key)) throw new UsageError(`--shape: ${key} is given twice`);
+    shapes[key] = shape;
+  }
+  return shapes;
+}
