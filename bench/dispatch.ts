@@ -1,5 +1,6 @@
-// Measures what launching costs on the x86 device: an empty region on awake threads, one more launch in a region, waking sleepers. Options: --json, --threads N.
+// Measures what launching costs on a CPU device: an empty region on awake threads, one more launch in a region, waking sleepers. Options: --json, --threads N, --device x86|wasm.
 import { machineFacts, physicalCores } from "../src/devices/machine.ts";
+import { openWasm } from "../src/devices/wasm/index.ts";
 import { openX86 } from "../src/devices/x86/index.ts";
 import { KernelBuilder } from "../src/ir/kernel.ts";
 
@@ -26,9 +27,11 @@ function timed(run: () => void): number {
 
 const repeat = (times: number, run: () => void): number[] => Array.from({ length: times }, () => timed(run));
 
+const open = process.argv.includes("wasm") ? openWasm : openX86;
+
 async function measure(threads: number): Promise<Row[]> {
   const opened = performance.now();
-  const device = await openX86({ threads });
+  const device = await open({ threads });
   const empty = new KernelBuilder("empty", device.target, threads).build();
   const list = await device.load([empty], new Array(MANY).fill({ kernel: 0, args: [] }));
   list.run(0, 1);
