@@ -55,6 +55,8 @@ export interface AttrSpec {
   readonly type: "int" | "float" | "string" | "ints" | "floats" | "strings" | "tensor" | "graph";
   readonly default?: AttrValue;
   readonly optional?: boolean;
+  /** Heddle's own, unknown to ONNX: never written to a file. */
+  readonly own?: boolean;
 }
 
 /** A sample application that every generated test draws from. */

@@ -72,6 +72,8 @@ function importLoop(context: ImportContext): readonly Value[] {
     goesOn = isEnd || knownNumber("Loop", outputs[0], "the condition after an iteration") !== 0;
   }
   const scans = Math.max(0, context.outputCount - carried.length);
+  if (scanned.some((s) => s.length < scans))
+    throw new HeddleError("bad-model", `Loop: the body gives too few values for ${context.outputCount} outputs`);
   if (scans > 0 && scanned.length === 0)
     throw new HeddleError("unsupported", "Loop: it runs zero times, so the shape of what it collects is not known");
   return [
@@ -123,6 +125,8 @@ function unrollScan(context: ImportContext, states: readonly Value[], scanned: r
   for (let t = 0; t < steps; t++) {
     const parts = scanned.map((v, i) => slice(build, v, axes[i], attrs.inputDirections[i] ? steps - 1 - t : t));
     const outputs = context.inline("body", [...carried, ...parts]);
+    if (outputs.length < states.length)
+      throw new HeddleError("bad-model", `Scan: the body gives ${outputs.length} values, wanted at least ${states.length}`);
     carried = outputs.slice(0, states.length);
     collected.push(outputs.slice(states.length));
   }

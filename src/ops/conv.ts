@@ -1,8 +1,8 @@
 // Conv: sums of products of a sliding window with weights, on any number of spatial axes, in groups of channels.
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
-import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
-import { FLOATS, f32, inputType, sameDType } from "./define.ts";
+import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
+import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
 import {
   type Axes,
   dataSteps,
@@ -14,6 +14,7 @@ import {
   type Slide,
   type SlideAttrs,
   slide,
+  slideAttrs,
   splitAxes,
   visitWindows,
 } from "./spatial.ts";
@@ -115,8 +116,9 @@ export const Conv: Op = defineOp<ConvAttrs>({
   evaluate([x, w, bias], node) {
     const g = geometryOf("Conv", node.inputs, node.attrs);
     const y = convolve(toNumbers(x!), toNumbers(w!), bias ? toNumbers(bias) : null, g); // x and w were checked by infer
-    return [fromNumbers(x!.dtype, convOutputShape(g), y)] as readonly TensorData[];
+    return [fromNumbers(x!.dtype, convOutputShape(g), y)];
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(Conv), inputs, slideAttrs("Conv", attrs)),
   permute: permuteLayout<ConvAttrs>(() => Conv),
   prefersChannelsLast: true,
   flops(node) {

@@ -3,8 +3,8 @@ import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { type ConvAttrs, type ConvGeometry, checkBias, convOutputShape } from "./conv.ts";
-import { FLOATS, f32, inputType, sameDType } from "./define.ts";
-import { AUTO_PADS, dataSteps, perAxis, permuteLayout, SLIDE_ATTRS, type Slide, splitAxes, visitWindows } from "./spatial.ts";
+import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
+import { AUTO_PADS, dataSteps, perAxis, permuteLayout, SLIDE_ATTRS, type Slide, slideAttrs, splitAxes, visitWindows } from "./spatial.ts";
 
 interface ConvTransposeAttrs extends ConvAttrs {
   readonly output_padding?: readonly number[];
@@ -50,6 +50,7 @@ function geometryOf(inputs: readonly (Value | null)[], attrs: ConvTransposeAttrs
   if (!Number.isInteger(group) || group < 1 || channels !== w[0] || channels % group !== 0)
     throw new HeddleError("bad-model", `${OP}: ${channels} channels in ${group} groups do not fit weights (${w})`);
   const kernel = w.slice(2);
+  if (kernel.includes(0)) throw new HeddleError("bad-model", `${OP}: weights (${w}) have an empty window`);
   if (attrs.kernel_shape && perAxis(OP, "kernel_shape", attrs.kernel_shape, kernel.length, 1).join() !== kernel.join())
     throw new HeddleError("bad-model", `${OP}: kernel_shape (${attrs.kernel_shape}) differs from the weights (${w})`);
   return { ...spread(spatial, kernel, attrs), layout: attrs.layout, batch, inChannels: channels, outChannels: w[1] * group, group };
@@ -105,6 +106,7 @@ export const ConvTranspose: Op = defineOp<ConvTransposeAttrs>({
     const y = spreadOver(toNumbers(x!), toNumbers(w!), bias ? toNumbers(bias) : null, g); // x and w were checked by infer
     return [fromNumbers(x!.dtype, convOutputShape(g), y)];
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(ConvTranspose), inputs, slideAttrs("ConvTranspose", attrs)),
   permute: permuteLayout<ConvTransposeAttrs>(() => ConvTranspose),
   prefersChannelsLast: true,
   flops(node) {

@@ -3,7 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, reduce, select, within } from "../ir/expr.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, type Index, newVar, varIndex } from "../ir/index_expr.ts";
-import { elementCount, fromNumbers, type Shape, toNumbers } from "../ir/tensor.ts";
+import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { type Builder, builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, normalizeAxes, normalizeAxis, the, without } from "./define.ts";
 import { constantOf } from "./source.ts";
@@ -128,9 +128,10 @@ function checkLayerInput(op: string, inputs: readonly (Value | null)[], i: numbe
     throw new HeddleError("bad-model", `${op}: input ${i} is (${part}), which does not broadcast to (${shape})`);
 }
 
-/** Value that broadcasts to each element of a shape, as a list of elements. */
-function spreadTo(t: { shape: Shape; data: { length: number } }, values: Float64Array, shape: Shape): Float64Array {
-  if (t.shape.length === shape.length ? t.shape.every((d, i) => d === shape[i]) : false) return values;
+/** Elements of `t`, broadcast to a shape. */
+function spreadTo(t: TensorData, shape: Shape): Float64Array {
+  const values = toNumbers(t);
+  if (t.shape.join() === shape.join()) return values;
   const out = new Float64Array(elementCount(shape));
   const skip = shape.length - t.shape.length;
   for (let i = 0; i < out.length; i++) {
@@ -155,7 +156,7 @@ export const LayerNormalization: Op = defineOp<LayerNormAttrs>({
     axis: { type: "int", default: -1 },
     epsilon: { type: "float", default: 1e-5 },
     stash_type: { type: "int", default: 1 },
-    with_stats: { type: "int", default: 0 },
+    with_stats: { type: "int", default: 0, own: true },
   },
   infer(inputs, { axis, with_stats }) {
     const { dtype, shape } = inputType("LayerNormalization", inputs, 0, FLOATS);
@@ -168,8 +169,8 @@ export const LayerNormalization: Op = defineOp<LayerNormAttrs>({
     const { shape, dtype } = x!; // checked by infer, as the scale is
     const { rows, size } = layerNormGeometry(shape, node.attrs.axis);
     const values = toNumbers(x!);
-    const factors = spreadTo(scale!, toNumbers(scale!), shape);
-    const summands = bias ? spreadTo(bias, toNumbers(bias), shape) : null;
+    const factors = spreadTo(scale!, shape);
+    const summands = bias ? spreadTo(bias, shape) : null;
     const [means, inverses] = [new Float64Array(rows), new Float64Array(rows)];
     const y = new Float64Array(values.length);
     for (let r = 0; r < rows; r++) {
@@ -331,8 +332,9 @@ interface LrnAttrs {
 
 /** Σ x² over the channels from ⌊(size−1)/2⌋ before to ⌈(size−1)/2⌉ after. */
 function neighbourhood(read: (channel: Index) => Expr, at: Index, channels: number, size: number): Expr {
-  const before = Math.floor((size - 1) / 2);
-  const v = newVar(size);
+  const before = Math.min(channels - 1, Math.floor((size - 1) / 2));
+  const after = Math.min(channels - 1, Math.ceil((size - 1) / 2));
+  const v = newVar(before + after + 1);
   const channel = addIndex(addIndex(at, varIndex(v)), -before);
   const x = read(clampIndex(channel, 0, channels - 1));
   return reduce("add", [v], select(within(channel, 0, channels), call("mul", x, x), constant(x.dtype, 0)));

@@ -6,6 +6,7 @@ import { elementCount, fromNumbers, stridesOf, type TensorData, toNumbers } from
 import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, NUMBERS, u8 } from "./define.ts";
 import {
+  coveredCounts,
   dataSteps,
   joinAxes,
   type Layout,
@@ -15,6 +16,7 @@ import {
   type Slide,
   type SlideAttrs,
   slide,
+  slideAttrs,
   splitAxes,
   type Taps,
   visitWindows,
@@ -113,7 +115,7 @@ function maxPool(x: TensorData, g: PoolGeometry, { storage_order, with_indices }
 export const MaxPool: Op = defineOp<MaxPoolAttrs>({
   name: "MaxPool",
   kind: "opaque",
-  attrs: { ...POOL_ATTRS, storage_order: { type: "int", default: 0 }, with_indices: { type: "int", default: 0 } },
+  attrs: { ...POOL_ATTRS, storage_order: { type: "int", default: 0 }, with_indices: { type: "int", default: 0, own: true } },
   infer(inputs, attrs) {
     const { dtype } = inputType("MaxPool", inputs, 0, NUMBERS);
     const shape = outputShape(geometryOf("MaxPool", inputs, attrs));
@@ -121,7 +123,7 @@ export const MaxPool: Op = defineOp<MaxPoolAttrs>({
   },
   evaluate: ([x], node) => maxPool(x!, geometryOf("MaxPool", node.inputs, node.attrs), node.attrs), // checked by infer
   importOnnx: ({ emit, inputs, attrs, outputCount }) =>
-    emit(emittable(MaxPool), inputs, { ...attrs, with_indices: outputCount > 1 ? 1 : 0 }),
+    emit(emittable(MaxPool), inputs, { ...slideAttrs("MaxPool", attrs), with_indices: outputCount > 1 ? 1 : 0 }),
   permute: permuteLayout<MaxPoolAttrs>(() => MaxPool),
   prefersChannelsLast: true,
   flops: (node) => poolFlops(geometryOf("MaxPool", node.inputs, node.attrs)),
@@ -137,16 +139,6 @@ export const MaxPool: Op = defineOp<MaxPoolAttrs>({
 
 interface AveragePoolAttrs extends PoolAttrs {
   readonly count_include_pad: number;
-}
-
-/** How many places of a window at each output position lie in the input or its pads. */
-export function coveredCounts(g: Slide): Float64Array {
-  const padded = g.input.map((d, i) => d + g.padsBegin[i] + g.padsEnd[i]);
-  const counts = new Float64Array(elementCount(g.output));
-  visitWindows({ ...g, input: padded, padsBegin: padded.map(() => 0) }, (position, { count }) => {
-    counts[position] = count;
-  });
-  return counts;
 }
 
 export const AveragePool: Op = defineOp<AveragePoolAttrs>({
@@ -169,6 +161,7 @@ export const AveragePool: Op = defineOp<AveragePoolAttrs>({
     });
     return [fromNumbers(x!.dtype, outputShape(g), y)];
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(AveragePool), inputs, slideAttrs("AveragePool", attrs)),
   permute: permuteLayout<AveragePoolAttrs>(() => AveragePool),
   prefersChannelsLast: true,
   flops: (node) => poolFlops(geometryOf("AveragePool", node.inputs, node.attrs)),
@@ -208,6 +201,7 @@ const LpPool: Op = defineOp<LpPoolAttrs>({
     });
     return [fromNumbers(x!.dtype, outputShape(g), y)];
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(LpPool), inputs, slideAttrs("LpPool", attrs)),
   permute: permuteLayout<LpPoolAttrs>(() => LpPool),
   flops: (node) => 2 * poolFlops(geometryOf("LpPool", node.inputs, node.attrs)),
   samples: [

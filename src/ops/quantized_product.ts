@@ -5,11 +5,11 @@ import { apply, defineOp, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, type Shape, toNumbers } from "../ir/tensor.ts";
 import { type Builder, builder } from "./build.ts";
 import { Conv, type ConvAttrs } from "./conv.ts";
-import { inputType, scalarOf, tensorOf, u8 } from "./define.ts";
+import { emittable, inputType, scalarOf, tensorOf, u8 } from "./define.ts";
 import { MatMul, productGeometry } from "./matmul.ts";
 import { integerRange, QuantizeLinear } from "./quantize.ts";
 import { constantOf, input } from "./source.ts";
-import { SLIDE_ATTRS } from "./spatial.ts";
+import { SLIDE_ATTRS, slideAttrs } from "./spatial.ts";
 
 const BYTES: readonly DType[] = ["u8", "i8"];
 
@@ -176,6 +176,7 @@ const ConvInteger: Op = defineOp<ConvAttrs>({
     const build = builder(node.from);
     return [build.cast(convExact(build, [x!, xZero ?? null, w!, wZero ?? null], attrs), "i32")]; // checked by infer
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(ConvInteger), inputs, slideAttrs("ConvInteger", attrs)),
   flops: (node) => convFlops(node.inputs[1]!, node.outputs[0].type.shape),
   samples: [{ inputs: [u8(1, 2, 5, 5), u8(3, 2, 3, 3), scalarOf("u8", 2)], attrs: { pads: [1, 1, 1, 1] } }],
 });
@@ -213,6 +214,7 @@ const QLinearConv: Op = defineOp<ConvAttrs>({
     const sum = bias ? build.op("Add", [product, build.cast(spread(build, bias, perChannel), product.type.dtype)]) : product;
     return [requantized(build, sum, [build.reshape(xScale, []), spread(build, wScale, perChannel), yScale], yZero)];
   },
+  importOnnx: ({ emit, inputs, attrs }) => emit(emittable(QLinearConv), inputs, slideAttrs("QLinearConv", attrs)),
   flops: (node) => convFlops(node.inputs[3]!, node.outputs[0].type.shape),
   samples: [
     {

@@ -1,6 +1,6 @@
 // Sliding windows over spatial axes: resolves the attributes of convolutions and pools into explicit sizes and pads, and walks the windows.
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, apply, type Node, type Op, type PermuteContext, type Value } from "../ir/graph.ts";
+import { type AttrSpec, type Attrs, apply, type Node, type Op, type PermuteContext, type Value } from "../ir/graph.ts";
 import { elementCount, type Shape, stridesOf } from "../ir/tensor.ts";
 
 /** Where the channels are: axis 1 (ONNX), or innermost. */
@@ -22,7 +22,7 @@ export const SLIDE_ATTRS: Readonly<Record<keyof SlideAttrs, AttrSpec>> = {
   kernel_shape: { type: "ints", optional: true },
   pads: { type: "ints", optional: true },
   strides: { type: "ints", optional: true },
-  layout: { type: "string", default: "NCHW" },
+  layout: { type: "string", default: "NCHW", own: true },
 };
 
 /** A window that slides over spatial axes: all lists have one number an axis, outermost first. */
@@ -105,6 +105,12 @@ export function slide(op: string, input: readonly number[], kernel: readonly num
   return { input, output, kernel, strides, dilations, padsBegin, padsEnd };
 }
 
+/** Numbers [first, end) of the taps of an axis that fall inside of the input when the window stands at `start`. */
+function tapRange(s: Slide, axis: number, start: number): [number, number] {
+  const first = Math.max(0, Math.ceil(-start / s.dilations[axis]));
+  return [first, Math.min(s.kernel[axis], Math.floor((s.input[axis] - 1 - start) / s.dilations[axis]) + 1)];
+}
+
 /** The places of one window that fall inside of the input: number in the kernel and in the input, both row-major. */
 export interface Taps {
   count: number;
@@ -126,8 +132,7 @@ export function visitWindows(s: Slide, visit: (position: number, taps: Taps) => 
       return;
     }
     const start = at[axis] * s.strides[axis] - s.padsBegin[axis];
-    const first = Math.max(0, Math.ceil(-start / s.dilations[axis]));
-    const end = Math.min(s.kernel[axis], Math.floor((s.input[axis] - 1 - start) / s.dilations[axis]) + 1);
+    const [first, end] = tapRange(s, axis, start);
     for (let k = first; k < end; k++)
       fill(axis + 1, kernelAt + k * kernelSteps[axis], inputAt + (start + k * s.dilations[axis]) * inputSteps[axis]);
   };
@@ -140,6 +145,18 @@ export function visitWindows(s: Slide, visit: (position: number, taps: Taps) => 
   }
 }
 
+/** How many places of the window at each output position lie in the input or its pads. */
+export function coveredCounts(s: Slide): Float64Array {
+  const padded: Slide = { ...s, input: s.input.map((d, i) => d + s.padsBegin[i] + s.padsEnd[i]) };
+  const spans = s.output.map((d, axis) =>
+    Array.from({ length: d }, (_, i) => {
+      const [first, end] = tapRange(padded, axis, i * s.strides[axis]);
+      return Math.max(0, end - first);
+    }),
+  );
+  return Float64Array.from(spans.reduce<number[]>((all, span) => all.flatMap((n) => span.map((m) => n * m)), [1]));
+}
+
 /** The layout of a data tensor of `layout` after its axes were permuted by `order`; undefined: neither. */
 export function permutedLayout(order: readonly number[], layout: Layout): Layout | undefined {
   const rank = order.length;
@@ -147,6 +164,12 @@ export function permutedLayout(order: readonly number[], layout: Layout): Layout
   const wanted = layout === "NCHW" ? [0, ...spatial.map((i) => i + 1), 1] : [0, rank - 1, ...spatial];
   if (order.every((a, i) => a === i)) return layout;
   return order.every((a, i) => a === wanted[i]) ? (layout === "NCHW" ? "NHWC" : "NCHW") : undefined;
+}
+
+/** Attributes from a file, which knows nothing of layouts. */
+export function slideAttrs(op: string, attrs: Attrs): Attrs {
+  if ("layout" in attrs) throw new HeddleError("bad-model", `${op}: attribute layout is unknown to ONNX`);
+  return attrs;
 }
 
 /** `permute` for operators with a layout: the other layout of the same operator. */

@@ -75,6 +75,9 @@ function check(inputs: readonly (Value | null)[], attrs: TfIdfAttrs): Shape {
   const { min_gram_length: least, max_gram_length: most, max_skip_count: skips } = attrs;
   if (!(least >= 1 && most >= least && most <= 64 && skips >= 0 && skips <= 1 << 16))
     throw new HeddleError("bad-model", `${OP}: grams of ${least} to ${most} with ${skips} skips`);
+  const { ngram_counts: starts, pool_int64s: pool = [] } = attrs;
+  if (starts.some((s, i) => !(s >= (starts[i - 1] ?? 0) && s <= pool.length)))
+    throw new HeddleError("bad-model", `${OP}: ngram_counts (${starts}) do not part a pool of ${pool.length}`);
   const count = gramsOf(attrs).size;
   if (attrs.ngram_indexes.length !== count || attrs.ngram_indexes.some((i) => !(i >= 0 && i < 1 << 24)))
     throw new HeddleError("bad-model", `${OP}: ${attrs.ngram_indexes.length} indices for ${count} grams`);
