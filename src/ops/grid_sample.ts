@@ -136,12 +136,16 @@ const line = (n: number, isAligned: boolean): number[] =>
 
 const alignCorners: AttrSpec = { type: "int", default: 0 };
 
+/** The places are made as a constant. */
+const MAX_PLACES = 2 ** 26;
+
 function gridSizes(inputs: readonly (Value | null)[]): number[] {
   const theta = inputType("AffineGrid", inputs, 0, FLOATS).shape;
   const size = requiredNumbers("AffineGrid", inputs, 1, "the size");
   const rank = size.length - 2;
   if ((rank !== 2 && rank !== 3) || theta.join() !== [size[0], rank, rank + 1].join() || size.some((d) => !(d >= 1)))
     throw new HeddleError("bad-model", `AffineGrid: theta (${theta}) does not fit size (${size})`);
+  if (elementCount(size.slice(2)) > MAX_PLACES) throw new HeddleError("limit", `AffineGrid: size (${size}) has more than 2^26 places`);
   return size;
 }
 
