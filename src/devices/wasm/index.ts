@@ -25,7 +25,7 @@ const MAX_THREADS = 256;
 const DEFAULT_SPIN_MICROSECONDS = 200;
 const [DEFAULT_L1, DEFAULT_L2] = [32 << 10, 512 << 10];
 /** Looks at a barrier before a thread sleeps: about 50 µs; few where threads share cores. */
-const BARRIER_POLLS = 50_000;
+const BARRIER_POLLS = 150_000;
 const CROWDED_POLLS = 20;
 
 let hasWarned = false;
