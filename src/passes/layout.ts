@@ -79,7 +79,8 @@ function permuteNode(node: Node, layouts: Layouts): readonly Value[] | undefined
     };
     return op.permute(context, node);
   }
-  return op.kind === "map" ? permuteMap(node, rank, layouts) : undefined;
+  // An elementwise operator that names an axis does more than broadcast: it must say itself how it permutes.
+  return op.kind === "map" && !("axis" in op.attrs) ? permuteMap(node, rank, layouts) : undefined;
 }
 
 export const layout: Pass = {
