@@ -40,10 +40,15 @@ function rewritten(parts: readonly [Expr, Index], map: ReadonlyMap<number, Index
   return [rewriter.expr(parts[0]), rewriter.index(parts[1])];
 }
 
-/** The nest with a variable replaced by `to`, over new loops. */
-function replaced(nest: Nest, v: IndexVar, to: Index, loops: readonly IndexVar[]): Nest {
-  const map = new Map([[v.id, to]]);
-  const swap = (vars: readonly IndexVar[]): IndexVar[] => vars.flatMap((x) => (x === v ? loops : [x]));
+/** What a variable becomes: an index over new loops that stand in its place. */
+interface Replacement {
+  readonly to: Index;
+  readonly loops: readonly IndexVar[];
+}
+
+function replaced(nest: Nest, by: ReadonlyMap<IndexVar, Replacement>): Nest {
+  const map = new Map([...by].map(([v, { to }]) => [v.id, to]));
+  const swap = (vars: readonly IndexVar[]): IndexVar[] => vars.flatMap((v) => by.get(v)?.loops ?? [v]);
   return {
     outer: swap(nest.outer),
     pieces: nest.pieces.map((p) => {
@@ -80,7 +85,7 @@ function cutAt(nest: Nest, v: IndexVar, cuts: readonly number[]): Nest[] {
   return ends.map((end, i) => {
     const start = i === 0 ? 0 : ends[i - 1];
     const part = newVar(end - start);
-    return replaced(nest, v, addIndex(varIndex(part), start), part.extent > 1 ? [part] : []);
+    return replaced(nest, new Map([[v, { to: addIndex(varIndex(part), start), loops: part.extent > 1 ? [part] : [] }]]));
   });
 }
 
@@ -150,7 +155,8 @@ function candidates(nest: Nest, lanes: number): (readonly [IndexVar, number])[] 
 /** v = by·hi + lo. */
 export function split(nest: Nest, v: IndexVar, by: number): { readonly nest: Nest; readonly hi: IndexVar; readonly lo: IndexVar } {
   const [hi, lo] = [newVar(v.extent / by), newVar(by)];
-  return { nest: replaced(nest, v, addIndex(mulIndex(varIndex(hi), by), varIndex(lo)), [hi, lo]), hi, lo };
+  const to = addIndex(mulIndex(varIndex(hi), by), varIndex(lo));
+  return { nest: replaced(nest, new Map([[v, { to, loops: [hi, lo] }]])), hi, lo };
 }
 
 /** Cuts v at a multiple of `by`. */
@@ -168,8 +174,16 @@ function joinAxes(nest: Nest): Nest {
   if (!pair) return ordered(nest);
   const [outer, inner] = pair;
   const joined = newVar(outer.extent * inner.extent);
-  const gone = replaced(nest, outer, constIndex(0), []);
-  return joinAxes(replaced(gone, inner, varIndex(joined), [joined]));
+  // Both at once: with one of them at 0 alone, divisions would be simplified that are not yet whole.
+  return joinAxes(
+    replaced(
+      nest,
+      new Map([
+        [outer, { to: constIndex(0), loops: [] }],
+        [inner, { to: varIndex(joined), loops: [joined] }],
+      ]),
+    ),
+  );
 }
 
 /** Outer axes by their stride in the output, the largest first. */

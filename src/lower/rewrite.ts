@@ -83,6 +83,22 @@ function rejoin(at: Index): Index {
   return at;
 }
 
+/** a = by·whole + rest, with all terms in whole that divide. */
+function multiples(a: Index, by: number): { whole: Index; rest: Index } {
+  const sum = (terms: Index["terms"], from: number): Index =>
+    terms.reduce((s, t) => addIndex(s, mulIndex(atomIndex(t.atom), t.c)), constIndex(from));
+  const base = ((a.base % by) + by) % by;
+  const rest = sum(
+    a.terms.filter((t) => t.c % by !== 0),
+    base,
+  );
+  const whole = sum(
+    a.terms.filter((t) => t.c % by === 0).map(({ atom, c }) => ({ atom, c: c / by })),
+    (a.base - base) / by,
+  );
+  return { whole, rest };
+}
+
 function atomIndex(atom: Atom): Index {
   switch (atom.k) {
     case "var":
@@ -122,10 +138,12 @@ export class Rewriter {
     switch (atom.k) {
       case "var":
         return this.replaced.get(atom.v.id) ?? varIndex(atom.v);
-      case "div":
-        return divIndex(this.index(atom.a), atom.by);
+      case "div": {
+        const { whole, rest } = multiples(this.index(atom.a), atom.by);
+        return addIndex(whole, divIndex(rest, atom.by));
+      }
       case "mod":
-        return modIndex(this.index(atom.a), atom.by);
+        return modIndex(multiples(this.index(atom.a), atom.by).rest, atom.by);
       case "clamp":
         return clampIndex(this.index(atom.a), atom.lo, atom.hi);
       case "value": {
