@@ -3,14 +3,12 @@ import type { Node, Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { sameShape } from "./match.ts";
 import { readsOf } from "./reads.ts";
-import type { Region } from "./region.ts";
+import { MAX_INPUTS, outsideInputs, type Region } from "./region.ts";
 import type { Uses } from "./uses.ts";
 
 /** How often an element may be computed, on average: a Pad or an odd slice reads a few twice. */
 const MAX_REPEATS = 1.5;
 const MAX_MEMBERS = 48;
-/** Buffers that one kernel gets. */
-const MAX_INPUTS = 16;
 
 export interface GrowContext {
   readonly uses: Uses;
@@ -31,8 +29,7 @@ interface Member {
 const size = (node: Node): number => Math.max(1, elementCount(node.outputs[0].type.shape));
 
 /** Moves elements without arithmetic, so that doing it again costs an address only. */
-export const isPureView = ({ op, ...node }: Node): boolean =>
-  op.kind === "view" && op.flops !== undefined && op.flops({ op, ...node }) === 0;
+export const isPureView = (node: Node): boolean => node.op.kind === "view" && node.op.flops?.(node) === 0;
 
 /** The same elements in the same order: no work outside of a region. */
 export const isReshape = (node: Node): boolean => node.op.name === "Reshape";
@@ -63,17 +60,9 @@ export function growLowered(sink: Node, context: GrowContext): Region {
     members.set(node, member);
     offer(node);
   }
-  const region = { members: inOrder([...members.keys()], position), output: sink.outputs[0], anchor: null };
-  const alone = { members: [sink], output: sink.outputs[0], anchor: null };
-  return inputCount(region.members) > MAX_INPUTS && region.members.length > 1 ? alone : region;
-
-  function inOrder(nodes: Node[], at: ReadonlyMap<Node, number>): Node[] {
-    return nodes.sort((a, b) => at.get(a)! - at.get(b)!);
-  }
-  function inputCount(nodes: readonly Node[]): number {
-    const inside = new Set(nodes);
-    return new Set(nodes.flatMap((n) => n.inputs).filter((v) => v && !inside.has(v.node))).size;
-  }
+  const inOrder = [...members.keys()].sort((a, b) => position.get(a)! - position.get(b)!);
+  const isTooWide = inOrder.length > 1 && outsideInputs(inOrder) > MAX_INPUTS;
+  return { members: isTooWide ? [sink] : inOrder, output: sink.outputs[0], anchor: null };
 }
 
 /** How the node would be computed in the region, or null when it must stay outside. */
@@ -89,7 +78,8 @@ function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded,
     return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, isExclusive } : null;
   }
   // Reading a view again is no more work than reading again what it would have stored.
-  if (isExclusive && (repeats <= MAX_REPEATS || isPureView(node))) return { repeats, isExclusive };
+  const most = node.op.kind === "reduce" ? 1 : MAX_REPEATS; // a reduction is too much to repeat
+  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, isExclusive };
   return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, isExclusive: false } : null;
 }
 

@@ -1,5 +1,6 @@
 // Grows an anchor (a node with a hand-scheduled kernel) into a region: the elementwise nodes after it that can be its kernel's epilogue.
 import type { Node, Value } from "../ir/graph.ts";
+import { constantOf } from "../ops/source.ts";
 import { sameShape } from "./match.ts";
 import type { Uses } from "./uses.ts";
 
@@ -13,6 +14,15 @@ export interface Region {
 /** Nodes beyond the last point where all came together again: how far to look for the next one. */
 const MAX_OPEN = 8;
 const MAX_MEMBERS = 40;
+/** Buffers that one kernel gets. */
+export const MAX_INPUTS = 16;
+
+/** Values that the nodes read from outside, without single numbers. */
+export function outsideInputs(nodes: readonly Node[]): number {
+  const inside = new Set(nodes);
+  const isRead = (v: Value | null) => v !== null && !inside.has(v.node) && constantOf(v)?.data.length !== 1;
+  return new Set(nodes.flatMap((n) => n.inputs).filter(isRead)).size;
+}
 
 /**
  * The largest region of `isEligible` nodes after the anchor in which every value but the last is read only inside. Null: several results of the anchor are used.
@@ -35,6 +45,7 @@ export function growRegion(
     if (!next || !isEligible(next) || !sameShape(next.outputs[0].type.shape, type.shape)) break;
     members.push(next);
     inside.add(next);
+    if (outsideInputs(members) > MAX_INPUTS) break;
     if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
       region = { members: [...members], output: next.outputs[0], anchor };
   }
