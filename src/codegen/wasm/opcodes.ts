@@ -1,6 +1,6 @@
 // WebAssembly instructions by their names in the text format: bytes and immediates, one line an instruction.
 
-/** local: an index · i32, i64: signed constant · memory: alignment and offset · lane: memory and lane · pick: lane · bytes: 16 bytes · block: result type. */
+/** index: of a local, function or label · i32, i64, f32: a constant · memory: offset · lane: offset and lane · pick: lane · bytes: 16 bytes · block: no result. */
 export type Immediate = "none" | "index" | "i32" | "i64" | "f32" | "memory" | "lane" | "pick" | "bytes" | "block" | "call_indirect";
 
 export interface Opcode {
