@@ -22,7 +22,15 @@ const SMALL = 1e-3;
 export const DEFAULT_TOLERANCE = 1e-3;
 export const MIN_COSINE = 0.99999;
 
-const incomparable = (name: string, reason: string): Agreement => ({ name, maxAbs: null, maxRel: null, maxScaled: null, cosine: 0, ok: false, reason });
+const incomparable = (name: string, reason: string): Agreement => ({
+  name,
+  maxAbs: null,
+  maxRel: null,
+  maxScaled: null,
+  cosine: 0,
+  ok: false,
+  reason,
+});
 
 /** `tolerance`: for maxRel. */
 export function compareTensors(name: string, got: TensorData | undefined, wanted: TensorData, tolerance = DEFAULT_TOLERANCE): Agreement {

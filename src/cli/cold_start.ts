@@ -2,8 +2,8 @@
 import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { DeviceOptions } from "../devices/open.ts";
 import { HeddleError } from "../ir/error.ts";
+import type { LoadOptions } from "../model.ts";
 import type { InputType } from "./open_model.ts";
 import { builtPackage, findPackage } from "./packages.ts";
 import { onnxruntimeSettings, type RivalName } from "./rivals.ts";
@@ -57,10 +57,14 @@ ${body}
 const at = performance.timeOrigin + performance.now();
 process.stdout.write(JSON.stringify({ at, rssBytes: process.resourceUsage().maxRSS * 1024 }) + "\\n", () => process.exit(0));`;
 
-const job = (file: string, path: string, inputs: readonly InputType[]): Job => ({ url: pathToFileURL(file).href, path: resolve(path), inputs });
+const job = (file: string, path: string, inputs: readonly InputType[]): Job => ({
+  url: pathToFileURL(file).href,
+  path: resolve(path),
+  inputs,
+});
 
 /** heddle itself. Throws HeddleError("missing") where it runs from sources that were not built. */
-export function coldHeddle(path: string, inputs: readonly InputType[], options: DeviceOptions, name = "heddle"): ColdEngine {
+export function coldHeddle(path: string, inputs: readonly InputType[], options: LoadOptions, name = "heddle"): ColdEngine {
   const file = builtPackage();
   if (!file) throw new HeddleError("missing", "cold start: dist/index.js is not built; npm run build, or leave this out with --no-cold");
   return { name, script: HEDDLE, job: { ...job(file, path, inputs), options } };
@@ -69,7 +73,8 @@ export function coldHeddle(path: string, inputs: readonly InputType[], options: 
 /** A rival, or undefined for those without a package of their own. */
 export function coldRival(rival: RivalName, path: string, inputs: readonly InputType[], threads: number): ColdEngine | undefined {
   const isWeb = rival === "onnxruntime-web";
-  if (rival !== "onnxruntime" && !isWeb) return rival === "wasm" ? coldHeddle(path, inputs, { device: "wasm", threads }, "wasm") : undefined;
+  if (rival !== "onnxruntime" && !isWeb)
+    return rival === "wasm" ? coldHeddle(path, inputs, { device: "wasm", threads }, "wasm") : undefined;
   const file = findPackage(isWeb ? "onnxruntime-web" : "onnxruntime-node");
   if (!file) return undefined;
   return {
@@ -96,7 +101,9 @@ const PATIENCE_MS = 120_000;
 
 function startOnce({ name, script, job }: ColdEngine): Promise<ColdStart> {
   const start = performance.timeOrigin + performance.now();
-  const child = spawn(process.execPath, ["--input-type=module", "-e", program(script), JSON.stringify(job)], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program(script), JSON.stringify(job)], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const timer = setTimeout(kill, PATIENCE_MS);

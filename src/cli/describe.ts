@@ -18,7 +18,13 @@ export interface NodeFacts {
 
 /** Operators that a group computes, in order, the same one once. */
 function operatorsOf(body: Graph): string[] {
-  return [...new Set(topologicalOrder(body).filter((n) => n.op.kind !== "source").map((n) => n.op.name))];
+  return [
+    ...new Set(
+      topologicalOrder(body)
+        .filter((n) => n.op.kind !== "source")
+        .map((n) => n.op.name),
+    ),
+  ];
 }
 
 /** The operator that others were fused into, or the costliest. */

@@ -63,4 +63,3 @@ export function deviceName({ device }: Model): string {
   if (!device) return "reference";
   return device.name === device.target.name ? device.name : `${device.name} ${device.target.name}`;
 }
-

@@ -32,7 +32,11 @@ export interface NumberLimits {
   readonly isInteger?: boolean;
 }
 
-export function numberOption(options: Options, name: string, { min, max = Number.POSITIVE_INFINITY, isInteger }: NumberLimits): number | undefined {
+export function numberOption(
+  options: Options,
+  name: string,
+  { min, max = Number.POSITIVE_INFINITY, isInteger }: NumberLimits,
+): number | undefined {
   const text = textOption(options, name);
   if (text === undefined) return undefined;
   const value = text.trim() === "" ? Number.NaN : Number(text);
@@ -56,7 +60,8 @@ const MAX_THREADS = 256;
 export function deviceOptions(options: Options, devices: readonly (typeof DEVICES)[number][] = ["cpu", "x86", "wasm"]): DeviceOptions {
   const device = choiceOption(options, "device", devices);
   const isa = choiceOption(options, "isa", ["avx512", "avx2"]);
-  if (isa && (device === "wasm" || device === "reference")) throw new UsageError(`--isa: device ${device} has no instruction sets to choose from`);
+  if (isa && (device === "wasm" || device === "reference"))
+    throw new UsageError(`--isa: device ${device} has no instruction sets to choose from`);
   return { device, isa, threads: numberOption(options, "threads", { min: 1, max: MAX_THREADS, isInteger: true }) };
 }
 
@@ -87,7 +92,8 @@ export function namedShapes(texts: readonly ShapeText[], inputs: readonly { read
   const names = inputs.map((i) => i.name).join(", ");
   const shapes: Record<string, readonly number[]> = {};
   for (const { name, shape } of texts) {
-    if (name === null && inputs.length !== 1) throw new UsageError(`--shape: the model has ${inputs.length} inputs (${names}); say which, NAME=${shape.join("x")}`);
+    if (name === null && inputs.length !== 1)
+      throw new UsageError(`--shape: the model has ${inputs.length} inputs (${names}); say which, NAME=${shape.join("x")}`);
     const key = name ?? inputs[0].name;
     if (!inputs.some((i) => i.name === key)) throw new UsageError(`--shape: the model has no input ${key}, only ${names}`);
     if (Object.hasOwn(shapes, key)) throw new UsageError(`--shape: ${key} is given twice`);

@@ -24,4 +24,3 @@ export function randomInputs(inputs: readonly InputType[], seed: number): Record
   const next = randomNumbers(seed);
   return Object.fromEntries(inputs.map(({ name, dtype, shape }) => [name, randomTensor(dtype, shape, next)]));
 }
-

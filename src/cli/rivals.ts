@@ -4,8 +4,9 @@ import type { DeviceOptions } from "../devices/open.ts";
 import type { DType, TypedArray } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import type { TensorData } from "../ir/tensor.ts";
-import { loadModel, type Shapes, type Tensors } from "../model.ts";
-import { importPackage, packageVersion } from "./packages.ts";
+import { loadModel, type Model, type Shapes, type Tensors } from "../model.ts";
+import { heddleVersion, importPackage, packageVersion } from "./packages.ts";
+import { evaluateInTurns } from "./reference.ts";
 
 export const RIVALS = ["onnxruntime", "onnxruntime-web", "wasm", "reference"] as const;
 export type RivalName = (typeof RIVALS)[number];
@@ -58,12 +59,22 @@ export async function openHeddle(source: string | Uint8Array, options: DeviceOpt
   const model = await loadModel(source, options);
   return {
     name: "heddle",
-    version: "",
-    bind: (inputs) => ({ run: () => model.run(inputs), outputs: () => model.run(inputs) }),
+    version: heddleVersion(),
+    bind(inputs) {
+      const run = () => runModel(model, inputs);
+      return { run, outputs: run };
+    },
     async close() {
       model.dispose();
     },
   };
+}
+
+/** Runs a model; on the reference device, which takes long, in steps that Ctrl-C gets through. */
+export function runModel(model: Model, inputs: Tensors): Promise<Record<string, TensorData>> {
+  if (model.device) return model.run(inputs);
+  const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
+  return evaluateInTurns(model.graph(shapes), inputs);
 }
 
 /** What is used of onnxruntime, described here so that this compiles without the package. */

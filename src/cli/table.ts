@@ -8,7 +8,11 @@ export interface TableOptions {
 /** Lines of equal columns, two spaces apart; the header is underlined. */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[], { left = [0] }: TableOptions = {}): string {
   const widths = header.map((name, i) => rows.reduce((width, row) => Math.max(width, displayWidth(row[i])), displayWidth(name)));
-  const line = (cells: readonly string[]): string => cells.map((cell, i) => pad(cell, widths[i], left.includes(i))).join("  ").trimEnd();
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => pad(cell, widths[i], left.includes(i)))
+      .join("  ")
+      .trimEnd();
   return [line(header), widths.map((width) => "─".repeat(width)).join("  "), ...rows.map(line)].join("\n");
 }
 

@@ -21,7 +21,8 @@ const scaled = (x: number, step: number, units: readonly string[]): string => {
 
 export const bytesText = (bytes: number): string => scaled(bytes, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
 export const countText = (count: number): string => scaled(count, 1000, ["", " k", " M", " G", " T"]);
-export const msText = (ms: number): string => (ms < 0.1 ? `${short(ms * 1000)} µs` : ms < 10_000 ? `${short(ms)} ms` : `${short(ms / 1000)} s`);
+export const msText = (ms: number): string =>
+  ms < 0.1 ? `${short(ms * 1000)} µs` : ms < 10_000 ? `${short(ms)} ms` : `${short(ms / 1000)} s`;
 export const percentText = (share: number): string => `${(share * 100).toFixed(1)} %`;
 export const typeText = (t: { readonly dtype: string; readonly shape: readonly (number | string | null)[] | null }): string =>
   `${t.dtype}[${t.shape ? t.shape.map((d) => d ?? "?").join(",") : "any shape"}]`;

@@ -1,0 +1,187 @@
+// heddle inspect: what a model is made of, and what it becomes on its way to machine code.
+import { DTYPES, type DType } from "../../ir/dtype.ts";
+import { HeddleError } from "../../ir/error.ts";
+import { type Graph, type Node, topologicalOrder, type Value } from "../../ir/graph.ts";
+import { printGraph, printNode } from "../../ir/print.ts";
+import { printKernel } from "../../ir/print_kernel.ts";
+import { loadModel, type Model } from "../../model.ts";
+import { constantOf } from "../../ops/source.ts";
+import { flopsOf, type Program } from "../../run/program.ts";
+import type { Command, Invocation, Outcome } from "../command.ts";
+import { describeNode } from "../describe.ts";
+import { deviceName, modelPath, withModel } from "../open_model.ts";
+import { choiceOption, deviceOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
+import { formatPairs, formatTable } from "../table.ts";
+import { bytesText, countText, percentText, typeText } from "../units.ts";
+
+const STAGES = ["graph", "fused", "lowered", "asm"] as const;
+
+export const inspect: Command = async (invocation) => {
+  const path = modelPath(invocation);
+  const stage = choiceOption(invocation.options, "stage", STAGES);
+  if (stage === "fused" || stage === "lowered" || stage === "asm") return inspectCompiled(invocation, path, stage);
+  return inspectModel(invocation, path, stage === "graph");
+};
+
+/** What needs no device, and where all shapes are known the whole summary. */
+async function inspectModel(invocation: Invocation, path: string, isGraph: boolean): Promise<Outcome> {
+  using model = await loadModel(path, { device: "reference" });
+  const shapes = namedShapes(shapeTexts(invocation.options), model.inputs);
+  const isOpen = Object.keys(shapes).length === 0 && model.inputs.some((i) => !i.shape?.every((d) => typeof d === "number"));
+  if (isGraph) return graphOutcome(model.graph(shapes), textOption(invocation.options, "node"));
+  if (isOpen) return staticSummary(path, model);
+  return withModel(invocation, path, deviceOptions(invocation.options), async (opened) => {
+    invocation.progress("compiling");
+    return summary(path, opened.model, opened.model.graph(shapes), await opened.model.program(shapes));
+  });
+}
+
+const signatures = ({ inputs, outputs }: Pick<Model, "inputs" | "outputs">) => ({ inputs, outputs });
+
+const opsetsOf = (model: Model): Record<string, number> =>
+  Object.fromEntries([...model.onnx.opsets].map(([domain, version]) => [domain || "ai.onnx", version]));
+
+/** Operators as the file has them: shapes are open, so that nothing more is known. */
+function staticSummary(path: string, model: Model): Outcome {
+  const counts = new Map<string, number>();
+  for (const { opType } of model.onnx.graph.node) counts.set(opType, (counts.get(opType) ?? 0) + 1);
+  const operators = [...counts].sort((a, b) => b[1] - a[1]).map(([operator, count]) => ({ operator, count }));
+  const open = model.inputs.find((i) => !i.shape?.every((d) => typeof d === "number"));
+  const note = `shapes are open: give --shape ${open?.name}=… for FLOPs, memory and kernels`;
+  return {
+    json: { model: path, ...signatures(model), opsets: opsetsOf(model), operators, note },
+    text: () =>
+      [
+        formatPairs(headPairs(path, model)),
+        formatTable(
+          ["operator", "count"],
+          operators.map((o) => [o.operator, String(o.count)]),
+        ),
+        note,
+      ].join("\n\n"),
+  };
+}
+
+const headPairs = (path: string, model: Model): [string, string][] => [
+  ["model", path],
+  ...model.inputs.map((i): [string, string] => ["input", `${i.name}: ${typeText(i)}`]),
+  ...model.outputs.map((o): [string, string] => ["output", `${o.name}: ${typeText(o)}`]),
+  [
+    "opset",
+    Object.entries(opsetsOf(model))
+      .map(([domain, version]) => `${domain} ${version}`)
+      .join(", "),
+  ],
+];
+
+interface OperatorRow {
+  readonly operator: string;
+  readonly count: number;
+  readonly flops: number;
+  readonly share: number;
+}
+
+function operatorRows(graph: Graph): OperatorRow[] {
+  const rows = new Map<string, { count: number; flops: number }>();
+  let total = 0;
+  for (const node of topologicalOrder(graph)) {
+    if (node.op.kind === "source") continue;
+    const row = rows.get(node.op.name) ?? { count: 0, flops: 0 };
+    const flops = flopsOf(node);
+    rows.set(node.op.name, { count: row.count + 1, flops: row.flops + flops });
+    total += flops;
+  }
+  return [...rows]
+    .map(([operator, { count, flops }]) => ({ operator, count, flops, share: total > 0 ? flops / total : 0 }))
+    .sort((a, b) => b.flops - a.flops || b.count - a.count);
+}
+
+/** Floating-point constants, by type. */
+function parametersOf(graph: Graph): { count: number; bytes: number; types: Partial<Record<DType, number>> } {
+  const types: Partial<Record<DType, number>> = {};
+  let [count, bytes] = [0, 0];
+  for (const node of topologicalOrder(graph)) {
+    const tensor = constantOf(node.outputs[0]);
+    if (!tensor || DTYPES[tensor.dtype].kind !== "float") continue;
+    count += tensor.data.length;
+    bytes += tensor.data.byteLength;
+    types[tensor.dtype] = (types[tensor.dtype] ?? 0) + tensor.data.length;
+  }
+  return { count, bytes, types };
+}
+
+const outputTypes = (graph: Graph) => graph.outputs.map(({ name, value }) => ({ name, dtype: value.type.dtype, shape: value.type.shape }));
+const inputTypes = (graph: Graph, model: Model) =>
+  graph.inputs.map((v: Value, i) => ({ name: model.inputs[i].name, dtype: v.type.dtype, shape: v.type.shape }));
+
+function summary(path: string, model: Model, graph: Graph, program: Program): Outcome {
+  const operators = operatorRows(graph);
+  const parameters = parametersOf(graph);
+  const { schedule } = program;
+  const flops = operators.reduce((sum, o) => sum + o.flops, 0);
+  const memory = { arenaBytes: program.arenaBytes, tensorBytes: schedule.tensorBytes };
+  const steps = { kernels: program.kernels().length, host: schedule.steps.filter((s) => !s.calls).length, codeBytes: program.codeBytes };
+  const json = {
+    ...{ model: path, inputs: inputTypes(graph, model), outputs: outputTypes(graph), opsets: opsetsOf(model), device: deviceName(model) },
+    ...{ threads: model.device?.threads, flops, operators, parameters, memory, ...steps },
+  };
+  const pairs: [string, string][] = [
+    ["model", path],
+    ...json.inputs.map((i): [string, string] => ["input", `${i.name}: ${typeText(i)}`]),
+    ...json.outputs.map((o): [string, string] => ["output", `${o.name}: ${typeText(o)}`]),
+    [
+      "opset",
+      Object.entries(json.opsets)
+        .map(([domain, version]) => `${domain} ${version}`)
+        .join(", "),
+    ],
+    ["parameters", `${countText(parameters.count)} (${bytesText(parameters.bytes)})`],
+    ["operations", `${countText(flops)}FLOP`],
+    ["device", `${json.device}, ${json.threads} threads`],
+    ["kernels", `${steps.kernels}${steps.host > 0 ? ` and ${steps.host} nodes in JavaScript` : ""}, ${bytesText(steps.codeBytes)} of code`],
+    ["memory", `${bytesText(memory.arenaBytes)} for tensors of ${bytesText(memory.tensorBytes)}`],
+  ];
+  const table = () =>
+    formatTable(
+      ["operator", "count", "FLOP", "share"],
+      operators.map((o) => [o.operator, String(o.count), countText(o.flops), percentText(o.share)]),
+    );
+  return { json, text: () => `${formatPairs(pairs)}\n\n${table()}` };
+}
+
+const matches = (node: Node, wanted: string | undefined): boolean => {
+  if (wanted === undefined) return true;
+  const { name, operator } = describeNode(node);
+  return name.includes(wanted) || operator.includes(wanted);
+};
+
+function nothingFound(wanted: string | undefined): never {
+  throw new HeddleError("bad-input", `--node: no node's name or operator contains ${wanted}`);
+}
+
+/** The whole graph as text that can be parsed; single nodes otherwise. */
+function graphOutcome(graph: Graph, wanted: string | undefined): Outcome {
+  if (wanted === undefined) return { json: { graph: printGraph(graph) }, text: () => printGraph(graph) };
+  const nodes = topologicalOrder(graph).filter((node) => node.op.kind !== "source" && matches(node, wanted));
+  if (nodes.length === 0) nothingFound(wanted);
+  const lines = nodes.map((node) => printNode(node));
+  return { json: { nodes: lines }, text: () => lines.join("\n") };
+}
+
+function inspectCompiled(invocation: Invocation, path: string, stage: "fused" | "lowered" | "asm"): Promise<Outcome> {
+  const wanted = textOption(invocation.options, "node");
+  return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) => {
+    invocation.progress("compiling");
+    const program = await model.program(shapes);
+    if (stage === "fused") return graphOutcome(program.schedule.graph, wanted);
+    const kernels = program.kernels().filter(({ step, kernel }) => matches(step.node, wanted) || kernel.name.includes(wanted ?? ""));
+    if (kernels.length === 0) nothingFound(wanted);
+    const listed = kernels.map(({ step, kernel }) => {
+      const { name, operator } = describeNode(step.node);
+      return { kernel: kernel.name, node: name, operator, text: stage === "asm" ? program.disassemble(kernel) : printKernel(kernel) };
+    });
+    const comment = stage === "asm" ? "#" : "//";
+    const text = () => listed.map((k) => `${comment} ${k.kernel}: ${k.operator} ${k.node}\n${k.text}`).join("\n");
+    return { json: { stage, device: deviceName(model), kernels: listed }, text };
+  });
+}

@@ -1,0 +1,142 @@
+// All commands as data: name, arguments, options with what they do, examples, and where the code is, which loads only when it runs.
+import type { Command } from "./command.ts";
+
+export interface CommandEntry {
+  /** As the parser wants it: angle brackets for what must be given. */
+  readonly usage: string;
+  readonly summary: string;
+  readonly options: readonly (readonly [flag: string, text: string])[];
+  readonly examples: readonly string[];
+  load(): Promise<Command>;
+}
+
+const SHAPE = [
+  "--shape <NAME=1x3x48x320>",
+  "Input shape; repeat for more inputs; the name may be left out where there is one input",
+] as const;
+const DEVICE = ["--device <cpu|x86|wasm>", "Default cpu: x86-64 machine code where that works, WebAssembly elsewhere"] as const;
+const DEVICE_OR_REFERENCE = ["--device <cpu|x86|wasm|reference>", "Default cpu; reference: plain float64 loops"] as const;
+const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the widest there is"] as const;
+const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
+const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
+const JSON_FLAG = ["--json", "Print the result as one JSON object"] as const;
+
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    usage: "doctor",
+    summary: "Say what this machine can do, how fast it is at best, and what is missing",
+    options: [
+      ["--threads <N>", "Threads for the measurements; default: the physical cores"],
+      ["--no-peaks", "Leave the measurements out"],
+      JSON_FLAG,
+    ],
+    examples: ["doctor", "doctor --json"],
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
+  {
+    usage: "inspect <MODEL>",
+    summary: "Show inputs, outputs, operators, memory; or the graph, the kernels, the machine code",
+    options: [
+      SHAPE,
+      ["--stage <graph|fused|lowered|asm>", "graph as imported · fused: after all passes · lowered: kernels · asm: their code"],
+      ["--node <TEXT>", "Only nodes or kernels whose name or operator contains this"],
+      DEVICE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "inspect model.onnx",
+      "inspect rec.onnx --shape x=1x3x48x320 --stage fused",
+      "inspect rec.onnx --shape 1x3x48x320 --stage asm --node Conv.3",
+    ],
+    load: async () => (await import("./commands/inspect.ts")).inspect,
+  },
+  {
+    usage: "run <MODEL>",
+    summary: "Run a model on files or random numbers",
+    options: [
+      ["--input <NAME=FILE>", "x.npy, all.npz, photo.jpg, photo.png, or raw.bin:f32[1,3,48,320]; repeat for more"],
+      ["--random", "Random numbers for inputs that are not given"],
+      SEED,
+      SHAPE,
+      ["--output <NAME=FILE.npy>", "Write an output; FILE.npz without a name: all of them; repeat for more"],
+      ["--output-dir <DIR>", "Write every output as NAME.npy"],
+      ["--mean <0.485,0.456,0.406>", "Images: (pixel/255 - mean) / std, one number or one a channel (default 0)"],
+      ["--std <0.229,0.224,0.225>", "Images (default 1)"],
+      ["--layout <nchw|nhwc>", "Images: order of axes; default: by where the input has 1 or 3 channels"],
+      ["--bgr", "Images: blue first, as OpenCV reads them"],
+      ["--top <K>", "Print the K largest values of each output's last axis, for classifiers"],
+      ["--repeat <N>", "Run N times and print the median time"],
+      DEVICE_OR_REFERENCE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "run model.onnx --random --repeat 20",
+      "run rec.onnx --input x=line.png --shape x=1x3x48x320 --mean 0.5 --std 0.5 --bgr --output y.npz",
+      "run model.onnx --input 'x=raw.bin:f32[1,3,224,224]' --top 5",
+    ],
+    load: async () => (await import("./commands/run.ts")).run,
+  },
+  {
+    usage: "verify <MODEL>",
+    summary: "Compare heddle's outputs with another engine's; exit code 1 when they differ",
+    options: [
+      ["--against <onnxruntime|onnxruntime-web|wasm|reference>", "Default: onnxruntime where it is installed, else reference"],
+      ["--tolerance <X>", "Largest relative error of values above 1e-3 (default 1e-3)"],
+      ["--nodes", "Name the first node whose result is wrong"],
+      SEED,
+      SHAPE,
+      DEVICE_OR_REFERENCE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "verify model.onnx",
+      "verify det.onnx --shape x=1x3x640x640 --against onnxruntime --json",
+      "verify model.onnx --device wasm --nodes",
+    ],
+    load: async () => (await import("./commands/verify.ts")).verify,
+  },
+  {
+    usage: "bench <MODEL>",
+    summary: "Time heddle and other engines in turns, their start-up and their memory",
+    options: [
+      ["--against <onnxruntime,onnxruntime-web,wasm|none>", "Default: onnxruntime where it is installed"],
+      ["--seconds <S>", "Time for each engine's timed runs (default 3)"],
+      ["--no-cold", "Leave out start-up time and memory, measured in fresh processes"],
+      SEED,
+      SHAPE,
+      DEVICE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "bench det.onnx --shape x=1x3x640x640 --threads 2",
+      "bench model.onnx --device wasm --against onnxruntime-web --no-cold",
+      "bench model.onnx --json",
+    ],
+    load: async () => (await import("./commands/bench.ts")).bench,
+  },
+  {
+    usage: "profile <MODEL>",
+    summary: "Show where the time goes: by node, by operator, against what the machine could do",
+    options: [
+      ["--runs <N>", "Runs to take the median of (default 15)"],
+      ["--all", "Every node, not only the slowest 25"],
+      ["--trace <FILE.json>", "Write a trace for ui.perfetto.dev or chrome://tracing"],
+      SEED,
+      SHAPE,
+      DEVICE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: ["profile det.onnx --shape x=1x3x640x640 --threads 1", "profile model.onnx --trace trace.json"],
+    load: async () => (await import("./commands/profile.ts")).profile,
+  },
+];
