@@ -25,12 +25,12 @@ export function softmaxKernel(name: string, shape: SoftmaxShape, target: SimdTar
 /** Vectors that are worked on together. */
 const TOGETHER = 4;
 
-/** Calls `each` for the vectors of n elements: byte offset, number in its bundle, lanes. */
-function vectors(k: KernelBuilder, n: number, each: (at: Int, i: number, lanes: number) => void): void {
-  const span = TOGETHER * k.lanes;
+/** Calls `each` for the vectors of n elements, `together` in a loop's body: byte offset, number in its bundle, lanes. */
+function vectors(k: KernelBuilder, n: number, together: number, each: (at: Int, i: number, lanes: number) => void): void {
+  const span = together * k.lanes;
   const whole = Math.floor(n / span);
   k.loop(0, whole, 1, (v) => {
-    for (let i = 0; i < TOGETHER; i++) each(plus(times(v, span * 4), i * k.lanes * 4), i, k.lanes);
+    for (let i = 0; i < together; i++) each(plus(times(v, span * 4), i * k.lanes * 4), i, k.lanes);
   });
   for (let at = whole * span, i = 0; at < n; at += k.lanes, i++) each(at * 4, i, Math.min(k.lanes, n - at));
 }
@@ -60,18 +60,21 @@ class SoftmaxCode {
   /** A contiguous row at byte offset `start`. */
   row(start: Int): void {
     const { k, shape, input, output } = this;
-    const each = (f: (at: Int, i: number, lanes: number) => void): void => vectors(k, shape.size, (at, i, n) => f(plus(start, at), i, n));
+    const each = (f: (at: Int, i: number, lanes: number) => void, together = TOGETHER): void =>
+      vectors(k, shape.size, together, (at, i, n) => f(plus(start, at), i, n));
     const tops = this.accumulators(Number.NEGATIVE_INFINITY);
     each((at, i, lanes) =>
       k.op("max", tops[i], this.limited(k.load(input, at, lanes), lanes, Number.NEGATIVE_INFINITY), undefined, tops[i]),
     );
     const top = k.op("maxlanes", this.joined("max", tops));
     const sums = this.accumulators(0);
+    // The constants of the exponential take most of 16 registers.
+    const exponentials = k.target.registers < 32 ? 1 : TOGETHER;
     each((at, i, lanes) => {
       const e = vectorFn(k, "exp", k.op("sub", k.load(input, at, lanes), top));
       if (!shape.isLog) k.store(e, output, at, lanes);
       k.op("add", sums[i], this.limited(e, lanes, 0), undefined, sums[i]);
-    });
+    }, exponentials);
     const sum = k.op("sumlanes", this.joined("add", sums));
     if (shape.isLog) {
       const log = vectorFn(k, "log", sum);

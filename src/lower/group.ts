@@ -170,8 +170,8 @@ class NestEmitter {
     const { k } = this;
     const lane = piece.lane!; // asked for pieces with lanes only
     const vectors = Math.ceil(lane.extent / k.lanes);
-    const most = unrollOf(piece, k.lanes);
-    const together = vectors <= 2 * most ? vectors : most;
+    const most = unrollOf(piece, k.target);
+    const together = most > 1 && vectors <= 2 * most ? vectors : most;
     const span = together * k.lanes;
     const whole = Math.floor(lane.extent / span);
     k.loop(0, whole, 1, (v) => this.vectors(piece, others, block, times(v, span), span));
@@ -197,7 +197,7 @@ class NestEmitter {
     const lane = piece.lane!; // asked for pieces with lanes only
     const others = piece.inner.filter((v) => v !== lane);
     const vectors = Math.ceil(lane.extent / k.lanes);
-    const span = fairUnroll(vectors, unrollOf(piece, k.lanes), k.threads) * k.lanes;
+    const span = fairUnroll(vectors, unrollOf(piece, k.target), k.threads) * k.lanes;
     const whole = Math.floor(lane.extent / span);
     const rest = lane.extent - whole * span;
     const isHeavy = reducesInLanes(piece.expr, lane) && whole > 0 && rest > 0;

@@ -1,6 +1,7 @@
 // Decides how a nest runs: which variable the lanes follow, how many vectors go together, in which order the loops stand.
 import type { Expr } from "../ir/expr.ts";
 import type { IndexVar } from "../ir/index_expr.ts";
+import type { SimdTarget } from "../ir/kernel.ts";
 import type { ScalarFn } from "../ir/scalar.ts";
 import { cutMultiple, type Nest, type Piece, split } from "./nest.ts";
 import { canFollow, reducedLane } from "./reduction.ts";
@@ -110,12 +111,12 @@ export function reducesInLanes(e: Expr, lane: IndexVar): boolean {
   return found;
 }
 
-/** Vectors that are computed together. */
-export function unrollOf(piece: Scheduled, lanes: number): number {
-  if (!piece.lane) return 1;
-  if (piece.inner.at(-1) !== piece.lane) return 1;
+/** Vectors that are computed together. Long formulas need their registers for constants, and overlap by themselves. */
+export function unrollOf(piece: Scheduled, { lanes, registers }: Pick<SimdTarget, "lanes" | "registers">): number {
+  if (!piece.lane || piece.inner.at(-1) !== piece.lane) return 1;
   if (reducesInLanes(piece.expr, piece.lane)) return 4;
   const instructions = costOf(piece.expr, piece.lane, lanes) * Math.min(lanes, piece.lane.extent);
+  if (registers < 32) return instructions > 14 ? 1 : 4;
   return instructions > 40 ? 2 : 4;
 }
 
