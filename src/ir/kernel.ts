@@ -114,6 +114,8 @@ export interface SimdTarget {
   readonly lanes: number;
   /** Vector registers that a kernel may keep alive without spilling. */
   readonly registers: number;
+  /** The compiler behind it issues all loads of a loop body before the arithmetic, so that each takes a register: no memory operands, no unrolling. */
+  readonly loadsFirst?: boolean;
   /** First and second level data cache of one core, bytes. */
   readonly l1: number;
   readonly l2: number;

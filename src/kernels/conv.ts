@@ -217,7 +217,7 @@ class Conv {
       const used = rows.filter((r) => r).length;
       if (used === 0) continue;
       const weights = plus(channels.weights, times(tapY, taps * inChannels * width * 4), tap * inChannels * width * 4);
-      overDepth(b, depth, unrollOf(depth, used * channels.vectors), (c, count) => {
+      overDepth(b, depth, unrollOf(this.target, depth, used * channels.vectors), (c, count) => {
         multiplyTile(b, rows, count, {
           left: {
             buffer: this.input,

@@ -238,7 +238,7 @@ class Gemm {
     const outColumn = (v: number): Int => plus(columns.column, v * lanes);
     const sums = this.start(block, rows, vectors, lanesOf, outRow, outColumn);
     const right = plus(this.rightBlock(batch, block), times(columns.tile, this.tiles.width * block.depth * 4));
-    overDepth(b, block.depth, unrollOf(block.depth, rows * vectors), (k, count) => {
+    overDepth(b, block.depth, unrollOf(this.target, block.depth, rows * vectors), (k, count) => {
       multiplyTile(b, sums, count, {
         left: { buffer: left.buffer, at: (r, i) => plus(left.from, r * left.rowBytes + i * 4, times(k, 4)) },
         right: { buffer: this.right, at: (v, i) => plus(right, times(k, columns.width * 4), (i * columns.width + v * lanes) * 4) },

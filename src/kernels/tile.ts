@@ -12,15 +12,17 @@ export interface TileShape {
  * `rows` and `vectors` are what the problem has.
  */
 export function chooseTile(target: SimdTarget, rows: number, vectors: number): TileShape {
-  const free = target.registers - 1; // one for the broadcast value
   const best = { rows: 1, vectors: 1, cost: Number.POSITIVE_INFINITY };
   for (let v = 1; v <= Math.min(vectors, 8); v++) {
-    const r = Math.min(rows, Math.floor((free - v) / v));
+    // Sums, the right operand's vectors, and one left value, or all of them: r·v + v + 1 or r·v + v + r registers.
+    const fit = target.loadsFirst ? (target.registers - v) / (v + 1) : (target.registers - 1 - v) / v;
+    const r = Math.min(rows, Math.floor(fit));
     if (r < 1) continue;
-    // Cycles a step of the depth for all vectors, two loads and two multiply-adds a cycle.
+    // Cycles a step of the depth for all vectors: two loads and two multiply-adds a cycle, eight sums in flight.
+    // Loads are charged a little more on top, the right operand's twice, because it comes from the second-level cache.
     const full = Math.floor(vectors / v);
     const tiles = Math.ceil(rows / r);
-    const sums = (width: number): number => Math.max((r * width) / 2, (r + width) / 2, 4);
+    const sums = (width: number): number => Math.max((r * width) / 2, (r + width) / 2, 4) + 0.06 * (r + 2 * width);
     const rest = vectors % v;
     const cost = tiles * (full * sums(v) + (rest ? sums(rest) : 0));
     if (cost < best.cost * 0.999) Object.assign(best, { rows: r, vectors: v, cost });
@@ -55,7 +57,8 @@ export function multiplyTile(
 }
 
 /** Steps of the depth to write out in one loop iteration: enough work to hide the loop, little enough code. */
-export const unrollOf = (depth: number, sums: number): number => {
+export const unrollOf = (target: SimdTarget, depth: number, sums: number): number => {
+  if (target.loadsFirst) return 1;
   const wanted = Math.max(1, Math.min(8, Math.round(48 / Math.max(1, sums))));
   return Math.min(depth, wanted);
 };

@@ -50,7 +50,7 @@ const CONVS: readonly ConvCase[] = [
   { x: [1, 12, 8, 9], w: [20, 3, 3, 3], attrs: { ...pads(1), group: 4 }, bias: true, tail: true },
   { x: [2, 48, 9, 21], w: [48, 1, 3, 3], attrs: { ...pads(1), group: 48 }, bias: true, tail: true },
   { x: [1, 21, 10, 33], w: [21, 1, 5, 5], attrs: { ...pads(2), group: 21, strides: [2, 1] } },
-  { x: [1, 24, 4, 4], w: [24, 1, 5, 5], attrs: { ...pads(2), group: 24, dilations: [2, 1] } },
+  { x: [1, 24, 6, 4], w: [24, 1, 5, 5], attrs: { ...pads(2), group: 24, dilations: [2, 1] } },
   { x: [1, 40, 5, 7], w: [70, 40, 1, 1], bias: true, tail: true },
   { x: [3, 7, 2, 2], w: [5, 7, 1, 1] },
   { x: [1, 16, 9, 9], w: [18, 16, 1, 1], attrs: { strides: [2, 2] } },

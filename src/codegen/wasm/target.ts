@@ -6,4 +6,4 @@ import type { SimdTarget } from "../../ir/kernel.ts";
  * so that accumulators and everything loaded in one round count together: 3 × 3 or 4 × 2 tiles, not unrolled, run at the peak, others at half.
  * l1, l2: bytes of a core's data caches.
  */
-export const wasmTarget = (l1: number, l2: number): SimdTarget => ({ name: "wasm", lanes: 4, registers: 15, l1, l2 });
+export const wasmTarget = (l1: number, l2: number): SimdTarget => ({ name: "wasm", lanes: 4, registers: 15, loadsFirst: true, l1, l2 });
