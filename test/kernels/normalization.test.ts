@@ -2,7 +2,7 @@
 import { describe, test } from "vitest";
 import { fromNumbers, zeros } from "../../src/ir/tensor.ts";
 import { layerNormKernel } from "../../src/kernels/normalization.ts";
-import { TARGETS } from "../codegen/x86_run.ts";
+import { TARGETS } from "../codegen/simd_run.ts";
 import { expectClose, random, randomTensor, runKernelOn } from "../lower/run_group.ts";
 
 const shapes = [[1, 1], [3, 5], [2, 16], [7, 17], [4, 63], [40, 120], [5, 256], [3, 257], [3, 1000]]; // biome-ignore format: a table

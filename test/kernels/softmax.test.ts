@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { fromNumbers, zeros } from "../../src/ir/tensor.ts";
 import { softmaxKernel } from "../../src/kernels/softmax.ts";
-import { TARGETS } from "../codegen/x86_run.ts";
+import { TARGETS } from "../codegen/simd_run.ts";
 import { expectClose, random, randomTensor, runKernelOn } from "../lower/run_group.ts";
 
 function reference(x: Float32Array, [outer, size, inner]: readonly number[], isLog: boolean): number[] {
@@ -19,7 +19,7 @@ function reference(x: Float32Array, [outer, size, inner]: readonly number[], isL
   return y;
 }
 
-const shapes = [[1, 1, 1], [3, 5, 1], [2, 16, 1], [7, 17, 1], [4, 63, 1], [5, 64, 1], [3, 129, 1], [40, 1000, 1], [2, 5, 3], [3, 7, 16], [2, 9, 37], [1, 4, 100]]; // biome-ignore format: a table
+const shapes = [[1, 1, 1], [3, 5, 1], [2, 16, 1], [7, 17, 1], [4, 63, 1], [5, 64, 1], [3, 129, 1], [20, 1000, 1], [2, 5, 3], [3, 7, 16], [2, 9, 37], [1, 4, 100]]; // biome-ignore format: a table
 
 describe.each(TARGETS)("$name", (target) => {
   test.each(shapes)("(%i, %i, %i)", (...shape) => {

@@ -7,7 +7,7 @@ import { canLowerGroup, lowerGroup } from "../../src/lower/group.ts";
 import { evaluateGraph } from "../../src/ops/evaluate.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
-import { TARGETS } from "../codegen/x86_run.ts";
+import { TARGETS } from "../codegen/simd_run.ts";
 import { expectClose, random, randomTensor, runKernelOn } from "./run_group.ts";
 
 const ints = (values: number[]) => constantValue(fromNumbers("i64", [values.length], values));
@@ -100,12 +100,14 @@ test("random chains", { timeout: 110_000 }, () => {
       if (elementCount(start) > 4000) return;
       const body = new Body(random(seed + 1));
       let x = body.input(start);
+      let tolerance = 1e-5;
       for (const [choice, numbers] of picks) {
         const y = step(body, x, choice, numbers);
         if (elementCount(y.type.shape) === 0 || elementCount(y.type.shape) > 8000) break;
         x = y;
+        if (y.node.op.name === "Cast") tolerance = 5e-3; // a half float may round the other way
       }
-      body.check(x, `[${start}]`);
+      body.check(x, `[${start}]`, [1, 2], tolerance);
     }),
     { numRuns: runs, seed: Number(process.env.SEED ?? 20240611) },
   );
@@ -122,7 +124,7 @@ describe("shapes and schedules", () => {
     [2, 5, 5, 96],
     [1, 33, 17, 16],
     [1, 3, 3, 3],
-    [1, 40, 40, 480],
+    [1, 10, 10, 480],
   ])("global average pool of [%i, %i, %i, %i]", (...shape) => {
     const body = make();
     const x = body.input(shape);

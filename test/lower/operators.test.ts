@@ -7,7 +7,7 @@ import type { TensorData } from "../../src/ir/tensor.ts";
 import { canLower } from "../../src/lower/scalar.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
-import { TARGETS } from "../codegen/x86_run.ts";
+import { TARGETS } from "../codegen/simd_run.ts";
 import { checkReader, random, randomTensor } from "./run_group.ts";
 
 const isData = (x: object): x is TensorData => "data" in x;

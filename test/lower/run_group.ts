@@ -1,14 +1,13 @@
 // Compiles a reader or a group for one target, runs it between guard pages, and compares the result with the interpreter's.
 import { expect } from "vitest";
 import { lowerAddresses } from "../../src/codegen/addresses.ts";
-import { emitKernel } from "../../src/codegen/x86/emit.ts";
 import { DTYPES, isFloat } from "../../src/ir/dtype.ts";
 import { interpret } from "../../src/ir/expr_interpreter.ts";
 import type { Reader, TensorType } from "../../src/ir/graph.ts";
 import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers, zeros } from "../../src/ir/tensor.ts";
 import { lowerReader } from "../../src/lower/group.ts";
-import { runCode } from "../codegen/x86_run.ts";
+import { runLowered } from "../codegen/simd_run.ts";
 
 /** Deterministic numbers in [0, 1). */
 export function random(seed: number): () => number {
@@ -37,8 +36,7 @@ export function randomTensor(type: TensorType, next: () => number, [lo, hi]: rea
 const bytesOf = (t: TensorData): Uint8Array => new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength);
 
 export function runKernelOn(kernel: Kernel, target: SimdTarget, inputs: readonly TensorData[], out: TensorData): TensorData {
-  const code = emitKernel(lowerAddresses(kernel), target).finish();
-  runCode(code, [...inputs.map(bytesOf), bytesOf(out)], kernel.threads);
+  runLowered(target, lowerAddresses(kernel), [...inputs.map(bytesOf), bytesOf(out)], kernel.threads);
   return out;
 }
 
