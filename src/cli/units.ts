@@ -26,3 +26,4 @@ export const msText = (ms: number): string =>
 export const percentText = (share: number): string => `${(share * 100).toFixed(1)} %`;
 export const typeText = (t: { readonly dtype: string; readonly shape: readonly (number | string | null)[] | null }): string =>
   `${t.dtype}[${t.shape ? t.shape.map((d) => d ?? "?").join(",") : "any shape"}]`;
+export const threadsText = (threads: number): string => (threads === 1 ? "1 thread" : `${threads} threads`);

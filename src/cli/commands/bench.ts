@@ -9,7 +9,7 @@ import { randomInputs } from "../random.ts";
 import { type BoundRun, type Engine, isInstalled, openRival, RIVALS, type RivalName } from "../rivals.ts";
 import { rounded, roundedSpread, type Spread, spreadOf } from "../statistics.ts";
 import { formatTable } from "../table.ts";
-import { bytesText, msText, short } from "../units.ts";
+import { bytesText, msText, short, threadsText } from "../units.ts";
 
 export const bench: Command = (invocation) => {
   const { options } = invocation;
@@ -148,7 +148,7 @@ function textOf(report: Report, rivals: Record<string, RivalReport>, cold: Recor
     ...Object.entries(rivals).map(([name, r]) => row(`${name} ${r.version}`, r.ms, r.runs, name, `${short(report.ratio[name])}×`)),
   ];
   const lines = [
-    `${report.model}, ${report.threads} threads, tensors in ${bytesText(report.arenaBytes)}, ${bytesText(report.codeBytes)} of code`,
+    `${report.model}, ${threadsText(report.threads)}, tensors in ${bytesText(report.arenaBytes)}, ${bytesText(report.codeBytes)} of code`,
     "",
     formatTable(["engine", "median", "p10", "p90", "runs", "slower", "cold start", "peak memory"], rows),
   ];

@@ -12,7 +12,7 @@ import { numberOption } from "../options.ts";
 import { heddleVersion, packageVersion } from "../packages.ts";
 import { rounded } from "../statistics.ts";
 import { formatPairs } from "../table.ts";
-import { bytesText, short } from "../units.ts";
+import { bytesText, short, threadsText } from "../units.ts";
 
 interface Missing {
   readonly what: string;
@@ -153,7 +153,7 @@ function textOf(f: Facts & { readonly missing: readonly Missing[] }): string {
 
 const peakPairs = (p: Peaks & { readonly threads: number }): [string, string][] => [
   ["multiply-add, 1 core", `${short(p.fmaGflopsOneCore)} GFLOP/s`],
-  [`multiply-add, ${p.threads} threads`, `${short(p.fmaGflopsAllCores)} GFLOP/s`],
+  [`multiply-add, ${threadsText(p.threads)}`, `${short(p.fmaGflopsAllCores)} GFLOP/s`],
   ["L1, L2 loads", `${short(p.l1GBs)} GB/s, ${short(p.l2GBs)} GB/s`],
   ["memory copy", `${short(p.copyGBs)} GB/s read and written`],
   ["launch", `${short(p.launchMicroseconds)} µs; ${short(p.dispatchMicroseconds)} µs from JavaScript`],

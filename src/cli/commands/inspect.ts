@@ -12,7 +12,7 @@ import { describeNode } from "../describe.ts";
 import { deviceName, modelPath, withModel } from "../open_model.ts";
 import { choiceOption, deviceOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
 import { formatPairs, formatTable } from "../table.ts";
-import { bytesText, countText, percentText, typeText } from "../units.ts";
+import { bytesText, countText, percentText, threadsText, typeText } from "../units.ts";
 
 const STAGES = ["graph", "fused", "lowered", "asm"] as const;
 
@@ -123,7 +123,7 @@ function summary(path: string, model: Model, graph: Graph, program: Program): Ou
   const steps = { kernels: program.kernels().length, host: schedule.steps.filter((s) => !s.calls).length, codeBytes: program.codeBytes };
   const json = {
     ...{ model: path, inputs: inputTypes(graph, model), outputs: outputTypes(graph), opsets: opsetsOf(model), device: deviceName(model) },
-    ...{ threads: model.device?.threads, flops, operators, parameters, memory, ...steps },
+    ...{ threads: model.device?.threads ?? 1, flops, operators, parameters, memory, ...steps },
   };
   const pairs: [string, string][] = [
     ["model", path],
@@ -137,7 +137,7 @@ function summary(path: string, model: Model, graph: Graph, program: Program): Ou
     ],
     ["parameters", `${countText(parameters.count)} (${bytesText(parameters.bytes)})`],
     ["operations", `${countText(flops)}FLOP`],
-    ["device", `${json.device}, ${json.threads} threads`],
+    ["device", `${json.device}, ${threadsText(json.threads)}`],
     ["kernels", `${steps.kernels}${steps.host > 0 ? ` and ${steps.host} nodes in JavaScript` : ""}, ${bytesText(steps.codeBytes)} of code`],
     ["memory", `${bytesText(memory.arenaBytes)} for tensors of ${bytesText(memory.tensorBytes)}`],
   ];

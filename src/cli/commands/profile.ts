@@ -9,7 +9,7 @@ import { deviceOptions, flagOption, numberOption, textOption } from "../options.
 import { randomInputs } from "../random.ts";
 import { median, rounded } from "../statistics.ts";
 import { clip, formatTable } from "../table.ts";
-import { msText, percentText, short } from "../units.ts";
+import { msText, percentText, short, threadsText } from "../units.ts";
 
 const DEFAULT_RUNS = 15;
 const SHOWN = 25;
@@ -47,7 +47,7 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
   const trace = textOption(options, "trace");
   if (trace !== undefined) writeFileAtomicSync(trace, JSON.stringify(traceEvents(nodes)));
   const roofline = rounded(nodes.reduce((sum, n) => sum + leastMs(n, peaks), 0) / totalMs);
-  const head = { model: path, device: deviceName(model), threads: model.device?.threads, runs, totalMs: rounded(totalMs), roofline, peaks };
+  const head = { model: path, device: deviceName(model), threads: model.device?.threads ?? 1, runs, totalMs: rounded(totalMs), roofline, peaks };
   return { json: { ...head, operators, nodes, trace }, text: () => textOf({ ...head, operators, nodes }, flagOption(options, "all")) };
 }
 
@@ -117,7 +117,7 @@ function traceEvents(nodes: readonly NodeRow[]): object {
 
 interface Profile {
   readonly device: string;
-  readonly threads?: number;
+  readonly threads: number;
   readonly runs: number;
   readonly totalMs: number;
   readonly roofline: number;
@@ -135,7 +135,7 @@ function textOf(p: Profile, isAll: boolean): string {
   const hidden = p.nodes.length - shown.length;
   const { fmaGflopsAllCores, copyGBs } = p.peaks;
   return [
-    `${msText(p.totalMs)} on ${p.device}, ${p.threads} threads: ${percentText(p.roofline)} of the roofline (medians of ${p.runs} runs, step by step)`,
+    `${msText(p.totalMs)} on ${p.device}, ${threadsText(p.threads)}: ${percentText(p.roofline)} of the roofline (medians of ${p.runs} runs, step by step)`,
     `measured peaks: ${short(fmaGflopsAllCores)} GFLOP/s, ${short(copyGBs)} GB/s`,
     "",
     formatTable(

@@ -27,7 +27,7 @@ import { parseFile, readInputs } from "../read_input.ts";
 import { runModel } from "../rivals.ts";
 import { roundedSpread, type Spread, spreadOf } from "../statistics.ts";
 import { formatTable } from "../table.ts";
-import { msText, short, typeText } from "../units.ts";
+import { msText, short, threadsText, typeText } from "../units.ts";
 
 export const run: Command = async (invocation) => {
   const { options } = invocation;
@@ -207,6 +207,7 @@ function textOf(head: { device: string; threads: number; ms?: Spread }, outputs:
       lines.push("", `${name} row ${row}:`, ...entries.map(({ index, value }) => `  ${String(index).padStart(6)}  ${short(value)}`));
   }
   const { ms, device, threads } = head;
-  if (ms) lines.push("", `${msText(ms.median)} median, ${msText(ms.p10)} to ${msText(ms.p90)} (p10 to p90), ${device}, ${threads} threads`);
+  if (ms)
+    lines.push("", `${msText(ms.median)} median, ${msText(ms.p10)} to ${msText(ms.p90)} (p10 to p90), ${device}, ${threadsText(threads)}`);
   return lines.join("\n");
 }
