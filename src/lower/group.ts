@@ -12,7 +12,7 @@ import { Emitter } from "./emitter.ts";
 import { intOf } from "./lanes.ts";
 import { buildNests } from "./nest.ts";
 import { canLower } from "./scalar.ts";
-import { fairUnroll, reducesInLanes, type Schedule, type Scheduled, scheduleNest, unrollOf } from "./schedule.ts";
+import { fairUnroll, reducesInLanes, reducesOutside, type Schedule, type Scheduled, scheduleNest, unrollOf } from "./schedule.ts";
 import { storeValue } from "./storage.ts";
 
 /** Reader of the group's output over its inputs as buffers. Throws HeddleError("unsupported") where it has none. */
@@ -56,7 +56,7 @@ export function lowerReader(name: string, reader: Reader, inputBytes: readonly n
   invariant(expr.dtype === dtype, `${name}: expression of type ${expr.dtype} for an output of type ${dtype}`);
   const nests = buildNests(expr, linearIndex(index, stridesOf(shape)), axes, k.lanes);
   for (const nest of nests) {
-    for (const schedule of scheduleNest(nest, k.lanes)) new NestEmitter(new Emitter(k, buffers), output).emit(schedule);
+    for (const schedule of scheduleNest(nest, k.lanes, threads)) new NestEmitter(new Emitter(k, buffers), output).emit(schedule);
   }
   return k.build();
 }
@@ -81,8 +81,8 @@ class NestEmitter {
     const { threads, lanes } = this.k;
     const root = rootBlock(lanes);
     const [only] = pieces;
-    const isScarce = outer.length === 0 || (threads > 1 && extentOf(outer) < 4 * threads);
-    if (isScarce && pieces.length === 1 && only.lane && (outer.length === 0 || only.lane.extent >= 2 * lanes * threads)) {
+    const isScarce = threads > 1 && extentOf(outer) < 4 * threads && only.lane && only.lane.extent >= 2 * lanes * threads;
+    if (only.lane && pieces.length === 1 && (outer.length === 0 || (isScarce && !reducesOutside(only)))) {
       // Too few outer iterations to share out: the vectors are shared out instead.
       const inner = [only.lane, ...outer, ...only.inner.filter((v) => v !== only.lane)];
       this.hoist(root, [only], inner);

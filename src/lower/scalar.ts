@@ -8,6 +8,7 @@ import { type Block, rootBlock } from "./block.ts";
 import { Emitter } from "./emitter.ts";
 import { EXACT_FLOAT, hasMaskFn, intOperands } from "./int_math.ts";
 import { isIntIndex } from "./lanes.ts";
+import { Rewriter } from "./rewrite.ts";
 import type { LaneScope } from "./scope.ts";
 import { laneKind, memoryType, typeRange } from "./storage.ts";
 import { isIndex, type Part, walk } from "./walk.ts";
@@ -16,7 +17,7 @@ const started = new WeakMap<LaneScope, { readonly emitter: Emitter; readonly blo
 
 /**
  * The expression's value in a register: floats as f32 lanes, integers as i32 lanes, booleans as masks (storeValue writes each as its type wants).
- * Expressions emitted for the same scope share common parts (by identity). `canLower(expr)` must hold.
+ * Equal parts of an expression are computed once. `canLower(expr)` must hold.
  */
 export function emitExpr(expr: Expr, scope: LaneScope): Vec {
   let code = started.get(scope);
@@ -27,7 +28,19 @@ export function emitExpr(expr: Expr, scope: LaneScope): Vec {
     code = { emitter: new Emitter(builder, buffers), block };
     started.set(scope, code);
   }
-  return code.emitter.value(expr, code.block);
+  return code.emitter.value(simplified(expr), code.block);
+}
+
+const simpler = new WeakMap<Expr, Expr>();
+
+/** Equal parts as one object, and indices without needless divisions. */
+function simplified(expr: Expr): Expr {
+  let result = simpler.get(expr);
+  if (!result) {
+    result = new Rewriter().expr(expr);
+    simpler.set(expr, result);
+  }
+  return result;
 }
 
 type Interval = readonly [number, number];

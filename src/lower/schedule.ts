@@ -78,11 +78,17 @@ export interface Schedule {
   readonly pieces: readonly Scheduled[];
 }
 
-/** A nest as one or two nests with lanes and an order of loops. */
-export function scheduleNest(nest: Nest, lanes: number): Schedule[] {
+/** A nest as one or more nests with lanes and an order of loops. */
+export function scheduleNest(nest: Nest, lanes: number, threads: number): Schedule[] {
   const pieces = nest.pieces.map((p): Scheduled => ({ ...p, lane: chooseLane(p, lanes) }));
-  const [only] = pieces;
-  const axis = pieces.length === 1 && only.lane ? transposedAxis(only, nest.outer, only.lane) : undefined;
+  const [only, ...others] = pieces;
+  const isRepeating = pieces.some((p) => orderForCostly(nest.outer, p) !== undefined);
+  if (others.length > 0)
+    return isRepeating
+      ? nest.pieces.flatMap((p) => scheduleNest({ outer: nest.outer, pieces: [p] }, lanes, threads))
+      : [{ outer: nest.outer, pieces }];
+  if (isRepeating) return inOrder(nest, only, lanes, threads);
+  const axis = only.lane ? transposedAxis(only, nest.outer, only.lane) : undefined;
   if (!axis) return [{ outer: nest.outer, pieces }];
   return cutMultiple(nest, axis, TRANSPOSED_BLOCK).map((part) => {
     const [piece] = part.pieces;
@@ -91,6 +97,62 @@ export function scheduleNest(nest: Nest, lanes: number): Schedule[] {
     return across ? blocked(part, across, lane) : { outer: part.outer, pieces: [{ ...piece, lane }] };
   });
 }
+
+/** Functions that cost more than going through memory in another order. */
+const COSTLY = 12;
+
+/** Free variables of the reductions in a piece, and of the costly functions that differ from lane to lane. */
+function costlyParts({ expr, lane }: Scheduled): ReadonlySet<number>[] {
+  const found: ReadonlySet<number>[] = [];
+  walk(expr, (p) => {
+    if (isIndex(p)) return true;
+    const isCostly = p.k === "call" && (COST[p.fn] ?? 1) >= COSTLY && lane !== null && freeVars(p).has(lane.id);
+    if (p.k === "reduce" || isCostly) found.push(freeVars(p));
+    return p.k !== "reduce";
+  });
+  return found;
+}
+
+/** Another order of the loops, where in the present one something costly is computed again and again inside a loop that it does not depend on. */
+function orderForCostly(outer: readonly IndexVar[], piece: Scheduled): IndexVar[] | undefined {
+  const vars = [...outer, ...piece.inner];
+  const parts = costlyParts(piece);
+  const isRepeated = (part: ReadonlySet<number>): boolean => {
+    const first = vars.findIndex((v) => v.extent >= 4 && !part.has(v.id));
+    return first >= 0 && vars.slice(first).some((v) => part.has(v.id));
+  };
+  if (!parts.some(isRepeated)) return undefined;
+  const users = (v: IndexVar): number => parts.filter((part) => part.has(v.id)).length;
+  const sorted = [...vars].sort((a, b) => users(b) - users(a));
+  return sorted.some((v, i) => v !== vars[i]) ? sorted : undefined;
+}
+
+function inOrder(nest: Nest, piece: Scheduled, lanes: number, threads: number): Schedule[] {
+  const order = orderForCostly(nest.outer, piece) ?? [...nest.outer, ...piece.inner];
+  const { lane } = piece;
+  if (!lane) return [{ outer: order, pieces: [{ ...piece, inner: [] }] }];
+  const at = order.indexOf(lane);
+  const [outer, inner] = [order.slice(0, at), order.slice(at)];
+  const shares = outer.reduce((n, v) => n * v.extent, Math.ceil(lane.extent / lanes));
+  const [, first] = inner;
+  if (threads === 1 || shares >= 2 * threads || !first || first.extent < 2 * threads) return [{ outer, pieces: [{ ...piece, inner }] }];
+  // Too little to share out: each thread computes the costly part for itself, and takes a stretch of the loop after it.
+  return cutMultiple(nest, first, threads).map((part) => {
+    const own: Scheduled = { ...part.pieces[0], lane };
+    const again = orderForCostly(part.outer, own) ?? [...part.outer, ...own.inner];
+    const stretch = again[again.indexOf(lane) + 1];
+    if (!stretch || stretch.extent % threads !== 0)
+      return { outer: again.slice(0, again.indexOf(lane)), pieces: [{ ...own, inner: again.slice(again.indexOf(lane)) }] };
+    const { nest: divided, hi, lo } = split(part, stretch, stretch.extent / threads);
+    const rest = again.filter((v) => v !== stretch);
+    const place = rest.indexOf(lane);
+    return { outer: [hi, ...rest.slice(0, place)], pieces: [{ ...divided.pieces[0], lane, inner: [lane, lo, ...rest.slice(place + 1)] }] };
+  });
+}
+
+/** Whether a reduction depends on loops outside of the lanes only: it must not move inside of them. */
+export const reducesOutside = (piece: Scheduled): boolean =>
+  costlyParts(piece).some((part) => part.size > 0 && (piece.lane === null || !part.has(piece.lane.id)));
 
 /** Loops: others, blocks of `across`, the lanes, inside a block: each cache line that the lanes touch is read to its end. */
 function blocked(nest: Nest, across: IndexVar, lane: IndexVar): Schedule {
@@ -113,7 +175,7 @@ export function reducesInLanes(e: Expr, lane: IndexVar): boolean {
 
 /** Vectors that are computed together. Long formulas need their registers for constants, and overlap by themselves. */
 export function unrollOf(piece: Scheduled, { lanes, registers }: Pick<SimdTarget, "lanes" | "registers">): number {
-  if (!piece.lane || piece.inner.at(-1) !== piece.lane) return 1;
+  if (!piece.lane || transposedAxis(piece, [], piece.lane)) return 1;
   if (reducesInLanes(piece.expr, piece.lane)) return 4;
   const instructions = costOf(piece.expr, piece.lane, lanes) * Math.min(lanes, piece.lane.extent);
   if (registers < 32) return instructions > 14 ? 1 : 4;

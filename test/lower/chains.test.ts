@@ -166,6 +166,26 @@ describe("shapes and schedules", () => {
       body.check(op("Concat", [x, body.input([1, 5, 6, 17]), body.input([1, 5, 6, 3])], { axis: 3 }), `concat ${c}`);
     }
   });
+  test("what is the same for all pixels is computed once, whatever the threads", () => {
+    for (const shape of [
+      [1, 12, 11, 8],
+      [1, 7, 9, 96],
+      [2, 5, 4, 40],
+    ]) {
+      const body = make();
+      const x = body.input(shape);
+      const pooled = op("ReduceMean", [x, ints([1, 2])]);
+      body.check(op("Mul", [x, op("Sigmoid", [pooled])]), `squeeze and excite ${shape}`, [1, 2, 3]);
+      body.check(op("Mul", [x, op("Sigmoid", [body.input([1, 1, 1, shape[3]])])]), `gate ${shape}`, [1, 2, 3]);
+      body.check(op("Sub", [x, op("ReduceMax", [x, ints([1])])]), `columns ${shape}`, [1, 2, 3]);
+      body.check(op("Concat", [x, op("Sub", [x, op("ReduceMax", [x, ints([0])])])], { axis: 3 }), `joined ${shape}`, [1, 2, 3]);
+    }
+  });
+  test("few long rows with a sum each", () => {
+    const body = make();
+    const x = body.input([3, 500]);
+    body.check(op("Div", [x, op("ReduceSum", [op("Abs", [x]), ints([1])])]), "rows", [1, 2, 3]);
+  });
   test("sums over everything, over outer and over both axes", () => {
     const body = make();
     const x = body.input([13, 7, 21]);
