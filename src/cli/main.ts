@@ -48,15 +48,14 @@ function print(outcome: Outcome, isJson: boolean): void {
   process.exitCode = outcome.exitCode ?? 0;
 }
 
-/** One line; HEDDLE_DEBUG adds the stack. */
-function fail(error: unknown): void {
+/** One line; HEDDLE_DEBUG adds the stack. `commandName`: with a space before it, or empty. */
+function fail(error: unknown, commandName: string): void {
+  const isUsage = error instanceof UsageError || (error instanceof Error && error.name === "CACError"); // the parser's own, not exported
   const line = error instanceof Error ? error.message.replace(/\s*\n\s*/g, " ") : String(error);
-  process.stderr.write(`${NAME}: ${line}\n`);
+  process.stderr.write(`${NAME}: ${line}${isUsage ? `; see ${NAME}${commandName} --help` : ""}\n`);
   if (process.env.HEDDLE_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  const isParser = error instanceof Error && error.name === "CACError";
-  const isUsage = isParser || error instanceof UsageError || (error instanceof HeddleError && error.code === "bad-argument");
-  if (isUsage) process.stderr.write(`${NAME}: see ${NAME} --help, or ${NAME} COMMAND --help\n`);
-  process.exitCode = isUsage ? WRONG_USAGE : FAILED;
+  const isArgument = error instanceof HeddleError && error.code === "bad-argument";
+  process.exitCode = isUsage || isArgument ? WRONG_USAGE : FAILED;
 }
 
 /** `heddle … | head`: whoever read the output has gone, which is not an error of ours. */
@@ -77,7 +76,7 @@ async function main(): Promise<void> {
     if (cli.matchedCommand) await cli.runMatchedCommand();
     else if (cli.options.help !== true && cli.options.version !== true) refuse(cli);
   } catch (error) {
-    fail(error);
+    fail(error, cli.matchedCommand ? ` ${cli.matchedCommand.name}` : "");
   }
 }
 

@@ -13,7 +13,14 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
       .map((cell, i) => pad(cell, widths[i], left.includes(i)))
       .join("  ")
       .trimEnd();
-  return [line(header), widths.map((width) => "─".repeat(width)).join("  "), ...rows.map(line)].join("\n");
+  return [
+    line(header),
+    widths
+      .map((width) => "─".repeat(width))
+      .join("  ")
+      .trimEnd(),
+    ...rows.map(line),
+  ].join("\n");
 }
 
 const displayWidth = (text: string): number => [...text].length;

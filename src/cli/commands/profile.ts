@@ -47,7 +47,15 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
   const trace = textOption(options, "trace");
   if (trace !== undefined) writeFileAtomicSync(trace, JSON.stringify(traceEvents(nodes)));
   const roofline = rounded(nodes.reduce((sum, n) => sum + leastMs(n, peaks), 0) / totalMs);
-  const head = { model: path, device: deviceName(model), threads: model.device?.threads ?? 1, runs, totalMs: rounded(totalMs), roofline, peaks };
+  const head = {
+    model: path,
+    device: deviceName(model),
+    threads: model.device?.threads ?? 1,
+    runs,
+    totalMs: rounded(totalMs),
+    roofline,
+    peaks,
+  };
   return { json: { ...head, operators, nodes, trace }, text: () => textOf({ ...head, operators, nodes }, flagOption(options, "all")) };
 }
 

@@ -81,6 +81,11 @@ async function gatherInputs(options: Options, model: Model, picture: PictureOpti
   const shapes = namedShapes(shapeTexts(options), model.inputs);
   const shaped: ModelValue[] = model.inputs.map((i) => ({ ...i, shape: shapes[i.name] ?? i.shape }));
   const read = await readInputs(textsOption(options, "input"), shaped, picture);
+  for (const [name, { shape }] of Object.entries(read)) {
+    const wanted = shapes[name] ?? shape;
+    if (shape.join() !== wanted.join())
+      throw new HeddleError("bad-input", `input ${name}: the file has shape [${shape}], --shape says [${wanted}]`);
+  }
   const missing = model.inputs.filter((i) => !Object.hasOwn(read, i.name));
   if (missing.length === 0) return read;
   if (!flagOption(options, "random")) {
