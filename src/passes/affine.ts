@@ -56,10 +56,6 @@ export const identityAffine = (channels: number): Affine => ({
   shift: new Float64Array(channels),
 });
 
-export const isIdentity = ({ scale, shift }: Affine): boolean => scale.every((v) => v === 1) && shift.every((v) => v === 0);
-
-export const hasShift = ({ shift }: Affine): boolean => shift.some((v) => v !== 0);
-
 /** Does `step` after what `affine` did so far. */
 export function thenStep({ scale, shift }: Affine, { kind, c }: AffineStep): void {
   for (let i = 0; i < scale.length; i++) {

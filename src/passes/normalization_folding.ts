@@ -1,23 +1,23 @@
 // Products and sums with constants around a convolution or matrix product become part of its weights and bias.
 import { isFloat } from "../ir/dtype.ts";
 import { type Graph, type Node, type Pass, rewriteGraph } from "../ir/graph.ts";
-import { type Affine, type AffineStep, affineStep, firstStep, identityAffine, isIdentity, thenStep } from "./affine.ts";
+import { type Affine, type AffineStep, affineStep, firstStep, identityAffine, thenStep } from "./affine.ts";
 import { foldedLinear, type Linear, linearOf } from "./linear.ts";
 import { type Uses, usesOf } from "./uses.ts";
 
 /** What is folded into one linear node. */
 interface Plan {
   readonly linear: Linear;
-  readonly before: Affine;
-  readonly after: Affine;
+  /** Null: nothing. */
+  readonly before: Affine | null;
+  readonly after: Affine | null;
 }
 
 /** Folded nodes: the number of the input that takes their place. */
 type Absorbed = Map<Node, number>;
 
 /** What the only readers of the output do to it, as long as they are affine. */
-function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
-  const affine = identityAffine(linear.outChannels);
+function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | null {
   const steps = new Map<Node, AffineStep>();
   let [value] = linear.node.outputs;
   for (let user = uses.onlyUser(value); user; user = uses.onlyUser(value)) {
@@ -27,7 +27,8 @@ function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
     [value] = user.outputs;
   }
   // Without a bias, one sum would only become a sum again.
-  if (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add") return affine;
+  if (steps.size === 0 || (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add")) return null;
+  const affine = identityAffine(linear.outChannels);
   for (const [node, step] of steps) {
     thenStep(affine, step);
     absorbed.set(node, step.side);
@@ -36,13 +37,14 @@ function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
 }
 
 /** What happens to the data input before, as long as it is affine and nothing else reads it. */
-function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
-  const affine = identityAffine(linear.inChannels);
+function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | null {
+  let affine: Affine | null = null;
   let value = linear.node.inputs[0]!;
   while (uses.onlyUser(value) && !absorbed.has(value.node)) {
     const step = affineStep(value.node, linear.inAxis);
     const isHarmless = step && (linear.seesAll || step.kind === "mul" || step.c.every((v) => v === 0));
     if (!isHarmless) break;
+    affine ??= identityAffine(linear.inChannels);
     firstStep(affine, step);
     absorbed.set(value.node, step.side);
     value = step.x;
@@ -62,7 +64,7 @@ export const normalizationFolding: Pass = {
     const plans = new Map<Node, Plan>();
     for (const [i, linear] of linears.entries()) {
       const plan = { linear, after: afters[i], before: collectBefore(linear, uses, absorbed) };
-      if (!isIdentity(plan.before) || !isIdentity(plan.after)) plans.set(linear.node, plan);
+      if (plan.before || plan.after) plans.set(linear.node, plan);
     }
     return rewriteGraph(graph, (node, inputs) => {
       const side = absorbed.get(node);
