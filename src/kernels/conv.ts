@@ -106,7 +106,7 @@ class Conv {
     this.input = this.b.buffer("input", 4 * (last + (groups * inChannels - 1) * input.channel + 1), "read");
     this.weights = this.b.buffer("weights", 4 * groups * paddedChannels(shape, target) * y.taps * x.taps * inChannels, "read");
     this.bias = shape.hasBias ? this.b.buffer("bias", 4 * groups * outChannels, "read") : -1;
-    this.epilogue = new EpilogueCode(this.b, epilogue);
+    this.epilogue = new EpilogueCode(this.b, epilogue, groups * outChannels);
     this.runs = tileRuns(x, tileShape.rows);
   }
 

@@ -27,31 +27,30 @@ export function memoryType(dtype: DType): MemoryType {
   return dtype === "bool" ? "u8" : (dtype as MemoryType); // only dtypes that lowering accepts come here
 }
 
-/**
- * Writes an epilogue into a kernel. The output is seen as (rows, columns), columns being its last axis:
- * vectors run along columns.
- */
+/** Writes an epilogue into a kernel that sees the output as (rows, columns), row-major. Vectors run along columns. */
 export class EpilogueCode {
   private readonly row: IndexVar;
   private readonly column: IndexVar;
   private readonly expr: Expr;
   private readonly buffers: readonly number[];
   private readonly outputBuffer: number;
-  private readonly columns: number;
 
   /** Declares the buffers of the epilogue's inputs and of the output, in this order. */
   constructor(
     private readonly b: KernelBuilder,
     private readonly epilogue: Epilogue,
+    private readonly columns: number,
   ) {
     const { output, inputs } = epilogue;
     const { shape } = output;
-    this.columns = shape[shape.length - 1];
     const count = elementCount(shape);
-    this.row = newVar(count / this.columns);
-    this.column = newVar(this.columns);
-    const index = [...unlinearIndex(varIndex(this.row), shape.slice(0, -1)), varIndex(this.column)];
-    const flat = addIndex(mulIndex(varIndex(this.row), this.columns), varIndex(this.column));
+    this.row = newVar(count / columns);
+    this.column = newVar(columns);
+    const flat = addIndex(mulIndex(varIndex(this.row), columns), varIndex(this.column));
+    const index =
+      columns === shape[shape.length - 1]
+        ? [...unlinearIndex(varIndex(this.row), shape.slice(0, -1)), varIndex(this.column)]
+        : unlinearIndex(flat, shape);
     const leaf = (type: TensorType, input: number): Reader => flatReader(type, input, shape, index, flat);
     const anchor = leaf({ dtype: "f32", shape }, inputs.length);
     this.expr = epilogue.compose([...inputs.map(leaf), anchor]).at(index);

@@ -131,7 +131,7 @@ class Gemm {
     this.left = this.b.buffer("a", 4 * ((batch - 1) * left.batch + (m - 1) * left.row + k), "read");
     this.right = this.b.buffer("b", 4 * packedElements(shape, schedule, target), "read");
     this.bias = hasBias ? this.b.buffer("bias", 4 * n, "read") : -1;
-    this.epilogue = new EpilogueCode(this.b, epilogue);
+    this.epilogue = new EpilogueCode(this.b, epilogue, n);
     this.scratch = schedule.copiesLeft ? this.b.buffer("panel", tile.rows * this.panelRow(), "scratch") : -1;
   }
 

@@ -48,7 +48,7 @@ class Slide {
     this.input = this.b.buffer("input", 4 * batch * y.inputs * x.inputs * channels, "read");
     if (shape.combine === "multiply") this.weights = this.b.buffer("weights", 4 * y.taps * x.taps * channels, "read");
     if (shape.hasBias) this.bias = this.b.buffer("bias", 4 * channels, "read");
-    this.epilogue = new EpilogueCode(this.b, epilogue);
+    this.epilogue = new EpilogueCode(this.b, epilogue, channels);
     // Registers: one result for each output, the weights of a window row, one input.
     const free = target.registers - 3 - (shape.combine === "multiply" ? Math.min(x.taps, 7) : 0);
     const most = Math.max(1, Math.min(free, x.taps === 1 ? 8 : 14));
