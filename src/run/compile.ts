@@ -44,7 +44,7 @@ export function scheduleGraph(graph: Graph, { device, onPass }: CompileOptions):
   const optimized = optimize(graph, { layout: true, anchors: isAnchor, onPass });
   const steps: Step[] = [];
   const owners = new Map<Value, Value>();
-  const options = { target: device.target, threads: device.threads };
+  const options = { target: device.target, threads: device.threads, kernels: new Map() };
   for (const node of topologicalOrder(optimized)) {
     if (node.op === Input || node.op === Constant) continue;
     if (isReinterpretation(node)) {

@@ -242,6 +242,7 @@ class Binder {
   readonly kernels: Kernel[] = [];
   readonly launches: Launch[] = [];
   readonly memories: Memory[] = [];
+  private readonly numbers = new Map<Kernel, number>();
   private readonly uploads = new Map<TypedArray, number>();
 
   constructor(
@@ -257,10 +258,19 @@ class Binder {
       const from = this.launches.length;
       for (const { kernel, places } of step.calls ?? []) {
         const args = places.map((p) => this.address(p, temporaries));
-        this.launches.push({ kernel: this.kernels.push(kernel) - 1, args });
+        this.launches.push({ kernel: this.numberOf(kernel), args });
       }
       return [from, this.launches.length];
     });
+  }
+
+  /** Layers of equal shapes share a kernel. */
+  private numberOf(kernel: Kernel): number {
+    const known = this.numbers.get(kernel);
+    if (known !== undefined) return known;
+    const number = this.kernels.push(kernel) - 1;
+    this.numbers.set(kernel, number);
+    return number;
   }
 
   private address(place: Place, temporaries: ReadonlyMap<number, number>): number {

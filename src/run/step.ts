@@ -29,6 +29,17 @@ export interface Step {
 export interface TargetOptions {
   readonly target: SimdTarget;
   readonly threads: number;
+  /** Kernels of this program by what they compute: layers of equal shapes share one. */
+  readonly kernels: Map<string, Kernel>;
+}
+
+/** The kernel of this kind for these parts, generated when there is none yet. */
+export function sharedKernel({ kernels }: TargetOptions, key: string, generate: () => Kernel): Kernel {
+  const known = kernels.get(key);
+  if (known) return known;
+  const kernel = generate();
+  kernels.set(key, kernel);
+  return kernel;
 }
 
 /** An operator with a kernel written for it, and the element-wise tail that the kernel applies. */
@@ -38,6 +49,8 @@ export interface AnchorTask extends TargetOptions {
   /** The anchor's inputs, as values outside of the group. */
   readonly inputs: readonly (Value | null)[];
   readonly epilogue: Epilogue;
+  /** Equal for epilogues that do the same to inputs of the same types. */
+  readonly epilogueKey: string;
   /** What the epilogue reads, as values outside of the group. */
   readonly epilogueInputs: readonly Value[];
   readonly output: Value;

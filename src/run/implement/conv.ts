@@ -9,7 +9,16 @@ import type { WindowAxis } from "../../kernels/window.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { constantOf } from "../../ops/source.ts";
-import { type AnchorTask, constantPlace, type Implementation, type KernelCall, type Place, tailPlaces, valuePlace } from "../step.ts";
+import {
+  type AnchorTask,
+  constantPlace,
+  type Implementation,
+  type KernelCall,
+  type Place,
+  sharedKernel,
+  tailPlaces,
+  valuePlace,
+} from "../step.ts";
 import { transposed } from "./transposed.ts";
 
 /** Float32 numbers of a constant; undefined when it is computed at run time. */
@@ -86,7 +95,9 @@ function pointwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
   const m = batch * y.input * x.input;
   const shape: GemmShape = { batch: 1, m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: bias !== undefined };
   const schedule = scheduleGemm(shape, task.target);
-  const kernel = gemmKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads);
+  const kernel = sharedKernel(task, `gemm ${JSON.stringify([shape, schedule])} ${task.epilogueKey}`, () =>
+    gemmKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
+  );
   const packed = packRight(weights, { k: 1, n: k }, shape, schedule, task.target);
   return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
 }
@@ -100,7 +111,9 @@ function depthwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
     combine: "multiply",
     hasBias: bias !== undefined,
   };
-  const kernel = slideKernel(task.name, shape, task.epilogue, task.target, task.threads);
+  const kernel = sharedKernel(task, `slide ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    slideKernel(task.name, shape, task.epilogue, task.target, task.threads),
+  );
   const packed = packDepthwiseWeights(weights, shape);
   return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
 }
@@ -120,7 +133,9 @@ function direct({ task, geometry, weights, bias, y, x }: ConvTask): readonly Ker
     hasBias: bias !== undefined,
   };
   const tile = scheduleConv(shape, task.target);
-  const kernel = convKernel(task.name, shape, tile, task.epilogue, task.target, task.threads);
+  const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    convKernel(task.name, shape, tile, task.epilogue, task.target, task.threads),
+  );
   const at = (o: number, c: number, ky: number, kx: number): number => ((o * channels + c) * y.kernel + ky) * x.kernel + kx;
   const packed = packConvWeights(weights, at, shape, tile, task.target);
   return [{ kernel, places: [valuePlace(source.value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
@@ -198,7 +213,9 @@ function phase({ task, geometry, weights, bias, y, x }: ConvTask, py: PhaseAxis,
     hasBias: bias !== undefined,
   };
   const tile = scheduleConv(shape, task.target);
-  const kernel = convKernel(`${task.name}_${y0}${x0}`, shape, tile, task.epilogue, task.target, task.threads);
+  const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    convKernel(`${task.name}_${y0}${x0}`, shape, tile, task.epilogue, task.target, task.threads),
+  );
   // Weights are (in channels, out channels of a group, taps).
   const at = (o: number, c: number, ky: number, kx: number): number => {
     const group = Math.floor(o / outChannels);

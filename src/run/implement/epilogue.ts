@@ -10,13 +10,17 @@ import { type Epilogue, noEpilogue } from "../../kernels/epilogue.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { constantOf, Input } from "../../ops/source.ts";
 import type { AnchorTask, TargetOptions } from "../step.ts";
+import { structureKey, typeKey } from "./structure_key.ts";
 
 /** The task of a node with a kernel of its own, alone or as the anchor of a group; null when the rest of the group cannot be vector code. */
 export function anchorTask(node: Node, options: TargetOptions, name: string): AnchorTask | null {
   const output = node.outputs[0];
   const { anchor, body } = isGroup(node) ? groupAttrs(node) : { anchor: node, body: null };
   if (!anchor) return null;
-  if (!body) return { ...options, name, anchor, inputs: node.inputs, epilogue: noEpilogue(output.type), epilogueInputs: [], output };
+  if (!body) {
+    const epilogue = noEpilogue(output.type);
+    return { ...options, name, anchor, inputs: node.inputs, epilogue, epilogueKey: typeKey(output.type), epilogueInputs: [], output };
+  }
   const outer = (v: Value | null): Value | null => {
     if (!v) return null;
     const i = body.inputs.indexOf(v);
@@ -32,7 +36,8 @@ export function anchorTask(node: Node, options: TargetOptions, name: string): An
   };
   if (!isVectorCode(epilogue)) return null;
   const epilogueInputs = used.map((v) => outer(v) as Value); // inputs of the body
-  return { ...options, name, anchor, inputs: anchor.inputs.map(outer), epilogue, epilogueInputs, output };
+  const epilogueKey = structureKey(body, anchor);
+  return { ...options, name, anchor, inputs: anchor.inputs.map(outer), epilogue, epilogueKey, epilogueInputs, output };
 }
 
 const isGroup = (node: Node): boolean => node.op.name === "Group";

@@ -9,12 +9,13 @@ import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { input } from "../../ops/source.ts";
-import { type Implementation, type Step, type TargetOptions, valuePlace } from "../step.ts";
+import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv, implementConvTranspose } from "./conv.ts";
 import { anchorTask } from "./epilogue.ts";
 import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
 import { implementAveragePool, implementMaxPool } from "./pool.ts";
+import { structureKey } from "./structure_key.ts";
 
 /** Operators whose kernels apply an epilogue. */
 const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
@@ -45,7 +46,7 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
   }
   const body = node.op === Group ? groupAttrs(node).body : singleNode(node);
   if (!body || !canLowerGroup(body)) return { node, calls: null };
-  const kernel = lowerGroup(name, body, options.target, options.threads);
+  const kernel = sharedKernel(options, `group ${structureKey(body, null)}`, () => lowerGroup(name, body, options.target, options.threads));
   const reads = node.inputs.filter((v): v is Value => v !== null);
   return { node, calls: [{ kernel, places: [...reads, node.outputs[0]].map(valuePlace) }] };
 }

@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packKernel } from "../../kernels/pack.ts";
 import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
-import { constantPlace, type Implementation, type KernelCall, type Place, tailPlaces, valuePlace } from "../step.ts";
+import { constantPlace, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv.ts";
 import { transposed } from "./transposed.ts";
 
@@ -18,7 +18,10 @@ export const implementMatMul: Implementation = (task) => {
   if (!shape) return null;
   const { target, threads, name } = task;
   const schedule = scheduleGemm(shape, target);
-  const kernel = gemmKernel(name, shape, schedule, task.epilogue, target, threads);
+  const key = JSON.stringify([shape, schedule]);
+  const kernel = sharedKernel(task, `gemm ${key} ${task.epilogueKey}`, () =>
+    gemmKernel(name, shape, schedule, task.epilogue, target, threads),
+  );
   const strides = right.isTransposed ? { k: 1, n: geometry.k } : { k: geometry.n, n: 1 };
   const weights = constantFloats(right.value);
   const calls: KernelCall[] = [];
@@ -26,7 +29,9 @@ export const implementMatMul: Implementation = (task) => {
   if (weights) packed = constantPlace(packRight(weights, strides, shape, schedule, target));
   else {
     packed = { k: "temporary", id: 0, bytes: 4 * packedElements(shape, schedule, target) };
-    const pack = packKernel(`${name}_pack`, { batch: geometry.k * geometry.n, ...strides }, shape, schedule, target, threads);
+    const pack = sharedKernel(task, `pack ${key} ${JSON.stringify(strides)}`, () =>
+      packKernel(`${name}_pack`, { batch: geometry.k * geometry.n, ...strides }, shape, schedule, target, threads),
+    );
     calls.push({ kernel: pack, places: [valuePlace(right.value), packed] });
   }
   calls.push({ kernel, places: [valuePlace(a), packed, ...tailPlaces(task)] });

@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type SlideShape, slideKernel } from "../../kernels/slide.ts";
 import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
 import { type PoolGeometry, poolGeometry } from "../../ops/pool.ts";
-import { type AnchorTask, type Implementation, type KernelCall, tailPlaces, valuePlace } from "../step.ts";
+import { type AnchorTask, type Implementation, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 
 function windowAxes(g: PoolGeometry): readonly [WindowAxis, WindowAxis] | null {
   const axes = g.input.map((inputs, i) => ({
@@ -27,7 +27,9 @@ function pool(task: AnchorTask, combine: (g: PoolGeometry, node: Node) => SlideS
   if (!axes || !how || geometry.layout !== "NHWC" || input.type.dtype !== "f32") return null;
   if (elementCount(task.output.type.shape) === 0 || task.anchor.outputs.length > 1) return null;
   const shape: SlideShape = { batch: geometry.batch, channels: geometry.channels, y: axes[0], x: axes[1], combine: how, hasBias: false };
-  const kernel = slideKernel(task.name, shape, task.epilogue, task.target, task.threads);
+  const kernel = sharedKernel(task, `slide ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    slideKernel(task.name, shape, task.epilogue, task.target, task.threads),
+  );
   return [{ kernel, places: [valuePlace(input), ...tailPlaces(task)] }];
 }
 
