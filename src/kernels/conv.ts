@@ -107,6 +107,8 @@ class Conv {
     this.weights = this.b.buffer("weights", 4 * groups * paddedChannels(shape, target) * y.taps * x.taps * inChannels, "read");
     this.bias = shape.hasBias ? this.b.buffer("bias", 4 * groups * outChannels, "read") : -1;
     this.epilogue = new EpilogueCode(this.b, epilogue, groups * outChannels);
+    const sumBytes = this.epilogue.scratchBytes(tileShape, inChannels * x.taps * y.taps);
+    if (sumBytes > 0) this.epilogue.useScratch(this.b.buffer("sums", sumBytes, "scratch"), 0);
     this.runs = tileRuns(x, tileShape.rows);
   }
 
@@ -190,8 +192,7 @@ class Conv {
     overTaps(b, shape.y, y, (tapY, inputY) => this.tapRow(group, image, tapY, inputY, x, run, channels, sums));
     const { height, width, y0, yStep, x0, xStep } = shape.output;
     const outRow = plus(times(image, height * width), times(plus(times(y, yStep), y0), width), times(x, xStep), x0);
-    for (const [r, row] of sums.entries())
-      for (const [v, sum] of row.entries()) epilogue.store(sum, plus(outRow, r * xStep), column(v), lanesOf(v));
+    epilogue.storeTile(sums, { row: outRow, rowStep: xStep, column, lanesOf });
   }
 
   /** The taps of one window row. */

@@ -1,13 +1,16 @@
 // The element-wise tail of a contraction, applied to accumulators while they are still in registers: bias, activation, residual.
-import type { DType } from "../ir/dtype.ts";
 import { DTYPES } from "../ir/dtype.ts";
 import type { Expr } from "../ir/expr.ts";
 import { loadReader } from "../ir/expr_interpreter.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { addIndex, type Index, type IndexVar, mulIndex, newVar, sameIndex, unlinearIndex, varIndex } from "../ir/index_expr.ts";
-import { type Int, type KernelBuilder, type MemoryType, plus, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
+import type { ScalarFn } from "../ir/scalar.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { emitExpr } from "../lower/scalar.ts";
+import { storeValue } from "../lower/storage.ts";
+import { walk } from "../lower/walk.ts";
+import type { TileShape } from "./tile.ts";
 
 /** What follows a contraction inside its group. */
 export interface Epilogue {
@@ -22,9 +25,12 @@ export interface Epilogue {
 /** Nothing follows: the result is stored as it is. */
 export const noEpilogue = (output: TensorType): Epilogue => ({ inputs: [], output, compose: (leaves) => leaves[0] });
 
-/** Memory type of a dtype that vector code can store. */
-export function memoryType(dtype: DType): MemoryType {
-  return dtype === "bool" ? "u8" : (dtype as MemoryType); // only dtypes that lowering accepts come here
+/** Where a tile of results belongs: row r of the tile is row + r·rowStep of the output. */
+export interface TilePlace {
+  readonly row: Int;
+  readonly rowStep: number;
+  column(vector: number): Int;
+  lanesOf(vector: number): number;
 }
 
 /** Writes an epilogue into a kernel that sees the output as (rows, columns), row-major. Vectors run along columns. */
@@ -34,6 +40,7 @@ export class EpilogueCode {
   private readonly expr: Expr;
   private readonly buffers: readonly number[];
   private readonly outputBuffer: number;
+  private scratch: { readonly buffer: number; readonly at: number } | undefined;
 
   /** Declares the buffers of the epilogue's inputs and of the output, in this order. */
   constructor(
@@ -58,13 +65,38 @@ export class EpilogueCode {
     this.outputBuffer = b.buffer("output", count * DTYPES[output.dtype].bytes, "readwrite");
   }
 
-  /** Byte offset of an element in an output of 4-byte elements. */
-  private at(row: Int, column: Int, bytes: number): Int {
-    return plus(times(row, this.columns * bytes), times(column, bytes));
+  /** Scratch that the kernel must give with useScratch, bytes: a tile of results waits there for an epilogue too long to be written out for each. */
+  scratchBytes({ rows, vectors }: TileShape, depth: number): number {
+    const ops = operationCount(this.expr) * rows * vectors;
+    const isLong = ops > LONG_OPS || (ops > LONG_OPS / 4 && depth >= DEEP);
+    return isLong ? rows * vectors * this.b.lanes * 4 : 0;
+  }
+  useScratch(buffer: number, at: number): void {
+    this.scratch = { buffer, at };
+  }
+
+  /** Applies the epilogue to a tile of results and stores them. */
+  storeTile(sums: readonly (readonly Vec[])[], { row, rowStep, column, lanesOf }: TilePlace): void {
+    const { b, scratch } = this;
+    if (!scratch || sums.length === 1) {
+      for (const [r, vectors] of sums.entries())
+        for (const [v, sum] of vectors.entries()) this.store(sum, plus(row, r * rowStep), column(v), lanesOf(v));
+      return;
+    }
+    const vectorBytes = b.lanes * 4;
+    const rowBytes = sums[0].length * vectorBytes;
+    for (const [r, vectors] of sums.entries())
+      for (const [v, sum] of vectors.entries()) b.store(sum, scratch.buffer, scratch.at + r * rowBytes + v * vectorBytes);
+    b.loop(0, sums.length, 1, (r) => {
+      for (let v = 0; v < sums[0].length; v++) {
+        const sum = b.load(scratch.buffer, plus(scratch.at + v * vectorBytes, times(r, rowBytes)));
+        this.store(sum, plus(row, times(r, rowStep)), column(v), lanesOf(v));
+      }
+    });
   }
 
   /** Applies the epilogue to `lanes` results at (row, column…) and stores them. */
-  store(result: Vec, row: Int, column: Int, lanes: number): void {
+  private store(result: Vec, row: Int, column: Int, lanes: number): void {
     const { epilogue, b, buffers } = this;
     const value = emitExpr(this.expr, {
       builder: b,
@@ -78,7 +110,7 @@ export class EpilogueCode {
       given: new Map([[epilogue.inputs.length, result]]),
     });
     const { dtype } = epilogue.output;
-    b.store(value, this.outputBuffer, this.at(row, column, DTYPES[dtype].bytes), lanes, memoryType(dtype));
+    storeValue(b, dtype, value, this.outputBuffer, this.at(row, column, DTYPES[dtype].bytes), lanes);
   }
 
   /** Puts unfinished sums into the output (float32 only). */
@@ -88,7 +120,26 @@ export class EpilogueCode {
   loadPartial(row: Int, column: Int, lanes: number): Vec {
     return this.b.load(this.outputBuffer, this.at(row, column, 4), lanes);
   }
+
+  private at(row: Int, column: Int, bytes: number): Int {
+    return plus(times(row, this.columns * bytes), times(column, bytes));
+  }
 }
+
+/** Instructions of a tile's epilogue from which on it becomes a loop, and a quarter of that for depths that hide the detour through memory. */
+const LONG_OPS = 400;
+const DEEP = 64;
+
+/** Vector instructions of an expression, roughly. */
+function operationCount(root: Expr): number {
+  let count = 0;
+  walk(root, (p) => {
+    if ("k" in p && p.k === "call") count += LONG_FUNCTIONS.has(p.fn) ? 20 : 1;
+    return true;
+  });
+  return count;
+}
+const LONG_FUNCTIONS: ReadonlySet<ScalarFn> = new Set(["exp", "log", "sigmoid", "tanh", "erf", "sin", "cos", "tan", "pow"]);
 
 /** A reader that sees a tensor of the output's own shape as (rows, columns), so that no row has to be taken apart into its axes. */
 function flatReader(type: TensorType, input: number, shape: readonly number[], index: readonly Index[], flat: Index): Reader {

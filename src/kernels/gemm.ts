@@ -1,4 +1,5 @@
 // Matrix products: a (batch,m,k) · b (batch,k,n) → (batch,m,n), with b packed in tiles ahead and an epilogue on the accumulators.
+import type { DType } from "../ir/dtype.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
@@ -29,11 +30,12 @@ export interface GemmSchedule {
 }
 
 /** The schedule for a product, from the sizes of the caches. */
-export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget): GemmSchedule {
+export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
   const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
   const width = tile.vectors * target.lanes;
   const maxDepth = Math.max(64, Math.floor((target.l1 * 0.6) / (4 * tile.rows) / 16) * 16);
-  const blocks = Math.ceil(k / Math.min(maxDepth, 512));
+  // Unfinished sums wait in the output: it must be float32.
+  const blocks = output === "f32" ? Math.ceil(k / Math.min(maxDepth, 512)) : 1;
   const depth = blocks === 1 ? k : Math.ceil(k / blocks / 8) * 8;
   const columnTiles = Math.max(1, Math.floor((target.l2 * 0.5) / (depth * width * 4)));
   // Rows a multiple of a large power of two apart fall into few cache sets.
@@ -132,7 +134,10 @@ class Gemm {
     this.right = this.b.buffer("b", 4 * packedElements(shape, schedule, target), "read");
     this.bias = hasBias ? this.b.buffer("bias", 4 * n, "read") : -1;
     this.epilogue = new EpilogueCode(this.b, epilogue, n);
-    this.scratch = schedule.copiesLeft ? this.b.buffer("panel", tile.rows * this.panelRow(), "scratch") : -1;
+    const panelBytes = schedule.copiesLeft ? tile.rows * this.panelRow() : 0;
+    const sumBytes = this.epilogue.scratchBytes(tile, k);
+    this.scratch = panelBytes + sumBytes > 0 ? this.b.buffer("scratch", panelBytes + sumBytes, "scratch") : -1;
+    if (sumBytes > 0) this.epilogue.useScratch(this.scratch, panelBytes);
   }
 
   /** Bytes between rows of a copied panel; a line more than needed, so that rows do not share cache sets. */
@@ -244,12 +249,12 @@ class Gemm {
         right: { buffer: this.right, at: (v, i) => plus(right, times(k, columns.width * 4), (i * columns.width + v * lanes) * 4) },
       });
     });
-    for (const [r, sum] of sums.entries()) {
-      for (const [v, s] of sum.entries()) {
-        if (block.isLast) epilogue.store(s, outRow(r), outColumn(v), lanesOf(v));
-        else epilogue.storePartial(s, outRow(r), outColumn(v), lanesOf(v));
-      }
+    if (block.isLast) {
+      epilogue.storeTile(sums, { row: outRow(0), rowStep: 1, column: outColumn, lanesOf });
+      return;
     }
+    for (const [r, sum] of sums.entries())
+      for (const [v, s] of sum.entries()) epilogue.storePartial(s, outRow(r), outColumn(v), lanesOf(v));
   }
 
   /** Byte offset of a block's tiles in packed b. */

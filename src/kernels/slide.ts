@@ -52,7 +52,10 @@ class Slide {
     // Registers: one result for each output, the weights of a window row, one input.
     const free = target.registers - 3 - (shape.combine === "multiply" ? Math.min(x.taps, 7) : 0);
     const most = Math.max(1, Math.min(free, x.taps === 1 ? 8 : 14));
-    this.runs = tileRuns(x, Math.ceil(x.outputs / Math.ceil(x.outputs / most)));
+    const rows = Math.ceil(x.outputs / Math.ceil(x.outputs / most));
+    const sumBytes = this.epilogue.scratchBytes({ rows, vectors: 1 }, x.taps * y.taps);
+    if (sumBytes > 0) this.epilogue.useScratch(this.b.buffer("results", sumBytes, "scratch"), 0);
+    this.runs = tileRuns(x, rows);
   }
 
   build(): Kernel {
@@ -89,10 +92,8 @@ class Slide {
     overTaps(b, shape.y, y, (tapY, inputY) => this.tapRow(image, tapY, inputY, x, run, channel, lanes, results));
     const factors = this.factors(y, run);
     const outRow = plus(times(plus(times(image, shape.y.outputs), y), shape.x.outputs), x);
-    for (const [r, result] of results.entries()) {
-      const value = factors ? b.op("mul", result, factors[r]) : result;
-      epilogue.store(value, plus(outRow, r), channel, lanes);
-    }
+    const values = results.map((result, r) => [factors ? b.op("mul", result, factors[r]) : result]);
+    epilogue.storeTile(values, { row: outRow, rowStep: 1, column: () => channel, lanesOf: () => lanes });
   }
 
   /** One window row: each input is loaded once and given to all outputs that see it. */

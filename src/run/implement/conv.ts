@@ -94,7 +94,7 @@ function pointwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
   const { inChannels: k, outChannels: n, batch } = geometry;
   const m = batch * y.input * x.input;
   const shape: GemmShape = { batch: 1, m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: bias !== undefined };
-  const schedule = scheduleGemm(shape, task.target);
+  const schedule = scheduleGemm(shape, task.target, task.epilogue.output.dtype);
   const kernel = sharedKernel(task, `gemm ${JSON.stringify([shape, schedule])} ${task.epilogueKey}`, () =>
     gemmKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
   );

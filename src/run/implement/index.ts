@@ -8,7 +8,6 @@ import { MatMul } from "../../ops/matmul.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
-import { input } from "../../ops/source.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv, implementConvTranspose } from "./conv.ts";
 import { anchorTask } from "./epilogue.ts";
@@ -46,17 +45,14 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
   }
   const body = node.op === Group ? groupAttrs(node).body : singleNode(node);
   if (!body || !canLowerGroup(body)) return { node, calls: null };
-  const kernel = sharedKernel(options, `group ${structureKey(body, null)}`, () => lowerGroup(name, body, options.target, options.threads));
-  const reads = node.inputs.filter((v): v is Value => v !== null);
-  return { node, calls: [{ kernel, places: [...reads, node.outputs[0]].map(valuePlace) }] };
+  const kernel = sharedKernel(options, `group ${structureKey(body)}`, () => lowerGroup(name, body, options.target, options.threads));
+  const reads = node.op === Group ? node.inputs : body.inputs;
+  return { node, calls: [{ kernel, places: [...(reads as readonly Value[]), node.outputs[0]].map(valuePlace) }] }; // a group's inputs are never absent
 }
 
-/** A node as a graph of its own over its inputs; null when it has no expression or several outputs. */
+/** A node as a graph of its own; null when it has no expression or several outputs. */
 function singleNode(node: Node): Graph | null {
   if (!node.op.lower || node.outputs.length !== 1) return null;
-  const formal = node.inputs.map((v, i) => v && input(`input${i}`, v.type));
-  const copy: Node = { ...node, inputs: formal, outputs: [] };
-  const output: Value = { ...node.outputs[0], node: copy };
-  (copy.outputs as Value[]).push(output); // the copy is ours alone until here
-  return { inputs: formal.filter((v): v is Value => v !== null), outputs: [{ name: "output", value: output }] };
+  const reads = node.inputs.filter((v): v is Value => v !== null);
+  return { inputs: reads, outputs: [{ name: "output", value: node.outputs[0] }] };
 }

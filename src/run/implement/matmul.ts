@@ -17,7 +17,7 @@ export const implementMatMul: Implementation = (task) => {
   const shape = gemmShape(geometry);
   if (!shape) return null;
   const { target, threads, name } = task;
-  const schedule = scheduleGemm(shape, target);
+  const schedule = scheduleGemm(shape, target, task.epilogue.output.dtype);
   const key = JSON.stringify([shape, schedule]);
   const kernel = sharedKernel(task, `gemm ${key} ${task.epilogueKey}`, () =>
     gemmKernel(name, shape, schedule, task.epilogue, target, threads),
