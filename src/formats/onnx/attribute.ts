@@ -1,9 +1,8 @@
 // ONNX attributes ↔ the attribute values of nodes.
-import { create } from "@bufbuild/protobuf";
 import { HeddleError } from "../../ir/error.ts";
 import type { AttrSpec, Attrs, AttrValue, Op } from "../../ir/graph.ts";
 import type { TensorData } from "../../ir/tensor.ts";
-import { type AttributeProto, AttributeProtoSchema, AttributeProto_AttributeType as Kind } from "./onnx_pb.ts";
+import { ATTRIBUTE, type AttributeProto, create, AttributeType as Kind } from "./messages.ts";
 import { plain } from "./structure.ts";
 import { decodeTensor, encodeTensor } from "./tensor.ts";
 
@@ -43,12 +42,14 @@ function decodeAttribute(proto: AttributeProto, what: string, directory: string 
       if (!proto.g) throw new HeddleError("bad-model", `${what} holds no graph`);
       return proto.g;
     default:
-      throw new HeddleError("unsupported", `${what} has the type ${Kind[kind] ?? kind}, which is not supported`);
+      throw new HeddleError("unsupported", `${what} has the type ${kindName(kind)}, which is not supported`);
   }
 }
 
+const kindName = (kind: number): string => Object.entries(Kind).find(([, number]) => number === kind)?.[0] ?? `${kind}`;
+
 /** Files of the first version have no type; what is there tells it. */
-function kindOf(proto: AttributeProto): Kind {
+function kindOf(proto: AttributeProto): number {
   if (proto.type !== Kind.UNDEFINED) return proto.type;
   if (proto.t) return Kind.TENSOR;
   if (proto.g) return Kind.GRAPH;
@@ -114,23 +115,23 @@ export function encodeAttribute(name: string, { type }: AttrSpec, value: AttrVal
   const base = { name };
   switch (type) {
     case "int":
-      return create(AttributeProtoSchema, { ...base, type: Kind.INT, i: wholeNumber(Number(value)) });
+      return create(ATTRIBUTE, { ...base, type: Kind.INT, i: wholeNumber(Number(value)) });
     case "float":
-      return create(AttributeProtoSchema, { ...base, type: Kind.FLOAT, f: value as number });
+      return create(ATTRIBUTE, { ...base, type: Kind.FLOAT, f: value as number });
     case "string":
-      return create(AttributeProtoSchema, { ...base, type: Kind.STRING, s: utf8.encode(value as string) });
+      return create(ATTRIBUTE, { ...base, type: Kind.STRING, s: utf8.encode(value as string) });
     case "ints":
-      return create(AttributeProtoSchema, { ...base, type: Kind.INTS, ints: (value as readonly number[]).map(wholeNumber) });
+      return create(ATTRIBUTE, { ...base, type: Kind.INTS, ints: (value as readonly number[]).map(wholeNumber) });
     case "floats":
-      return create(AttributeProtoSchema, { ...base, type: Kind.FLOATS, floats: [...(value as readonly number[])] });
+      return create(ATTRIBUTE, { ...base, type: Kind.FLOATS, floats: [...(value as readonly number[])] });
     case "strings":
-      return create(AttributeProtoSchema, {
+      return create(ATTRIBUTE, {
         ...base,
         type: Kind.STRINGS,
         strings: (value as readonly string[]).map((s) => utf8.encode(s)),
       });
     case "tensor":
-      return create(AttributeProtoSchema, { ...base, type: Kind.TENSOR, t: encodeTensor(value as TensorData) });
+      return create(ATTRIBUTE, { ...base, type: Kind.TENSOR, t: encodeTensor(value as TensorData) });
     case "graph":
       throw new HeddleError("unsupported", `attribute ${name}: sub-graphs cannot be written`);
     default:

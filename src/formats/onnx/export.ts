@@ -1,5 +1,4 @@
 // Graph → bytes of an ONNX file: groups flattened, constants as initializers.
-import { create, toBinary } from "@bufbuild/protobuf";
 import { DTYPES } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import {
@@ -17,16 +16,9 @@ import { Group, groupAttrs } from "../../ir/group.ts";
 import { OPS } from "../../ops/index.ts";
 import { constantOf, Input, inputName } from "../../ops/source.ts";
 import { encodeAttribute } from "./attribute.ts";
-import {
-  GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProto,
-  NodeProtoSchema,
-  type TensorProto,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "./onnx_pb.ts";
+import { create, GRAPH, MODEL, NODE, type NodeProto, type TensorProto, VALUE, type ValueInfoProto } from "./messages.ts";
 import { encodeTensor } from "./tensor.ts";
+import { encode } from "./wire_writer.ts";
 
 /** Operators are written in the form of this version of ONNX's operator set (IR version 10), or of a later one that first had an operator. */
 const OPSET = 21;
@@ -51,13 +43,13 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
     else if (node.op !== Input) nodes.push(encodeNode(node, names));
   }
   for (const { name, value } of flat.outputs) {
-    if (names.of(value) !== name) nodes.push(create(NodeProtoSchema, { opType: "Identity", input: [names.of(value)], output: [name] }));
+    if (names.of(value) !== name) nodes.push(create(NODE, { opType: "Identity", input: [names.of(value)], output: [name] }));
   }
-  const proto = create(ModelProtoSchema, {
+  const proto = create(MODEL, {
     irVersion: BigInt(IR_VERSION),
     producerName: "heddle",
     opsetImport: [{ domain: "", version: BigInt(Math.max(OPSET, ...order.map((n) => LATER[n.op.name] ?? 0))) }],
-    graph: create(GraphProtoSchema, {
+    graph: create(GRAPH, {
       name: options.name ?? "graph",
       node: nodes,
       initializer,
@@ -65,7 +57,7 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
       output: flat.outputs.map(({ name, value }) => valueInfo(name, value.type)),
     }),
   });
-  return toBinary(ModelProtoSchema, proto);
+  return encode(MODEL, proto);
 }
 
 /** The same network without groups: their bodies stand in their place. */
@@ -136,7 +128,7 @@ function unique(base: string, taken: Set<string>): string {
 function encodeNode(node: Node, names: ValueNames): NodeProto {
   const { op, inputs, attrs, outputs, from } = node;
   if (OPS.get(op.name) !== op) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
-  return create(NodeProtoSchema, {
+  return create(NODE, {
     opType: op.name,
     name: names.ofNode(node),
     input: inputs.map((v) => (v ? names.of(v) : "")),
@@ -156,9 +148,9 @@ function isDefault(op: Op, name: string, value: AttrValue): boolean {
 }
 
 function valueInfo(name: string, { dtype, shape }: TensorType): ValueInfoProto {
-  const dim = shape.map((d) => ({ value: { case: "dimValue" as const, value: BigInt(d) } }));
-  return create(ValueInfoProtoSchema, {
+  const dim = shape.map((d) => ({ dimValue: BigInt(d) }));
+  return create(VALUE, {
     name,
-    type: { value: { case: "tensorType", value: { elemType: DTYPES[dtype].onnx, shape: { dim } } } },
+    type: { tensorType: { elemType: DTYPES[dtype].onnx, shape: { dim } } },
   });
 }

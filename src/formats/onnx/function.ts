@@ -1,6 +1,6 @@
 // Functions that a model defines itself → the nodes of their bodies, with the caller's attributes put in.
 import { HeddleError } from "../../ir/error.ts";
-import type { AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto } from "./onnx_pb.ts";
+import type { AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto } from "./messages.ts";
 import { ownDomain } from "./read.ts";
 import { plain } from "./structure.ts";
 

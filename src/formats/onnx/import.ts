@@ -8,7 +8,7 @@ import { checkedAttributes, decodeAttributes } from "./attribute.ts";
 import { constantTensor } from "./constant_node.ts";
 import { type FoldBudget, foldNode } from "./fold.ts";
 import { type FunctionTable, functionBody, functionOf, functionTable } from "./function.ts";
-import type { FunctionProto, GraphProto, TensorProto } from "./onnx_pb.ts";
+import type { FunctionProto, GraphProto, TensorProto } from "./messages.ts";
 import { asBadModel, type OnnxModel, opsetsOf, ownDomain } from "./read.ts";
 import { resolveShapes } from "./shapes.ts";
 import { MAX_DEPTH, orderedNodes, orderNodes, type PlacedNode, plain } from "./structure.ts";

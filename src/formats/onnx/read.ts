@@ -1,10 +1,10 @@
 // Bytes of an ONNX file → model: parsed, names checked, inputs and outputs with their symbolic shapes.
-import { fromBinary } from "@bufbuild/protobuf";
 import type { DType } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
-import { type GraphProto, type ModelProto, ModelProtoSchema, type OperatorSetIdProto, type ValueInfoProto } from "./onnx_pb.ts";
+import { type Dimension, type GraphProto, MODEL, type ModelProto, type OperatorSetIdProto, type ValueInfoProto } from "./messages.ts";
 import { orderedNodes, type PlacedNode, plain } from "./structure.ts";
 import { onnxDType } from "./tensor.ts";
+import { decode } from "./wire_reader.ts";
 
 /** An input or output. A size is a number, a name, or null where nothing is known; shape null: not even the rank is. */
 export interface OnnxValueInfo {
@@ -35,7 +35,7 @@ export interface ReadOptions {
 /** Parses a model and checks its structure. Throws HeddleError ("bad-model", "unsupported", "limit") and nothing else. */
 export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): OnnxModel {
   return asBadModel("model", () => {
-    const proto = parse(bytes);
+    const proto = decode(MODEL, bytes);
     const { graph } = proto;
     if (!graph) throw new HeddleError("bad-model", "model: the file holds no graph; is it an ONNX file?");
     const opsets = opsetsOf(proto.opsetImport);
@@ -70,15 +70,6 @@ export function asBadModel<T>(what: string, f: () => T): T {
   }
 }
 
-function parse(bytes: Uint8Array): ModelProto {
-  try {
-    return fromBinary(ModelProtoSchema, bytes, { readUnknownFields: false });
-  } catch (cause) {
-    const why = plain(cause instanceof Error ? cause.message : String(cause));
-    throw new HeddleError("bad-model", `model: not a valid ONNX file, or cut short (${why})`, { cause });
-  }
-}
-
 /** Versions by domain. "ai.onnx" is another name of "". */
 export function opsetsOf(imports: readonly OperatorSetIdProto[]): ReadonlyMap<string, number> {
   return new Map(imports.map(({ domain, version }) => [ownDomain(domain), Number(version)]));
@@ -88,22 +79,17 @@ export const ownDomain = (domain: string): string => (domain === "ai.onnx" ? "" 
 
 function valueInfo({ name, type }: ValueInfoProto, what: string): OnnxValueInfo {
   const origin = `${what} ${plain(name)}`;
-  const kind = type?.value.case;
+  const kind = Object.entries(type ?? {}).find(([, value]) => value !== undefined)?.[0];
   if (kind === undefined && what === "output") return { name, dtype: "f32", shape: null }; // its type is inferred anyway
   if (kind === undefined) throw new HeddleError("bad-model", `${origin}: it has no type`);
-  if (type?.value.case !== "tensorType")
+  if (!type?.tensorType)
     throw new HeddleError("unsupported", `${origin}: ${kind.replace("Type", "")} values are not supported, only tensors`);
-  const { elemType, shape } = type.value.value;
-  return {
-    name,
-    dtype: onnxDType(elemType, origin),
-    shape: shape ? shape.dim.map(({ value }) => dimension(value.case, value.value)) : null,
-  };
+  const { elemType, shape } = type.tensorType;
+  return { name, dtype: onnxDType(elemType, origin), shape: shape ? shape.dim.map(dimension) : null };
 }
 
 /** Some exporters write -1 for a size that is not known. */
-function dimension(kind: "dimValue" | "dimParam" | undefined, value: bigint | string | undefined): number | string | null {
-  if (kind === "dimParam") return value === "" ? null : plain(value as string);
-  if (kind === "dimValue") return (value as bigint) < 0n ? null : Number(value);
-  return null;
+function dimension({ dimValue, dimParam }: Dimension): number | string | null {
+  if (dimValue !== undefined) return dimValue < 0n ? null : Number(dimValue);
+  return dimParam ? plain(dimParam) : null;
 }

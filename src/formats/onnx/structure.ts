@@ -1,6 +1,6 @@
 // Checks the names of an ONNX graph and gives its nodes with producers before users.
 import { HeddleError } from "../../ir/error.ts";
-import type { GraphProto, NodeProto } from "./onnx_pb.ts";
+import type { GraphProto, NodeProto } from "./messages.ts";
 
 /** Sub-graphs and functions nested deeper than this are refused. */
 export const MAX_DEPTH = 32;

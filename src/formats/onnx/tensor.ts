@@ -1,10 +1,12 @@
 // ONNX TensorProto ↔ host tensor, with every length checked before anything is allocated.
-import { create } from "@bufbuild/protobuf";
 import { DTYPES, type DType, dtypeFromOnnx, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { readExternal } from "./external.ts";
-import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from "./onnx_pb.ts";
+import { create, TENSOR, type TensorProto } from "./messages.ts";
+
+/** Where data lies: TensorProto.DataLocation. */
+const EXTERNAL = 1;
 
 /** More elements than this are refused everywhere. */
 export const MAX_ELEMENTS = 2 ** 31;
@@ -59,7 +61,7 @@ export function decodeTensor(proto: TensorProto, what: string, directory?: strin
 
 /** Bytes stored in raw form or outside the file; undefined: values are in a typed field. */
 function rawBytes(proto: TensorProto, wanted: number, what: string, directory: string | undefined): Uint8Array | undefined {
-  if (proto.dataLocation === TensorProto_DataLocation.EXTERNAL) return readExternal(proto.externalData, wanted, what, directory);
+  if (proto.dataLocation === EXTERNAL) return readExternal(proto.externalData, wanted, what, directory);
   return proto.rawData.length > 0 ? proto.rawData : undefined;
 }
 
@@ -97,7 +99,7 @@ function fromTyped(dtype: DType, values: TypedField["values"]): TypedArray {
 /** A tensor in raw form. */
 export function encodeTensor(tensor: TensorData, name = ""): TensorProto {
   const { data, shape, dtype } = tensor;
-  return create(TensorProtoSchema, {
+  return create(TENSOR, {
     name,
     dims: shape.map(BigInt),
     dataType: DTYPES[dtype].onnx,
