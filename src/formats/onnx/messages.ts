@@ -178,7 +178,7 @@ const TYPE = message("type", (): TypeProto => ({
 })); // biome-ignore format: a table
 const TENSOR_TYPE = message("tensor type", (): TensorTypeProto => ({ elemType: 0, shape: undefined }));
 const SHAPE = message("shape", (): ShapeProto => ({ dim: NONE }));
-const DIMENSION = message("dimension", (): Dimension => ({ dimValue: undefined, dimParam: undefined }));
+export const DIMENSION = message("dimension", (): Dimension => ({ dimValue: undefined, dimParam: undefined }));
 export const OPSET = message("opset", (): OperatorSetIdProto => ({ domain: "", version: 0n }));
 const FUNCTION = message("function", (): FunctionProto => ({
   name: "", domain: "", overload: "", input: NONE, output: NONE, node: NONE, attributeProto: NONE, opsetImport: NONE,
