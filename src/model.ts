@@ -44,8 +44,17 @@ const MAX_PROGRAMS = 16;
  * Throws HeddleError: "missing" (file, device), "bad-model", "unsupported", "bad-argument".
  */
 export async function loadModel(source: string | Uint8Array, options: LoadOptions = {}): Promise<Model> {
-  const { bytes, directory } = typeof source === "string" ? await readModelFile(source) : { bytes: source, directory: options.directory };
-  const onnx = readOnnx(bytes, { directory: options.directory ?? directory });
+  return openModel(await readModel(source, options.directory), options);
+}
+
+/** The first half of loadModel: parses and checks, and opens no device. */
+export async function readModel(source: string | Uint8Array, folder?: string): Promise<OnnxModel> {
+  const { bytes, directory } = typeof source === "string" ? await readModelFile(source) : { bytes: source, directory: undefined };
+  return readOnnx(bytes, { directory: folder ?? directory });
+}
+
+/** The second half of loadModel: opens a device, and compiles where all shapes are known. */
+export async function openModel(onnx: OnnxModel, options: LoadOptions = {}): Promise<Model> {
   const device = options.device === "reference" ? null : await openDevice(options);
   const model = new Model(onnx, device, options);
   try {

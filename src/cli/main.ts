@@ -9,7 +9,9 @@ import { COMMANDS } from "./table_of_commands.ts";
 const NAME = "heddle";
 const FAILED = 1;
 const WRONG_USAGE = 2;
+/** 128 and the signal's number, as shells say it. */
 const INTERRUPTED = 130;
+const TERMINATED = 143;
 
 function defineCommands(): CAC {
   const cli = cac(NAME);
@@ -65,7 +67,11 @@ function handleSignals(): void {
     process.exit(process.exitCode ?? 0);
   });
   process.on("SIGINT", () => process.exit(INTERRUPTED));
-  process.on("SIGTERM", () => process.exit(INTERRUPTED + 13));
+  process.on("SIGTERM", () => process.exit(TERMINATED));
+  process.on("uncaughtException", (error) => {
+    fail(error, "");
+    process.exit(process.exitCode);
+  });
 }
 
 async function main(): Promise<void> {

@@ -1,8 +1,9 @@
 // The model and shapes that a command line names → a loaded model, what its inputs are, and its compiled program.
 import type { DeviceOptions } from "../devices/open.ts";
+import type { OnnxModel } from "../formats/onnx/read.ts";
 import { resolveShapes } from "../formats/onnx/shapes.ts";
 import type { DType } from "../ir/dtype.ts";
-import { type LoadOptions, loadModel, type Model } from "../model.ts";
+import { type LoadOptions, type Model, openModel, readModel } from "../model.ts";
 import { type Invocation, type Options, UsageError } from "./command.ts";
 import { namedShapes, shapeTexts } from "./options.ts";
 
@@ -26,36 +27,25 @@ export function modelPath({ args }: Invocation): string {
   return args[0];
 }
 
-/** Loads a model without compiling it for shapes that the command line gives. The caller disposes of it. */
-export async function openModel(path: string, options: Options, load: DeviceOptions & LoadOptions): Promise<OpenedModel> {
-  const texts = shapeTexts(options);
-  const model = await loadModel(path, load);
-  try {
-    return { path, model, ...shapesOf(model, namedShapes(texts, model.inputs)) };
-  } catch (e) {
-    model.dispose();
-    throw e;
-  }
+/** Where shapes and files are checked before anything is compiled: wrong ones are refused at once. */
+export function inputTypes(onnx: OnnxModel, options: Options): Pick<OpenedModel, "shapes" | "inputs"> {
+  const shapes = namedShapes(shapeTexts(options), onnx.inputs);
+  const concrete = resolveShapes(onnx, shapes);
+  return { shapes, inputs: onnx.inputs.map(({ name, dtype }) => ({ name, dtype, shape: concrete.get(name)! })) }; // resolved for all
 }
 
-function shapesOf(model: Model, shapes: OpenedModel["shapes"]): Pick<OpenedModel, "shapes" | "inputs"> {
-  const concrete = resolveShapes(model.onnx, shapes);
-  return { shapes, inputs: model.inputs.map(({ name, dtype }) => ({ name, dtype, shape: concrete.get(name)! })) }; // resolved for all
-}
-
-/** Opens a model, runs `work` on it, and disposes of it. */
+/** Opens a model compiled for the shapes that the command line gives, runs `work` on it, and disposes of it. */
 export async function withModel<T>(
-  { options }: Invocation,
+  { options, progress }: Invocation,
   path: string,
   load: DeviceOptions & LoadOptions,
   work: (opened: OpenedModel) => Promise<T>,
 ): Promise<T> {
-  const opened = await openModel(path, options, load);
-  try {
-    return await work(opened);
-  } finally {
-    opened.model.dispose();
-  }
+  const onnx = await readModel(path);
+  const { shapes, inputs } = inputTypes(onnx, options);
+  progress("compiling");
+  using model = await openModel(onnx, { ...load, shapes });
+  return await work({ path, model, shapes, inputs });
 }
 
 /** The device as commands name it: "x86 avx512", "wasm", "reference". */

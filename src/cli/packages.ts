@@ -53,8 +53,8 @@ export async function importPackage<T>(name: string): Promise<T> {
   }
 }
 
-/** The built package, which fresh processes import. */
+/** The built package, which fresh processes import: beside this file, or in the repository that it was started from. */
 export function builtPackage(): string | undefined {
   const here = dirname(fileURLToPath(import.meta.url));
-  return [join(here, "index.js"), join(here, "../../dist/index.js")].find((file) => existsSync(file));
+  return ["index.js", "../../dist/index.js", "../../../dist/index.js"].map((at) => join(here, at)).find((file) => existsSync(file));
 }

@@ -66,10 +66,11 @@ async function readOne(file: string, input: ModelValue, picture: PictureOptions)
   const raw = rawParts(file);
   if (raw) return rawTensor(await readBytes(raw.path, input.name), input.name, raw);
   const kind = extname(file).toLowerCase();
+  if (kind !== ".npy" && kind !== ".npz" && !IMAGES.has(kind))
+    throw new UsageError(`--input: ${file}: wanted .npy, .npz, .jpg, .png, or FILE:TYPE[SIZES] for raw numbers`);
   const bytes = await readBytes(file, input.name);
   if (kind === ".npy") return readNpy(bytes, file);
   if (IMAGES.has(kind)) return pictureTensor(await readImage(bytes, file), input, picture);
-  if (kind !== ".npz") throw new UsageError(`--input: ${file}: wanted .npy, .npz, .jpg, .png, or FILE:TYPE[SIZES] for raw numbers`);
   const arrays = readNpz(bytes);
   const found = arrays[input.name] ?? (Object.keys(arrays).length === 1 ? Object.values(arrays)[0] : undefined);
   if (!found)

@@ -50,7 +50,6 @@ async function compareOn(invocation: Invocation, opened: OpenedModel, settings: 
   const { model, shapes, path } = opened;
   const { progress, options } = invocation;
   const { threads } = model.device!; // deviceOptions gave a device that compiles
-  progress("compiling");
   const program = await model.program(shapes);
   const cold = options.cold === false ? {} : await coldStarts(invocation, opened, settings.rivals);
   const inputs = randomInputs(opened.inputs, settings.seed);
@@ -152,6 +151,8 @@ function textOf(report: Report, rivals: Record<string, RivalReport>, cold: Recor
     "",
     formatTable(["engine", "median", "p10", "p90", "runs", "slower", "cold start", "peak memory"], rows),
   ];
+  if (Object.keys(rivals).length === 0 && !isInstalled("onnxruntime"))
+    lines.push("", "nothing to compare with: npm install onnxruntime-node");
   for (const [name, { agrees, outputs }] of Object.entries(rivals)) {
     const worst = outputs.find((o) => !o.ok);
     if (!agrees && worst)

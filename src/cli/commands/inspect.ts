@@ -1,10 +1,13 @@
 // heddle inspect: what a model is made of, and what it becomes on its way to machine code.
+
+import { importGraph } from "../../formats/onnx/import.ts";
+import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { DTYPES, type DType } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type Graph, type Node, topologicalOrder, type Value } from "../../ir/graph.ts";
 import { printGraph, printNode } from "../../ir/print.ts";
 import { printKernel } from "../../ir/print_kernel.ts";
-import { loadModel, type Model } from "../../model.ts";
+import { type Model, readModel } from "../../model.ts";
 import { constantOf } from "../../ops/source.ts";
 import { flopsOf, type Program } from "../../run/program.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
@@ -25,31 +28,28 @@ export const inspect: Command = async (invocation) => {
 
 /** What needs no device, and where all shapes are known the whole summary. */
 async function inspectModel(invocation: Invocation, path: string, isGraph: boolean): Promise<Outcome> {
-  using model = await loadModel(path, { device: "reference" });
-  const shapes = namedShapes(shapeTexts(invocation.options), model.inputs);
-  const isOpen = Object.keys(shapes).length === 0 && model.inputs.some((i) => !i.shape?.every((d) => typeof d === "number"));
-  if (isGraph) return graphOutcome(model.graph(shapes), textOption(invocation.options, "node"));
-  if (isOpen) return staticSummary(path, model);
-  return withModel(invocation, path, deviceOptions(invocation.options), async (opened) => {
-    invocation.progress("compiling");
-    return summary(path, opened.model, opened.model.graph(shapes), await opened.model.program(shapes));
-  });
+  const onnx = await readModel(path);
+  const texts = shapeTexts(invocation.options);
+  const isOpen = onnx.inputs.some((i) => !i.shape?.every((d) => typeof d === "number"));
+  if (isGraph) return graphOutcome(importGraph(onnx, namedShapes(texts, onnx.inputs)), textOption(invocation.options, "node"));
+  if (isOpen && texts.length === 0) return staticSummary(path, onnx);
+  return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) =>
+    summary(path, model, model.graph(shapes), await model.program(shapes)),
+  );
 }
 
-const signatures = ({ inputs, outputs }: Pick<Model, "inputs" | "outputs">) => ({ inputs, outputs });
-
-const opsetsOf = (model: Model): Record<string, number> =>
-  Object.fromEntries([...model.onnx.opsets].map(([domain, version]) => [domain || "ai.onnx", version]));
+const opsetsOf = ({ opsets }: OnnxModel): Record<string, number> =>
+  Object.fromEntries([...opsets].map(([domain, version]) => [domain || "ai.onnx", version]));
 
 /** Operators as the file has them: shapes are open, so that nothing more is known. */
-function staticSummary(path: string, model: Model): Outcome {
+function staticSummary(path: string, model: OnnxModel): Outcome {
   const counts = new Map<string, number>();
-  for (const { opType } of model.onnx.graph.node) counts.set(opType, (counts.get(opType) ?? 0) + 1);
+  for (const { opType } of model.graph.node) counts.set(opType, (counts.get(opType) ?? 0) + 1);
   const operators = [...counts].sort((a, b) => b[1] - a[1]).map(([operator, count]) => ({ operator, count }));
   const open = model.inputs.find((i) => !i.shape?.every((d) => typeof d === "number"));
   const note = `shapes are open: give --shape ${open?.name}=… for FLOPs, memory and kernels`;
   return {
-    json: { model: path, ...signatures(model), opsets: opsetsOf(model), operators, note },
+    json: { model: path, inputs: model.inputs, outputs: model.outputs, opsets: opsetsOf(model), operators, note },
     text: () =>
       [
         formatPairs(headPairs(path, model)),
@@ -62,7 +62,7 @@ function staticSummary(path: string, model: Model): Outcome {
   };
 }
 
-const headPairs = (path: string, model: Model): [string, string][] => [
+const headPairs = (path: string, model: OnnxModel): [string, string][] => [
   ["model", path],
   ...model.inputs.map((i): [string, string] => ["input", `${i.name}: ${typeText(i)}`]),
   ...model.outputs.map((o): [string, string] => ["output", `${o.name}: ${typeText(o)}`]),
@@ -122,7 +122,13 @@ function summary(path: string, model: Model, graph: Graph, program: Program): Ou
   const memory = { arenaBytes: program.arenaBytes, tensorBytes: schedule.tensorBytes };
   const steps = { kernels: program.kernels().length, host: schedule.steps.filter((s) => !s.calls).length, codeBytes: program.codeBytes };
   const json = {
-    ...{ model: path, inputs: inputTypes(graph, model), outputs: outputTypes(graph), opsets: opsetsOf(model), device: deviceName(model) },
+    ...{
+      model: path,
+      inputs: inputTypes(graph, model),
+      outputs: outputTypes(graph),
+      opsets: opsetsOf(model.onnx),
+      device: deviceName(model),
+    },
     ...{ threads: model.device?.threads ?? 1, flops, operators, parameters, memory, ...steps },
   };
   const pairs: [string, string][] = [
@@ -171,15 +177,16 @@ function graphOutcome(graph: Graph, wanted: string | undefined): Outcome {
 function inspectCompiled(invocation: Invocation, path: string, stage: "fused" | "lowered" | "asm"): Promise<Outcome> {
   const wanted = textOption(invocation.options, "node");
   return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) => {
-    invocation.progress("compiling");
     const program = await model.program(shapes);
     if (stage === "fused") return graphOutcome(program.schedule.graph, wanted);
     const kernels = program.kernels().filter(({ step, kernel }) => matches(step.node, wanted) || kernel.name.includes(wanted ?? ""));
     if (kernels.length === 0) nothingFound(wanted);
-    const listed = kernels.map(({ step, kernel }) => {
+    const listed: { kernel: string; node: string; operator: string; text: string }[] = [];
+    for (const { step, kernel } of kernels) {
       const { name, operator } = describeNode(step.node);
-      return { kernel: kernel.name, node: name, operator, text: stage === "asm" ? program.disassemble(kernel) : printKernel(kernel) };
-    });
+      const text = stage === "asm" ? await program.disassemble(kernel) : printKernel(kernel);
+      listed.push({ kernel: kernel.name, node: name, operator, text });
+    }
     const comment = stage === "asm" ? "#" : "//";
     const text = () => listed.map((k) => `${comment} ${k.kernel}: ${k.operator} ${k.node}\n${k.text}`).join("\n");
     return { json: { stage, device: deviceName(model), kernels: listed }, text };

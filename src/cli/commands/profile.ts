@@ -37,7 +37,6 @@ export const profile: Command = (invocation) => {
 async function profileModel(invocation: Invocation, opened: OpenedModel, runs: number, seed: number): Promise<Outcome> {
   const { model, shapes, path } = opened;
   const { options, progress } = invocation;
-  progress("compiling");
   const program = await model.program(shapes);
   progress("measuring what the machine can do");
   const peaks = await measurePeaks(model.device!); // deviceOptions gave a device that compiles

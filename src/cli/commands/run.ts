@@ -3,11 +3,12 @@ import { mkdirSync } from "node:fs";
 import { extname, join } from "node:path";
 import { writeNpy } from "../../formats/npy.ts";
 import { writeNpz } from "../../formats/npz.ts";
+import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { writeFileAtomicSync } from "../../formats/write_file.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type TensorData, toNumbers } from "../../ir/tensor.ts";
-import { loadModel, type Model, type ModelValue, type Tensors } from "../../model.ts";
+import { type Model, type ModelValue, openModel, readModel, type Tensors } from "../../model.ts";
 import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
 import { deviceName, modelPath } from "../open_model.ts";
 import {
@@ -33,12 +34,16 @@ export const run: Command = async (invocation) => {
   const { options } = invocation;
   const path = modelPath(invocation);
   const settings = settingsOf(options);
-  using model = await loadModel(path, deviceOptions(options, ["cpu", "x86", "wasm", "reference"]));
+  const device = deviceOptions(options, ["cpu", "x86", "wasm", "reference"]);
+  const onnx = await readModel(path);
   const plan = outputPlan(
     options,
-    model.outputs.map((o) => o.name),
+    onnx.outputs.map((o) => o.name),
   );
-  const inputs = await gatherInputs(options, model, settings.picture, settings.seed);
+  const inputs = await gatherInputs(options, onnx, settings.picture, settings.seed);
+  const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
+  invocation.progress("compiling");
+  using model = await openModel(onnx, { ...device, shapes });
   invocation.progress("running");
   const { outputs, spread } = await runTimes(model, inputs, settings.repeat);
   for (const { file, bytes } of plan(outputs)) writeFileAtomicSync(file, bytes);
@@ -77,7 +82,7 @@ function numbers(options: Options, name: string, usual: number): number[] {
 }
 
 /** Files first; random numbers fill what is missing, where that was asked for. */
-async function gatherInputs(options: Options, model: Model, picture: PictureOptions, seed: number): Promise<Tensors> {
+async function gatherInputs(options: Options, model: OnnxModel, picture: PictureOptions, seed: number): Promise<Tensors> {
   const shapes = namedShapes(shapeTexts(options), model.inputs);
   const shaped: ModelValue[] = model.inputs.map((i) => ({ ...i, shape: shapes[i.name] ?? i.shape }));
   const read = await readInputs(textsOption(options, "input"), shaped, picture);
@@ -93,7 +98,7 @@ async function gatherInputs(options: Options, model: Model, picture: PictureOpti
     throw new HeddleError("bad-argument", `no input given for ${wanted}; use --input ${missing[0].name}=FILE, or --random`);
   }
   const given = Object.fromEntries(Object.entries(read).map(([name, { shape }]) => [name, shape]));
-  const concrete = resolveShapes(model.onnx, { ...shapes, ...given });
+  const concrete = resolveShapes(model, { ...shapes, ...given });
   const types = model.inputs.map(({ name, dtype }) => ({ name, dtype, shape: concrete.get(name)! })); // resolved for all
   return { ...randomInputs(types, seed), ...read };
 }
