@@ -11,6 +11,24 @@ export interface Memory {
   free(): void;
 }
 
+/** A kernel as code. */
+export interface CompiledKernel {
+  readonly name: string;
+  /** All threads of the device, or one. */
+  readonly threads: number;
+  /** Of each parameter: bytes of scratch that the device adds, or null for one that a launch gives. */
+  readonly params: readonly (number | null)[];
+  /** Where it begins: a byte of the code (x86), a function of the module (wasm). */
+  readonly entry: number;
+}
+
+/** Kernels as code: plain data, which devices of the same `codeKey` can load in any process. */
+export interface Compiled {
+  /** x86: machine code that runs at any address; wasm: a module. */
+  readonly code: Uint8Array<ArrayBuffer>;
+  readonly kernels: readonly CompiledKernel[];
+}
+
 /** One launch: kernel number in the loaded module and the address of each of its parameters, scratch excluded (the device adds it). */
 export interface Launch {
   readonly kernel: number;
@@ -33,11 +51,14 @@ export interface CpuDevice {
   readonly name: "x86" | "wasm";
   readonly target: SimdTarget;
   readonly threads: number;
+  /** All that compiled code depends on besides the kernels and heddle itself. */
+  readonly codeKey: string;
   alloc(bytes: number): Memory;
-  /** Compiles the kernels and prepares the launches. */
-  load(kernels: readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList>;
+  compile(kernels: readonly Kernel[]): Promise<Compiled>;
+  /** Prepares launches of compiled kernels, or of kernels that it compiles first. */
+  load(kernels: Compiled | readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList>;
   /** Human-readable code of one kernel. */
-  disassemble(kernel: Kernel): string;
+  disassemble(kernel: Kernel): Promise<string>;
   /** Stops the threads and frees everything. */
   close(): void;
 }

@@ -1,18 +1,27 @@
 // Checks a launch list against its kernels: what every CPU device does before it builds one.
 import { HeddleError, invariant } from "../ir/error.ts";
 import type { Kernel } from "../ir/kernel.ts";
-import type { Launch } from "./cpu.ts";
+import type { CompiledKernel, Launch } from "./cpu.ts";
 
-export const isScratch = (p: Kernel["params"][number]): boolean => p.access === "scratch";
+/** What launching needs to know of a kernel. */
+export const compiledKernel = ({ name, threads, params }: Kernel, entry: number): CompiledKernel => ({
+  name,
+  threads,
+  params: params.map((p) => (p.access === "scratch" ? p.bytes : null)),
+  entry,
+});
+
+/** Bytes of the largest scratch buffer. */
+export const scratchBytes = (kernels: readonly CompiledKernel[]): number => Math.max(0, ...kernels.flatMap((k) => k.params.map((p) => p ?? 0)));
 
 /** Throws where a launch does not fit its kernel, or a kernel the number of threads. */
-export function checkLaunches(kernels: readonly Kernel[], launches: readonly Launch[], threads: number): void {
+export function checkLaunches(kernels: readonly CompiledKernel[], launches: readonly Launch[], threads: number): void {
   for (const { name, threads: wanted } of kernels)
     invariant(wanted === threads || wanted === 1, `${name} is built for ${wanted} threads, the device has ${threads}`);
   launches.forEach((launch, i) => {
     const kernel = kernels[launch.kernel];
     invariant(kernel, `launch ${i}: no kernel ${launch.kernel}`);
-    const wanted = kernel.params.filter((p) => !isScratch(p)).length;
+    const wanted = kernel.params.filter((p) => p === null).length;
     invariant(launch.args.length === wanted, `launch ${i}: ${kernel.name} takes ${wanted} buffers, got ${launch.args.length}`);
   });
 }

@@ -1,11 +1,11 @@
 // Opens the WebAssembly device: kernels become one module a launch list, run by a pool of workers on shared memory, in Node and in browsers.
-import { listWasm, wasmTarget } from "../../codegen/wasm/index.ts";
+import { wasmTarget } from "../../codegen/wasm/target.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
-import type { CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
-import { checkLaunches } from "../launches.ts";
+import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkLaunches, compiledKernel } from "../launches.ts";
 import { hasRelaxedSimd } from "./compile.ts";
-import type { ListExports } from "./driver.ts";
+import { type ListExports, listModule } from "./driver.ts";
 import { FIRST_PAGES, Heap, MAX_PAGES } from "./heap.ts";
 import { currentHost, type Host } from "./host.ts";
 import { createLaunchList, type Installed, type ListHost } from "./launch_list.ts";
@@ -52,8 +52,8 @@ export async function openWasm(options: WasmDeviceOptions): Promise<CpuDevice> {
 class WasmDevice implements CpuDevice, ListHost {
   readonly name = "wasm";
   readonly target: SimdTarget;
-  readonly isShared: boolean;
-  readonly barrierPolls: number;
+  private readonly isShared: boolean;
+  private readonly barrierPolls: number;
   private readonly heap: Heap;
   private readonly pool: Pool | undefined;
   private readonly memories = new Set<Memory>();
@@ -66,7 +66,7 @@ class WasmDevice implements CpuDevice, ListHost {
     readonly host: Host,
     options: WasmDeviceOptions,
     readonly threads: number,
-    readonly relaxed: boolean,
+    private readonly relaxed: boolean,
   ) {
     this.target = wasmTarget(options.l1 ?? DEFAULT_L1, options.l2 ?? DEFAULT_L2);
     this.isShared = host.canShare;
@@ -91,10 +91,22 @@ class WasmDevice implements CpuDevice, ListHost {
     return memory;
   }
 
-  async load(kernels: readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
+  get codeKey(): string {
+    return JSON.stringify([this.name, this.target, this.threads, this.relaxed, this.isShared, this.barrierPolls]);
+  }
+
+  async compile(kernels: readonly Kernel[]): Promise<Compiled> {
     this.assertOpen();
-    checkLaunches(kernels, launches, this.threads);
-    const list = await createLaunchList(this, kernels, launches, (l) => this.lists.delete(l));
+    const { kernelFunctions } = await import("../../codegen/wasm/index.ts");
+    const code = listModule(kernelFunctions(kernels, this.relaxed), this.threads, this.barrierPolls, this.isShared);
+    return { code, kernels: kernels.map(compiledKernel) };
+  }
+
+  async load(source: Compiled | readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
+    this.assertOpen();
+    const compiled = "code" in source ? source : await this.compile(source);
+    checkLaunches(compiled.kernels, launches, this.threads);
+    const list = await createLaunchList(this, compiled, launches, (l) => this.lists.delete(l));
     this.lists.add(list);
     return list;
   }
@@ -121,7 +133,8 @@ class WasmDevice implements CpuDevice, ListHost {
     };
   }
 
-  disassemble(kernel: Kernel): string {
+  async disassemble(kernel: Kernel): Promise<string> {
+    const { listWasm } = await import("../../codegen/wasm/index.ts");
     return listWasm(kernel, this.relaxed);
   }
 

@@ -1,20 +1,15 @@
 // Turns kernels and launches into records in WebAssembly's memory and a module that walks them.
-import { kernelFunctions } from "../../codegen/wasm/index.ts";
 import { invariant } from "../../ir/error.ts";
-import type { Kernel } from "../../ir/kernel.ts";
-import type { Launch, LaunchList, Memory } from "../cpu.ts";
-import { checkRange, isScratch } from "../launches.ts";
+import type { Compiled, CompiledKernel, Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkRange, scratchBytes } from "../launches.ts";
 import { compileModule } from "./compile.ts";
-import { listModule, RECORD } from "./driver.ts";
+import { RECORD } from "./driver.ts";
 import type { Host } from "./host.ts";
 
 /** What a list needs of its device. */
 export interface ListHost {
   readonly host: Host;
   readonly threads: number;
-  readonly relaxed: boolean;
-  readonly isShared: boolean;
-  readonly barrierPolls: number;
   alloc(bytes: number): Memory;
   assertOpen(): void;
   /** Puts the module into every thread. */
@@ -33,8 +28,8 @@ const LINE = 64;
 const roundUp = (bytes: number): number => Math.ceil(bytes / LINE) * LINE;
 
 /** One scratch buffer a thread, big enough for every kernel, whole lines so that threads never share one. */
-function allocateScratch(device: ListHost, kernels: readonly Kernel[]): Memory[] {
-  const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
+function allocateScratch(device: ListHost, kernels: readonly CompiledKernel[]): Memory[] {
+  const bytes = scratchBytes(kernels);
   return bytes === 0 ? [] : Array.from({ length: device.threads }, () => device.alloc(roundUp(bytes)));
 }
 
@@ -43,7 +38,7 @@ const strideOf = (launches: readonly Launch[]): number => roundUp(launches.lengt
 
 /** The records of thread 0, 1, …, then their argument addresses; to be placed at `address`. */
 function encode(
-  kernels: readonly Kernel[],
+  kernels: readonly CompiledKernel[],
   launches: readonly Launch[],
   scratch: readonly Memory[],
   threads: number,
@@ -58,24 +53,23 @@ function encode(
   for (let tid = 0; tid < threads; tid++)
     launches.forEach((launch, i) => {
       const record = tid * stride + (i * RECORD) / 4;
-      words[record] = isSingle[i] && tid > 0 ? kernels.length : launch.kernel; // after the kernels: a function that does nothing
+      words[record] = isSingle[i] && tid > 0 ? kernels.length : launched[i].entry; // after the kernels: a function that does nothing
       words[record + 1] = address + at * 4;
       words[record + 2] = Number(!(isSingle[i] && isSingle[i + 1])); // thread 0 alone needs not wait for itself
       let next = 0;
-      for (const param of launched[i].params) words[at++] = isScratch(param) ? scratch[tid].address : launch.args[next++];
+      for (const param of launched[i].params) words[at++] = param === null ? launch.args[next++] : scratch[tid].address;
     });
   return words;
 }
 
 export async function createLaunchList(
   device: ListHost,
-  kernels: readonly Kernel[],
+  { code, kernels }: Compiled,
   launches: readonly Launch[],
   onFree: (list: LaunchList) => void,
 ): Promise<LaunchList> {
-  const { threads, isShared } = device;
-  const bytes = listModule(kernelFunctions(kernels, device.relaxed), threads, device.barrierPolls, isShared);
-  const installed = await device.install(await compileModule(device.host, bytes));
+  const { threads } = device;
+  const installed = await device.install(await compileModule(device.host, code));
   device.assertOpen();
   const scratch = allocateScratch(device, kernels);
   const size = encode(kernels, launches, scratch, threads, 0).byteLength;
@@ -90,7 +84,7 @@ export async function createLaunchList(
   };
   const list: LaunchList = {
     length: launches.length,
-    codeBytes: bytes.length,
+    codeBytes: code.length,
     run(from, to) {
       check(from, to);
       if (from < to) installed.run(memory.address + from * RECORD, memory.address + to * RECORD, stride);

@@ -1,13 +1,13 @@
 // Opens the x86-64 device: kernels become machine code in executable memory, launched on a pool of threads.
-import { avx2Target, avx512Target, emitX86, listX86 } from "../../codegen/x86/index.ts";
+import { avx2Target, avx512Target } from "../../codegen/x86/target.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
-import type { CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
-import { checkLaunches } from "../launches.ts";
+import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkLaunches, compiledKernel } from "../launches.ts";
 import { type MachineFacts, machineFacts } from "../machine.ts";
 import { MAX_THREADS } from "./driver.ts";
 import { createLaunchList, type ListHost } from "./launch_list.ts";
-import { allocate, placeCode } from "./memory.ts";
+import { allocate, joinCode, placeCode } from "./memory.ts";
 import { loadNative, type Native } from "./native.ts";
 import { acquirePool, type Pool } from "./pool.ts";
 
@@ -76,19 +76,34 @@ class X86Device implements CpuDevice, ListHost {
     return memory;
   }
 
-  async load(kernels: readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
+  /** The processor's model is not part of it: code is made for an instruction set and sizes of caches. */
+  get codeKey(): string {
+    return JSON.stringify([this.name, this.target, this.threads]);
+  }
+
+  async compile(kernels: readonly Kernel[]): Promise<Compiled> {
     this.assertOpen();
-    checkLaunches(kernels, launches, this.threads);
     this.pool.start(); // threads come up while kernels are compiled
+    const { emitX86 } = await import("../../codegen/x86/index.ts");
     const emitted = kernels.map((kernel) => emitX86(kernel, this.target));
-    const code = placeCode(this.native, [...emitted.map((e) => e.code), RETURN]);
-    const entries = { kernels: emitted.map((e, i) => code.at[i] + e.entry), idle: code.at[emitted.length] };
-    const list = createLaunchList(this, kernels, code, entries, launches, (l) => this.lists.delete(l));
+    const { code, at } = joinCode(emitted.map((e) => e.code));
+    return { code, kernels: kernels.map((kernel, i) => compiledKernel(kernel, at[i] + emitted[i].entry)) };
+  }
+
+  async load(source: Compiled | readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
+    this.assertOpen();
+    this.pool.start();
+    const { code, kernels } = "code" in source ? source : await this.compile(source);
+    checkLaunches(kernels, launches, this.threads);
+    const region = placeCode(this.native, [code, RETURN]);
+    const entries = { kernels: kernels.map((k) => region.at[0] + k.entry), idle: region.at[1] };
+    const list = createLaunchList(this, kernels, region, entries, launches, (l) => this.lists.delete(l));
     this.lists.add(list);
     return list;
   }
 
-  disassemble(kernel: Kernel): string {
+  async disassemble(kernel: Kernel): Promise<string> {
+    const { listX86 } = await import("../../codegen/x86/index.ts");
     return listX86(kernel, this.target);
   }
 

@@ -1,8 +1,7 @@
 // Turns kernels' code and launches into the records that the driver walks: for each thread, function and arguments of every launch.
 import { invariant } from "../../ir/error.ts";
-import type { Kernel } from "../../ir/kernel.ts";
-import type { Launch, LaunchList, Memory } from "../cpu.ts";
-import { checkRange, isScratch } from "../launches.ts";
+import type { CompiledKernel, Launch, LaunchList, Memory } from "../cpu.ts";
+import { checkRange, scratchBytes } from "../launches.ts";
 import { LIST_HEADER, RECORD } from "./driver.ts";
 import type { CodeRegion } from "./memory.ts";
 import type { Pool } from "./pool.ts";
@@ -25,8 +24,8 @@ const LINE = 64;
 const scratchAddress = (scratch: Memory, bytes: number): number => scratch.address + scratch.bytes - Math.ceil(bytes / LINE) * LINE;
 
 /** One scratch buffer a thread, big enough for every kernel, whole lines so that threads never share one. */
-function allocateScratch(host: ListHost, kernels: readonly Kernel[]): Memory[] {
-  const bytes = Math.max(0, ...kernels.flatMap((k) => k.params.filter(isScratch).map((p) => p.bytes)));
+function allocateScratch(host: ListHost, kernels: readonly CompiledKernel[]): Memory[] {
+  const bytes = scratchBytes(kernels);
   return bytes === 0 ? [] : Array.from({ length: host.threads }, () => host.alloc(Math.ceil(bytes / LINE) * LINE));
 }
 
@@ -38,7 +37,7 @@ export interface Entries {
 
 /** Header, then the records of thread 0, 1, …, then their arguments. Returns the bytes to be placed at `address`. */
 function encode(
-  kernels: readonly Kernel[],
+  kernels: readonly CompiledKernel[],
   entries: Entries,
   launches: readonly Launch[],
   scratch: readonly Memory[],
@@ -58,19 +57,19 @@ function encode(
       words[record + 1] = BigInt(address + at * 8);
       let next = 0;
       for (const param of launched[i].params)
-        words[at++] = BigInt(isScratch(param) ? scratchAddress(scratch[tid], param.bytes) : launch.args[next++]);
+        words[at++] = BigInt(param === null ? launch.args[next++] : scratchAddress(scratch[tid], param));
     });
   return words;
 }
 
 /** Bytes that encode() needs. */
-const listBytes = (kernels: readonly Kernel[], launches: readonly Launch[], threads: number): number =>
+const listBytes = (kernels: readonly CompiledKernel[], launches: readonly Launch[], threads: number): number =>
   LIST_HEADER + threads * launches.reduce((n, l) => n + RECORD + 8 * kernels[l.kernel].params.length, 0);
 
 /** `entries` lie inside `code`, which the list owns from now on. */
 export function createLaunchList(
   host: ListHost,
-  kernels: readonly Kernel[],
+  kernels: readonly CompiledKernel[],
   code: CodeRegion,
   entries: Entries,
   launches: readonly Launch[],

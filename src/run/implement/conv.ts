@@ -5,7 +5,7 @@ import { elementCount, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { type ConvShape, convKernel, packConvWeights, scheduleConv } from "../../kernels/conv.ts";
 import { type GemmShape, gemmKernel, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packDepthwiseWeights, type SlideShape, slideKernel } from "../../kernels/slide.ts";
-import type { WindowAxis } from "../../kernels/window.ts";
+import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { constantOf } from "../../ops/source.ts";
@@ -132,13 +132,8 @@ function direct({ task, geometry, weights, bias, y, x }: ConvTask): readonly Ker
     output: { height: y.output, width: x.output, y0: 0, yStep: 1, x0: 0, xStep: 1 },
     hasBias: bias !== undefined,
   };
-  const tile = scheduleConv(shape, task.target);
-  const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
-    convKernel(task.name, shape, tile, task.epilogue, task.target, task.threads),
-  );
   const at = (o: number, c: number, ky: number, kx: number): number => ((o * channels + c) * y.kernel + ky) * x.kernel + kx;
-  const packed = packConvWeights(weights, at, shape, tile, task.target);
-  return [{ kernel, places: [valuePlace(source.value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
+  return [convCall(task, shape, weights, at, bias, valuePlace(source.value))];
 }
 
 /** Elements between images, rows, pixels and channels of what a convolution reads. */
@@ -164,6 +159,8 @@ export const implementConvTranspose: Implementation = (task) => {
   const c = convTask(task, convTransposeGeometry(task.anchor));
   if (!c) return null;
   const { y, x } = c;
+  const isTiling = [y, x].every((a) => a.kernel === a.stride && a.pad === 0 && a.dilation === 1 && a.output === a.input * a.stride);
+  if (isTiling && c.geometry.group === 1) return patches(c);
   const calls: KernelCall[] = [];
   for (let py = 0; py < Math.min(y.stride, y.output); py++) {
     for (let px = 0; px < Math.min(x.stride, x.output); px++) {
@@ -175,6 +172,46 @@ export const implementConvTranspose: Implementation = (task) => {
   }
   return calls;
 };
+
+/** Windows that do not overlap: each input pixel makes a patch of the output, whose rows (tap x, out channel) are contiguous. */
+function patches({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] {
+  const { inChannels, outChannels, batch } = geometry;
+  const shape = (ky: number): ConvShape => ({
+    batch,
+    groups: 1,
+    inChannels,
+    outChannels: x.kernel * outChannels,
+    y: plainAxis(y.input),
+    x: plainAxis(x.input),
+    input: { image: y.input * x.input * inChannels, row: x.input * inChannels, pixel: inChannels, channel: 1 },
+    output: { height: y.output, width: x.input, y0: ky, yStep: y.kernel, x0: 0, xStep: 1 },
+    hasBias: bias !== undefined,
+  });
+  const rowBias = bias && Float32Array.from({ length: x.kernel * outChannels }, (_, i) => bias[i % outChannels]);
+  return Array.from({ length: y.kernel }, (_, ky) => {
+    const at = (o: number, c: number): number =>
+      ((c * outChannels + (o % outChannels)) * y.kernel + ky) * x.kernel + Math.floor(o / outChannels);
+    return convCall(task, shape(ky), weights, at, rowBias, valuePlace(task.inputs[0] as Value));
+  });
+}
+
+/** A direct convolution with its weights packed. `at` is the element of the weights for (out, in, tap y, tap x). */
+function convCall(
+  task: AnchorTask,
+  shape: ConvShape,
+  weights: Float32Array,
+  at: Parameters<typeof packConvWeights>[1],
+  bias: Float32Array | undefined,
+  source: Place,
+): KernelCall {
+  const { target, threads, epilogue } = task;
+  const tile = scheduleConv(shape, target);
+  const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    convKernel(task.name, shape, tile, epilogue, target, threads),
+  );
+  const packed = packConvWeights(weights, at, shape, tile, target);
+  return { kernel, places: [source, constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] };
+}
 
 /** A phase of a transposed axis: the taps that reach it, and the window that they are. */
 interface PhaseAxis {
@@ -212,15 +249,10 @@ function phase({ task, geometry, weights, bias, y, x }: ConvTask, py: PhaseAxis,
     output: { height: y.output, width: x.output, y0, yStep: y.stride, x0, xStep: x.stride },
     hasBias: bias !== undefined,
   };
-  const tile = scheduleConv(shape, task.target);
-  const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
-    convKernel(`${task.name}_${y0}${x0}`, shape, tile, task.epilogue, task.target, task.threads),
-  );
   // Weights are (in channels, out channels of a group, taps).
   const at = (o: number, c: number, ky: number, kx: number): number => {
     const group = Math.floor(o / outChannels);
     return (((group * inChannels + c) * outChannels + (o % outChannels)) * y.kernel + py.taps[ky]) * x.kernel + px.taps[kx];
   };
-  const packed = packConvWeights(weights, at, shape, tile, task.target);
-  return { kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] };
+  return convCall(task, shape, weights, at, bias, valuePlace(task.inputs[0] as Value));
 }
