@@ -1,6 +1,7 @@
 // heddle run: files or random numbers in, a summary of each output out, and the outputs as files where asked.
 import { mkdirSync } from "node:fs";
 import { extname, join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { writeNpy } from "../../formats/npy.ts";
 import { writeNpz } from "../../formats/npz.ts";
 import type { OnnxModel } from "../../formats/onnx/read.ts";
@@ -113,6 +114,7 @@ async function runTimes(
   if (repeat === 1) return { outputs, spread: undefined };
   const times: number[] = [];
   for (let i = 0; i < repeat; i++) {
+    await nextTurn(); // Ctrl-C must get through
     const start = performance.now();
     outputs = await runModel(model, inputs);
     times.push(performance.now() - start);
