@@ -1,11 +1,11 @@
 // A graph to a program: passes, a kernel for every node, memory from lifetimes, one launch list.
 import type { CpuDevice } from "../devices/cpu.ts";
-import { DTYPES } from "../ir/dtype.ts";
 import { type Graph, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
-import { elementCount } from "../ir/tensor.ts";
 import { OPS } from "../ops/index.ts";
 import { Constant, constantOf, Input } from "../ops/source.ts";
 import { optimize } from "../passes/pipeline.ts";
+import { Binding } from "./binding.ts";
+import { byteSize } from "./cost.ts";
 import { implement, isAnchor } from "./implement/index.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { Program } from "./program.ts";
@@ -32,11 +32,22 @@ export interface Schedule {
   readonly tensorBytes: number;
 }
 
-export const byteSize = (value: Value): number => elementCount(value.type.shape) * DTYPES[value.type.dtype].bytes;
-
 /** Compiles for one device. The graph must come from the importer: its shapes are concrete. */
 export async function compile(graph: Graph, options: CompileOptions): Promise<Program> {
-  return Program.load(scheduleGraph(graph, options), options);
+  const { device } = options;
+  const binding = bindGraph(graph, options);
+  const image = { ...binding.image(), compiled: await device.compile(binding.kernels) };
+  const program = await Program.load(device, image, (memories) => {
+    for (const { at, data } of binding.constants)
+      memories[at[0]].view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at[1]);
+  });
+  program.attach(binding);
+  return program;
+}
+
+/** All of compilation that comes before code. */
+export function bindGraph(graph: Graph, options: CompileOptions): Binding {
+  return new Binding(scheduleGraph(graph, options), { threads: options.device.threads, isSeparate: options.separateTensors ?? false });
 }
 
 /** All of compilation that needs no memory of the device. */

@@ -200,8 +200,8 @@ describe("wasm device", () => {
   });
 
   test("lists a kernel's code", () =>
-    withDevice({ threads: 1 }, (device) => {
-      expect(device.disassemble(increment(device, 32, 1))).toMatch(/v128\.load\n.*\n(.*\n)*.*f32x4\.add/);
+    withDevice({ threads: 1 }, async (device) => {
+      expect(await device.disassemble(increment(device, 32, 1))).toMatch(/v128\.load\n.*\n(.*\n)*.*f32x4\.add/);
     }));
 
   test("measures plausible peaks", () =>

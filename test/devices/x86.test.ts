@@ -154,8 +154,8 @@ describe.skipIf(!here)("x86 device", () => {
   });
 
   test("lists a kernel's code", () =>
-    withDevice({ threads: 1 }, (device) => {
-      expect(device.disassemble(increment(device, 32))).toMatch(/vaddps/);
+    withDevice({ threads: 1 }, async (device) => {
+      expect(await device.disassemble(increment(device, 32))).toMatch(/vaddps/);
     }));
 
   test("measures plausible peaks", () =>

@@ -1,0 +1,191 @@
+// A schedule → where everything of it lies: memories, constants to fill in, launches with places in them, stretches to run at a time.
+import type { TypedArray } from "../ir/dtype.ts";
+import { invariant } from "../ir/error.ts";
+import type { Value } from "../ir/graph.ts";
+import type { Kernel } from "../ir/kernel.ts";
+import type { TensorData } from "../ir/tensor.ts";
+import { evaluateNode } from "../ops/index.ts";
+import { constantOf, inputName } from "../ops/source.ts";
+import type { Schedule } from "./compile.ts";
+import { byteSize, estimateMs } from "./cost.ts";
+import type { Address, MemoryNeed, PlacedLaunch, PlacedTensor, ProgramImage, Segment } from "./image.ts";
+import type { Place } from "./step.ts";
+
+const ALIGNMENT = 64;
+const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+
+/** Longest stretch of launches that runs without letting the event loop turn, by estimate, milliseconds. */
+const CHUNK_MS = 20;
+
+export interface BindOptions {
+  readonly threads: number;
+  /** Gives every tensor a memory of its own. */
+  readonly isSeparate: boolean;
+}
+
+/** A tensor at a place in the program's memories. */
+export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) => TensorData;
+
+/** A schedule with places. */
+export class Binding {
+  readonly kernels: Kernel[] = [];
+  /** What each constant is filled with. */
+  readonly constants: { readonly at: Address; readonly data: TypedArray }[] = [];
+  /** Launches [from, to) of each step. */
+  readonly ranges: readonly (readonly [from: number, to: number])[];
+  private readonly memories: MemoryNeed[] = [];
+  private readonly launches: PlacedLaunch[] = [];
+  private readonly values: ReadonlyMap<Value, Address>;
+  private readonly constantAt: ReadonlyMap<TypedArray, Address>;
+  private readonly temporaries: ReadonlyMap<number, Address>;
+  private readonly numbers = new Map<Kernel, number>();
+
+  constructor(
+    readonly schedule: Schedule,
+    private readonly options: BindOptions,
+  ) {
+    this.values = this.placeValues();
+    this.constantAt = this.placeConstants();
+    this.temporaries = this.placeTemporaries();
+    this.ranges = this.bindSteps();
+  }
+
+  /** All of the program but its code. */
+  image(): Omit<ProgramImage, "compiled"> {
+    const { inputs, outputs } = this.schedule.graph;
+    const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({ name, ...value.type, at });
+    return {
+      inputs: inputs.map((v) => placed(inputName(v), v, this.values.get(v) ?? null)),
+      outputs: outputs.map(({ name, value }) => placed(name, value, this.address(value))),
+      memories: this.memories,
+      arenaBytes: this.schedule.arenaBytes,
+      launches: this.launches,
+      segments: this.segments(),
+    };
+  }
+
+  /** The tensor of a value; a constant's own. */
+  read(value: Value, view: View): TensorData {
+    const constant = constantOf(this.owner(value));
+    return constant ? { ...value.type, data: constant.data } : view(value.type, this.address(value));
+  }
+
+  /** Runs a step in JavaScript. */
+  evaluate(step: number, view: View): void {
+    const { node } = this.schedule.steps[step];
+    const inputs = node.inputs.map((v) => v && this.read(v, view));
+    for (const [i, { data }] of evaluateNode(node, inputs).entries()) {
+      const output = this.read(node.outputs[i], view);
+      (output.data as Float32Array).set(data as Float32Array); // both have the output's type: set() converts nothing
+    }
+  }
+
+  private owner(value: Value): Value {
+    return this.schedule.owners.get(value) ?? value;
+  }
+
+  private address(value: Value): Address {
+    const owner = this.owner(value);
+    const constant = constantOf(owner);
+    const at = constant ? this.constantAt.get(constant.data) : this.values.get(owner);
+    invariant(at, `${owner.node.op.name}: a value without memory`);
+    return at;
+  }
+
+  private memory(bytes: number, isConstant = false): number {
+    return this.memories.push({ bytes: Math.max(1, bytes), isConstant }) - 1;
+  }
+
+  private placeValues(): ReadonlyMap<Value, Address> {
+    const { offsets, arenaBytes } = this.schedule;
+    if (this.options.isSeparate) return new Map([...offsets.keys()].map((v) => [v, [this.memory(byteSize(v)), 0]]));
+    const arena = this.memory(arenaBytes);
+    return new Map([...offsets].map(([v, offset]) => [v, [arena, offset]]));
+  }
+
+  private places(): Place[] {
+    return this.schedule.steps.flatMap((s) => (s.calls ?? []).flatMap((c) => c.places));
+  }
+
+  /** All constants in one memory, each at a cache line. */
+  private placeConstants(): ReadonlyMap<TypedArray, Address> {
+    const read = this.places().map((p) =>
+      p.k === "constant" ? p.data : p.k === "value" ? constantOf(this.owner(p.value))?.data : undefined,
+    );
+    const given = this.schedule.graph.outputs.map((o) => constantOf(this.owner(o.value))?.data);
+    const all = new Set([...read, ...given].filter((data) => data !== undefined));
+    const total = [...all].reduce((n, data) => n + align(data.byteLength), 0);
+    const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
+    const places = new Map<TypedArray, Address>();
+    let offset = 0;
+    for (const data of all) {
+      const at: Address = shared === undefined ? [this.memory(data.byteLength, true), 0] : [shared, offset];
+      offset += align(data.byteLength);
+      this.constants.push({ at, data });
+      places.set(data, at);
+    }
+    return places;
+  }
+
+  /** Steps run one after another, so that all share the same temporaries. */
+  private placeTemporaries(): ReadonlyMap<number, Address> {
+    const sizes = new Map<number, number>();
+    for (const p of this.places()) if (p.k === "temporary") sizes.set(p.id, Math.max(sizes.get(p.id) ?? 0, p.bytes));
+    return new Map([...sizes].map(([id, bytes]) => [id, [this.memory(bytes), 0]]));
+  }
+
+  private bindSteps(): [number, number][] {
+    return this.schedule.steps.map((step) => {
+      const from = this.launches.length;
+      for (const { kernel, places } of step.calls ?? [])
+        this.launches.push({ kernel: this.numberOf(kernel), args: places.map((p) => this.argument(p)) });
+      return [from, this.launches.length];
+    });
+  }
+
+  /** Layers of equal shapes share a kernel. */
+  private numberOf(kernel: Kernel): number {
+    const known = this.numbers.get(kernel);
+    if (known !== undefined) return known;
+    const number = this.kernels.push(kernel) - 1;
+    this.numbers.set(kernel, number);
+    return number;
+  }
+
+  private argument(place: Place): Address {
+    switch (place.k) {
+      case "value":
+        return this.address(place.value);
+      case "constant":
+        return this.constantAt.get(place.data)!; // placed for all places
+      case "temporary":
+        return this.temporaries.get(place.id)!; // placed for all ids
+      default:
+        return place satisfies never;
+    }
+  }
+
+  /** Launches in stretches short enough for the event loop, interrupted by steps that run in JavaScript. */
+  private segments(): Segment[] {
+    const segments: Segment[] = [];
+    let [start, end, ms] = [0, 0, 0];
+    const flush = (): void => {
+      if (end > start) segments.push({ k: "launch", from: start, to: end });
+      start = end;
+      ms = 0;
+    };
+    for (const [i, step] of this.schedule.steps.entries()) {
+      if (!step.calls) {
+        flush();
+        segments.push({ k: "host", step: i });
+        continue;
+      }
+      const cost = estimateMs(step.node) / Math.sqrt(this.options.threads);
+      if (ms > 0 && ms + cost > CHUNK_MS) flush();
+      ms += cost;
+      end = this.ranges[i][1];
+    }
+    flush();
+    return segments;
+  }
+}

@@ -1,0 +1,36 @@
+// How large a value is and how much work a node is, by its shapes alone.
+import { DTYPES } from "../ir/dtype.ts";
+import type { Graph, Node, Value } from "../ir/graph.ts";
+import { elementCount } from "../ir/tensor.ts";
+
+/** What a slow core manages: for the estimate only. */
+const SLOW_FLOPS_PER_MS = 1e7;
+const SLOW_BYTES_PER_MS = 2e6;
+
+export const byteSize = (value: Value): number => elementCount(value.type.shape) * DTYPES[value.type.dtype].bytes;
+
+/** Milliseconds on one slow core. */
+export function estimateMs(node: Node): number {
+  const bytes = [...node.inputs, ...node.outputs].reduce((n, v) => n + (v ? byteSize(v) : 0), 0);
+  return flopsOf(node) / SLOW_FLOPS_PER_MS + bytes / SLOW_BYTES_PER_MS;
+}
+
+/** Floating-point operations of a node or of all nodes in a group. */
+export function flopsOf(node: Node): number {
+  const body = (node.attrs as { body?: Graph }).body;
+  if (body && "outputs" in body) return flopsOfBody(body.outputs.map((o) => o.value.node));
+  return node.op.flops?.(node) ?? node.outputs.reduce((n, o) => n + elementCount(o.type.shape), 0);
+}
+
+function flopsOfBody(ends: readonly Node[]): number {
+  const seen = new Set<Node>();
+  const todo = [...ends];
+  let sum = 0;
+  for (let node = todo.pop(); node; node = todo.pop()) {
+    if (seen.has(node) || node.op.kind === "source") continue;
+    seen.add(node);
+    sum += flopsOf(node);
+    for (const v of node.inputs) if (v) todo.push(v.node);
+  }
+  return sum;
+}

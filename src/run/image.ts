@@ -1,0 +1,42 @@
+// What a compiled program is as plain data: memories, launches with places in them, code; the form in which it is loaded and kept on disk.
+import type { Compiled } from "../devices/cpu.ts";
+import type { DType } from "../ir/dtype.ts";
+
+/** Which of the program's memories, and how many bytes into it. */
+export type Address = readonly [memory: number, offset: number];
+
+export interface MemoryNeed {
+  readonly bytes: number;
+  /** Filled when the program is loaded, and never written again. */
+  readonly isConstant: boolean;
+}
+
+/** An input or output. No address: an input that nothing reads. */
+export interface PlacedTensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly at: Address | null;
+}
+
+export interface PlacedLaunch {
+  readonly kernel: number;
+  readonly args: readonly Address[];
+}
+
+/** A stretch of the program: launches [from, to), or a step in JavaScript. */
+export type Segment = { readonly k: "launch"; readonly from: number; readonly to: number } | { readonly k: "host"; readonly step: number };
+
+export interface ProgramImage {
+  readonly inputs: readonly PlacedTensor[];
+  readonly outputs: readonly PlacedTensor[];
+  readonly memories: readonly MemoryNeed[];
+  /** Bytes for all that is computed. */
+  readonly arenaBytes: number;
+  readonly launches: readonly PlacedLaunch[];
+  readonly segments: readonly Segment[];
+  readonly compiled: Compiled;
+}
+
+/** Whether the image is the whole program: nothing of it runs in JavaScript, where it would need the graph. */
+export const isComplete = (image: ProgramImage): boolean => image.segments.every((s) => s.k === "launch");
