@@ -6,6 +6,7 @@ import { type ConvShape, convKernel, packConvWeights, scheduleConv } from "../..
 import { type GemmShape, gemmKernel, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packDepthwiseWeights, type SlideShape, slideKernel } from "../../kernels/slide.ts";
 import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
+import { packWinogradWeights, scheduleWinograd, type WinogradShape, winogradKernel } from "../../kernels/winograd.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { constantOf } from "../../ops/source.ts";
@@ -86,8 +87,29 @@ export const implementConv: Implementation = (task) => {
   const isPointwise = [y, x].every((a) => a.kernel === 1 && a.stride === 1 && a.pad === 0 && a.output === a.input);
   if (isPointwise && geometry.group === 1) return pointwise(c);
   if (geometry.group === geometry.inChannels && geometry.outChannels === geometry.inChannels) return depthwise(c);
-  return direct(c);
+  return winograd(c) ?? direct(c);
 };
+
+/** 3×3 windows of stride 1 where Winograd's algorithm pays; null elsewhere. */
+function winograd({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] | null {
+  if (geometry.group !== 1 || [y, x].some((a) => a.kernel !== 3 || a.stride !== 1 || a.dilation !== 1)) return null;
+  const shape: WinogradShape = {
+    batch: geometry.batch,
+    inChannels: geometry.inChannels,
+    outChannels: geometry.outChannels,
+    input: { height: y.input, width: x.input },
+    output: { height: y.output, width: x.output },
+    pad: { y: y.pad, x: x.pad },
+    hasBias: bias !== undefined,
+  };
+  const schedule = scheduleWinograd(shape, task.target);
+  if (!schedule) return null;
+  const kernel = sharedKernel(task, `winograd ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
+    winogradKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
+  );
+  const packed = packWinogradWeights(weights, shape, schedule, task.target);
+  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
+}
 
 /** A window of one pixel: pixels × channels times the weights. */
 function pointwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] {
