@@ -1,5 +1,5 @@
 // The SIMD kernel language: structured loops over integer variables with known bounds, vector registers, and loads and stores at affine addresses.
-import { invariant } from "./error.ts";
+import { HeddleError, invariant } from "./error.ts";
 
 /** An integer variable and its inclusive interval, from which every address is proved inside its buffer. */
 export interface IntVar {
@@ -121,44 +121,75 @@ export interface SimdTarget {
   readonly l2: number;
 }
 
-export const affine = (a: Int): Affine =>
-  typeof a === "number" ? { base: a, terms: [] } : "terms" in a ? a : { base: 0, terms: [{ v: a, c: 1 }] };
+const NO_TERMS: Affine["terms"] = [];
 
-export function plus(...parts: Int[]): Affine {
+export function affine(a: Int): Affine {
+  if (typeof a === "number") return { base: a, terms: NO_TERMS };
+  return "terms" in a ? a : { base: 0, terms: [{ v: a, c: 1 }] };
+}
+
+/** The sum. Kernels differ in thousands of numbers added to few variables, so a sum with numbers shares its terms. */
+export function plus(...parts: readonly Int[]): Affine {
   let base = 0;
-  const terms: { v: IntVar; c: number }[] = [];
-  for (const part of parts.map(affine)) {
-    base += part.base;
-    for (const { v, c } of part.terms) {
-      const i = terms.findIndex((t) => t.v.id === v.id);
-      if (i < 0) terms.push({ v, c });
-      else if (terms[i].c + c === 0) terms.splice(i, 1);
-      else terms[i] = { v, c: terms[i].c + c };
+  let terms = NO_TERMS;
+  for (let i = 0; i < parts.length; i++) {
+    const part = parts[i];
+    if (typeof part === "number") base += part;
+    else {
+      const a = affine(part);
+      base += a.base;
+      terms = terms.length === 0 ? a.terms : joinTerms(terms, a.terms);
     }
   }
   return { base, terms };
 }
 
+function joinTerms(a: Affine["terms"], b: Affine["terms"]): Affine["terms"] {
+  if (b.length === 0) return a;
+  const sum = a.slice();
+  for (let i = 0; i < b.length; i++) {
+    const { v, c } = b[i];
+    let at = 0;
+    while (at < sum.length && sum[at].v.id !== v.id) at++;
+    if (at === sum.length) sum.push(b[i]);
+    else if (sum[at].c + c === 0) sum.splice(at, 1);
+    else sum[at] = { v, c: sum[at].c + c };
+  }
+  return sum;
+}
+
 export function times(a: Int, by: number): Affine {
-  const x = affine(a);
-  return by === 0 ? affine(0) : { base: x.base * by, terms: x.terms.map(({ v, c }) => ({ v, c: c * by })) };
+  if (by === 0) return affine(0);
+  if (typeof a === "number") return affine(a * by);
+  if (!("terms" in a)) return { base: 0, terms: [{ v: a, c: by }] };
+  if (by === 1) return a;
+  const { terms } = a;
+  if (terms.length === 0) return affine(a.base * by);
+  if (terms.length === 1) return { base: a.base * by, terms: [{ v: terms[0].v, c: terms[0].c * by }] };
+  return { base: a.base * by, terms: terms.map(({ v, c }) => ({ v, c: c * by })) };
 }
 
 /** Inclusive interval. */
 export function rangeOf(a: Int): [number, number] {
-  const x = affine(a);
-  let lo = x.base;
-  let hi = x.base;
-  for (const { v, c } of x.terms) {
-    lo += c > 0 ? c * v.lo : c * v.hi;
-    hi += c > 0 ? c * v.hi : c * v.lo;
+  if (typeof a === "number") return [a, a];
+  if (!("terms" in a)) return [a.lo, a.hi];
+  return [a.base + extreme(a.terms, false), a.base + extreme(a.terms, true)];
+}
+
+/** The largest or smallest value of Σ c·v. */
+function extreme(terms: Affine["terms"], isLargest: boolean): number {
+  let sum = 0;
+  for (let i = 0; i < terms.length; i++) {
+    const { v, c } = terms[i];
+    sum += c * (c > 0 === isLargest ? v.hi : v.lo);
   }
-  return [lo, hi];
+  return sum;
 }
 
 export const MEMORY_BYTES: Readonly<Record<MemoryType, number>> = { f32: 4, i32: 4, u8: 1, i8: 1, u16: 2, i16: 2, i64: 8, f16: 2, bf16: 2 };
 
-let nextId = 0;
+/** What a block without a variable is given for one. */
+const NO_VARIABLE: IntVar = { id: -1, lo: 0, hi: 0 };
 
 /** Builds a kernel. Every load and store is checked against its buffer while it is written: nothing that could leave a buffer can be built. */
 export class KernelBuilder {
@@ -167,6 +198,12 @@ export class KernelBuilder {
   private readonly params: BufferParam[] = [];
   private body: Stmt[] = [];
   private depth = 0;
+  /** Vectors and integers are numbered together, from 0, so that code generators look them up in arrays. */
+  private nextId = 0;
+  /** Terms measured last, and the interval of their sum: neighbouring addresses share them. */
+  private measured: Affine["terms"] = NO_TERMS;
+  private smallest = 0;
+  private largest = 0;
 
   constructor(
     readonly name: string,
@@ -200,7 +237,7 @@ export class KernelBuilder {
     if (hi <= lo) return;
     // The last value is from + k·step < to; with constant bounds it is known exactly.
     const last = lo === fromHi ? lo + Math.floor((hi - 1 - lo) / step) * step : hi - 1;
-    const v: IntVar = { id: nextId++, lo, hi: last };
+    const v: IntVar = { id: this.nextId++, lo, hi: last };
     this.body.push({ k: "for", v, from: affine(from), to: affine(to), step, body: this.within(v, build) });
   }
 
@@ -208,19 +245,18 @@ export class KernelBuilder {
   parallel(extent: number, build: (v: IntVar) => void): void {
     invariant(this.depth === 0, `${this.name}: parallel inside a loop`);
     if (extent <= 0) return;
-    const v: IntVar = { id: nextId++, lo: 0, hi: extent - 1 };
+    const v: IntVar = { id: this.nextId++, lo: 0, hi: extent - 1 };
     this.body.push({ k: "parallel", v, extent, body: this.within(v, build) });
   }
 
   /** Inside `build` nothing is assumed from the condition: addresses must be in bounds for all values of their variables. */
   when(a: Int, b: Int, build: () => void, otherwise: () => void = () => {}): void {
-    const dummy: IntVar = { id: -1, lo: 0, hi: 0 };
-    const body = this.within(dummy, build);
-    this.body.push({ k: "if", a: affine(a), b: affine(b), body, otherwise: this.within(dummy, otherwise) });
+    const body = this.within(NO_VARIABLE, build);
+    this.body.push({ k: "if", a: affine(a), b: affine(b), body, otherwise: this.within(NO_VARIABLE, otherwise) });
   }
 
   private int(op: "div" | "mod" | "min" | "max" | "set", a: Int, b: Int, lo: number, hi: number): IntVar {
-    const v: IntVar = { id: nextId++, lo, hi };
+    const v: IntVar = { id: this.nextId++, lo, hi };
     this.body.push({ k: "int", v, op, a: affine(a), b: affine(b) });
     return v;
   }
@@ -248,13 +284,13 @@ export class KernelBuilder {
   }
   /** An integer from memory, wrapped by `wrap` when negative, clamped into [lo, hi]. */
   loadInt(buffer: number, at: Int, type: "i32" | "i64" | "u8", lo: number, hi: number, wrap = 0): IntVar {
-    const v: IntVar = { id: nextId++, lo, hi };
+    const v: IntVar = { id: this.nextId++, lo, hi };
     this.body.push({ k: "loadint", v, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, wrap });
     return v;
   }
 
   vec(): Vec {
-    return { id: nextId++ };
+    return { id: this.nextId++ };
   }
   f32(value: number): Vec {
     return this.constant("f32", value);
@@ -275,14 +311,25 @@ export class KernelBuilder {
 
   private address(buffer: number, at: Int, bytes: number, isWrite: boolean): BufferAddress {
     const param = this.params[buffer];
+    const place = affine(at);
+    this.measure(place.terms);
+    const isInside = param && place.base + this.smallest >= 0 && place.base + this.largest + bytes <= param.bytes;
+    if (!isInside || (isWrite && param.access === "read")) this.refuse(buffer, place, bytes);
+    return { buffer, at: place };
+  }
+  private measure(terms: Affine["terms"]): void {
+    if (terms === this.measured) return;
+    this.measured = terms;
+    this.smallest = extreme(terms, false);
+    this.largest = extreme(terms, true);
+  }
+  private refuse(buffer: number, at: Affine, bytes: number): never {
+    const param = this.params[buffer];
     invariant(param, `${this.name}: no buffer ${buffer}`);
     const [lo, hi] = rangeOf(at);
-    invariant(
-      lo >= 0 && hi + bytes <= param.bytes,
-      `${this.name}: access to ${param.name} reaches bytes ${lo}..${hi + bytes} of ${param.bytes}`,
-    );
-    invariant(!isWrite || param.access !== "read", `${this.name}: ${param.name} is read-only`);
-    return { buffer, at: affine(at) };
+    const isInside = lo >= 0 && hi + bytes <= param.bytes;
+    invariant(isInside, `${this.name}: access to ${param.name} reaches bytes ${lo}..${hi + bytes} of ${param.bytes}`);
+    throw new HeddleError("verify", `internal: ${this.name}: ${param.name} is read-only`);
   }
 
   /** `lanes` consecutive elements at byte offset `at`; further lanes are zero. */

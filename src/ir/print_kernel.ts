@@ -1,7 +1,7 @@
 // Kernel → text: loops and branches as blocks, one vector operation a line, the same text for the same kernel.
 import type { Affine, BufferAddress, IntVar, Kernel, Stmt, Vec } from "./kernel.ts";
 
-/** Numbers variables and registers in the order in which they appear, because ids count through all kernels of a process. */
+/** Numbers variables and registers in the order in which they appear, each kind from 0. */
 class Names {
   private readonly ints = new Map<number, string>();
   private readonly vecs = new Map<number, string>();
