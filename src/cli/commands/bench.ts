@@ -149,7 +149,7 @@ function textOf(report: Report, rivals: Record<string, RivalReport>, cold: Recor
   const lines = [
     `${report.model}, ${threadsText(report.threads)}, tensors in ${bytesText(report.arenaBytes)}, ${bytesText(report.codeBytes)} of code`,
     "",
-    formatTable(["engine", "median", "p10", "p90", "runs", "slower", "cold start", "peak memory"], rows),
+    formatTable(["engine", "median", "p10", "p90", "runs", "ratio", "cold start", "peak memory"], rows),
   ];
   if (Object.keys(rivals).length === 0 && !isInstalled("onnxruntime"))
     lines.push("", "nothing to compare with: npm install onnxruntime-node");
