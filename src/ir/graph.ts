@@ -131,7 +131,8 @@ export function defineOp<A extends object>(op: Op<A>): Op {
 /** Applies an operator: infers the output types and returns the new node's values. Throws HeddleError naming operator and origin. */
 export function apply(op: Op, inputs: readonly (Value | null)[], attrs: Attrs = {}, from = ""): readonly Value[] {
   const full: Record<string, AttrValue> = {};
-  for (const [name, spec] of Object.entries(op.attrs)) {
+  for (const name in op.attrs) {
+    const spec = op.attrs[name];
     const value = attrs[name] ?? spec.default;
     if (value === undefined && !spec.optional) throw new HeddleError("bad-model", `${op.name}: attribute ${name} is missing; from ${from}`);
     full[name] = value;
@@ -151,36 +152,56 @@ export function apply(op: Op, inputs: readonly (Value | null)[], attrs: Attrs = 
 export function makeNode(op: Op, inputs: readonly (Value | null)[], attrs: Attrs, types: readonly TensorType[], from: string): Node {
   const outputs: Value[] = [];
   const node: Node = { op, inputs, attrs, outputs, from };
-  for (const [index, type] of types.entries()) outputs.push({ node, index, type });
+  for (let index = 0; index < types.length; index++) outputs.push({ node, index, type: types[index] });
   return node;
 }
 
+/** The node on other inputs; the same node where they are the same. */
+export function withInputs(node: Node, inputs: readonly (Value | null)[]): Node {
+  for (let i = 0; i < inputs.length; i++) {
+    if (inputs[i] === node.inputs[i]) continue;
+    const types = node.outputs.map((o) => o.type);
+    return makeNode(node.op, inputs, node.attrs, types, node.from);
+  }
+  return node;
+}
+
+/** Graphs never change, and many passes ask for the order of the same one. */
+const orders = new WeakMap<Graph, readonly Node[]>();
+
 /** Nodes that the outputs need, inputs before users, in a deterministic order. Iterative: deep graphs do not overflow the stack. */
-export function topologicalOrder(graph: Graph): Node[] {
+export function topologicalOrder(graph: Graph): readonly Node[] {
+  const known = orders.get(graph);
+  if (known) return known;
   const order: Node[] = [];
   const done = new Set<Node>();
-  const stack: { node: Node; next: number }[] = [];
-  const visit = (node: Node) => {
-    if (done.has(node)) return;
-    done.add(node);
-    stack.push({ node, next: 0 });
-    while (stack.length > 0) {
-      const top = stack[stack.length - 1];
-      if (top.next < top.node.inputs.length) {
-        const input = top.node.inputs[top.next++];
-        if (input && !done.has(input.node)) {
-          done.add(input.node);
-          stack.push({ node: input.node, next: 0 });
-        }
-      } else {
-        order.push(top.node);
-        stack.pop();
-      }
-    }
-  };
-  for (const input of graph.inputs) visit(input.node);
-  for (const { value } of graph.outputs) visit(value.node);
+  for (const input of graph.inputs) visit(input.node, done, order);
+  for (const { value } of graph.outputs) visit(value.node, done, order);
+  orders.set(graph, order);
   return order;
+}
+
+/** Puts what the node needs, and the node, behind `order`. */
+function visit(root: Node, done: Set<Node>, order: Node[]): void {
+  if (done.has(root)) return;
+  done.add(root);
+  const path = [root];
+  const next = [0]; // by place in the path: the input to look at
+  while (path.length > 0) {
+    const last = path.length - 1;
+    const node = path[last];
+    if (next[last] === node.inputs.length) {
+      order.push(node);
+      path.pop();
+      next.pop();
+      continue;
+    }
+    const input = node.inputs[next[last]++];
+    if (!input || done.has(input.node)) continue;
+    done.add(input.node);
+    path.push(input.node);
+    next.push(0);
+  }
 }
 
 /** Graph → Graph; options are closed over. */
@@ -191,28 +212,28 @@ export interface Pass {
 
 /**
  * Rebuilds a graph bottom-up. `rewrite` gets each node with its inputs already rewritten and returns replacement values
- * (one for each output), or null to keep the node (it is copied only when an input changed).
+ * (one for each output), or null to keep the node (it is copied only when an input changed). The same graph where nothing changes.
  */
 export function rewriteGraph(graph: Graph, rewrite: (node: Node, inputs: readonly (Value | null)[]) => readonly Value[] | null): Graph {
   const replaced = new Map<Value, Value>();
   for (const node of topologicalOrder(graph)) {
-    const inputs = node.inputs.map((v) => (v ? (replaced.get(v) ?? v) : null));
-    let outputs = rewrite(node, inputs);
-    if (!outputs && inputs.some((v, i) => v !== node.inputs[i])) {
-      outputs = makeNode(
-        node.op,
-        inputs,
-        node.attrs,
-        node.outputs.map((o) => o.type),
-        node.from,
-      ).outputs;
-    }
-    if (outputs) {
-      for (const [i, o] of node.outputs.entries()) if (outputs[i]) replaced.set(o, outputs[i]);
-    }
+    const inputs = replaced.size > 0 ? rewritten(node.inputs, replaced) : node.inputs;
+    const outputs = rewrite(node, inputs) ?? (inputs === node.inputs ? node.outputs : withInputs(node, inputs).outputs);
+    if (outputs === node.outputs) continue;
+    for (let i = 0; i < node.outputs.length; i++) if (outputs[i]) replaced.set(node.outputs[i], outputs[i]);
   }
+  if (replaced.size === 0) return graph;
   return {
     inputs: graph.inputs.map((v) => replaced.get(v) ?? v),
     outputs: graph.outputs.map(({ name, value }) => ({ name, value: replaced.get(value) ?? value })),
   };
+}
+
+/** The values that took the place of others; the same list where none did. */
+function rewritten(values: readonly (Value | null)[], replaced: ReadonlyMap<Value, Value>): readonly (Value | null)[] {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    if (value && replaced.has(value)) return values.map((v) => (v ? (replaced.get(v) ?? v) : null));
+  }
+  return values;
 }

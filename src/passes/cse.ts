@@ -1,62 +1,87 @@
 // Merges nodes that compute the same: same operator, inputs and attributes; and small constants with the same numbers.
-import { type Attrs, type AttrValue, type Graph, makeNode, type Node, type Pass, rewriteGraph, type Value } from "../ir/graph.ts";
+import { type Attrs, type AttrValue, type Graph, type Node, type Pass, rewriteGraph, type Value, withInputs } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { constantOf, Input } from "../ops/source.ts";
 
 /** Larger constants are equal only when they are the same object: comparing weights would cost more than it finds. */
 const MAX_COMPARED_BYTES = 1024;
 
-/** Numbers objects in the order they are first seen. */
-function numbering(): (object: object) => number {
+export const cse: Pass = {
+  name: "cse",
+  run(graph: Graph): Graph {
+    const hashOf = hashing();
+    const buckets = new Map<unknown, Node[]>(); // nodes that may be equal
+    return rewriteGraph(graph, (node, inputs) => {
+      if (node.op === Input) return null;
+      const tensor = constantOf(node.outputs[0]);
+      const key = tensor ? constantKey(tensor) : hashOf(node, inputs);
+      const bucket = buckets.get(key);
+      for (const other of bucket ?? []) if (isSame(node, inputs, other)) return other.outputs;
+      const kept = withInputs(node, inputs);
+      if (bucket) bucket.push(kept);
+      else buckets.set(key, [kept]);
+      return kept.outputs;
+    });
+  },
+};
+
+/** Numbers for nodes that are equal where operator and inputs are. */
+function hashing(): (node: Node, inputs: readonly (Value | null)[]) => number {
   const ids = new Map<object, number>();
-  return (object) => {
+  const idOf = (object: object): number => {
     const known = ids.get(object);
     if (known !== undefined) return known;
     ids.set(object, ids.size);
     return ids.size - 1;
   };
+  return (node, inputs) => {
+    let hash = idOf(node.op);
+    for (let i = 0; i < inputs.length; i++) {
+      const value = inputs[i];
+      hash = (Math.imul(hash, 31) + (value ? idOf(value) : -1)) | 0;
+    }
+    return hash;
+  };
 }
 
-export const cse: Pass = {
-  name: "cse",
-  run(graph: Graph): Graph {
-    const idOf = numbering();
-    const tensorKey = ({ dtype, shape, data }: TensorData): string =>
-      data.byteLength <= MAX_COMPARED_BYTES
-        ? `${dtype}(${shape})${new Uint8Array(data.buffer, data.byteOffset, data.byteLength).join()}` // bits: -0 is not 0
-        : `${dtype}(${shape})#${idOf(data)}`;
-    const attrKey = (v: AttrValue): string => {
-      if (typeof v !== "object" || v === null) return `${typeof v}:${v}`;
-      if (Array.isArray(v)) return `[${v}]`;
-      return isTensor(v) ? tensorKey(v) : `#${idOf(v)}`;
-    };
-    const attrsKey = (attrs: Attrs) => Object.entries(attrs).map(([name, v]) => `${name}=${attrKey(v)}`).join(";"); // biome-ignore format: one idea
-    const keyOf = (node: Node, inputs: readonly (Value | null)[]): string => {
-      const tensor = constantOf(node.outputs[0]);
-      if (tensor) return tensorKey(tensor);
-      const from = inputs.map((v) => (v ? `${idOf(v.node)}.${v.index}` : "-")).join();
-      return `${idOf(node.op)}(${from})${attrsKey(node.attrs)}`;
-    };
-    const seen = new Map<string, readonly Value[]>();
-    return rewriteGraph(graph, (node, inputs) => {
-      if (node.op === Input) return null;
-      const key = keyOf(node, inputs);
-      const same = seen.get(key);
-      if (same) return same;
-      const outputs = inputs.every((v, i) => v === node.inputs[i]) ? node.outputs : renewed(node, inputs).outputs;
-      seen.set(key, outputs);
-      return outputs;
-    });
-  },
-};
+/** Equal for equal constants; few others share it. */
+function constantKey({ data }: TensorData): unknown {
+  const { length } = data;
+  if (data.byteLength > MAX_COMPARED_BYTES) return data;
+  return length === 1 ? data[0] : `${length}: ${data[0]} ${data[length >> 1]} ${data[length - 1]}`;
+}
+
+function isSame(node: Node, inputs: readonly (Value | null)[], other: Node): boolean {
+  if (node.op !== other.op || inputs.length !== other.inputs.length) return false;
+  for (let i = 0; i < inputs.length; i++) if (inputs[i] !== other.inputs[i]) return false;
+  return sameAttrs(node.attrs, other.attrs);
+}
+
+/** Of one operator; those that are absent in one may be undefined in the other. */
+function sameAttrs(a: Attrs, b: Attrs): boolean {
+  for (const name in a) if (!sameAttr(a[name], b[name])) return false;
+  for (const name in b) if (b[name] !== undefined && a[name] === undefined) return false;
+  return true;
+}
+
+function sameAttr(a: AttrValue, b: AttrValue): boolean {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((v, i) => Object.is(v, b[i]));
+  return isTensor(a) && isTensor(b) && sameTensor(a, b);
+}
 
 const isTensor = (v: object): v is TensorData => "dtype" in v && "data" in v;
 
-const renewed = (node: Node, inputs: readonly (Value | null)[]): Node =>
-  makeNode(
-    node.op,
-    inputs,
-    node.attrs,
-    node.outputs.map((o) => o.type),
-    node.from,
-  );
+function sameTensor(a: TensorData, b: TensorData): boolean {
+  if (a.dtype !== b.dtype || a.shape.length !== b.shape.length || !a.shape.every((d, i) => d === b.shape[i])) return false;
+  if (a.data === b.data) return true;
+  return a.data.byteLength <= MAX_COMPARED_BYTES && sameBytes(a, b);
+}
+
+/** Bits are compared: -0 is not 0. */
+function sameBytes({ data: a }: TensorData, { data: b }: TensorData): boolean {
+  const [x, y] = [a, b].map((data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
+  return true;
+}
