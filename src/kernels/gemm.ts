@@ -29,13 +29,16 @@ export interface GemmSchedule {
   readonly copiesLeft: boolean;
 }
 
+/** Depths up to this are worked off at once; longer ones in blocks of about BLOCK_DEPTH, whose panels of `a` and tiles of `b` the caches hold. */
+const MAX_DEPTH = 512;
+const BLOCK_DEPTH = 256;
+
 /** The schedule for a product, from the sizes of the caches. */
 export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
   const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
   const width = tile.vectors * target.lanes;
-  const maxDepth = Math.max(64, Math.floor((target.l1 * 0.6) / (4 * tile.rows) / 16) * 16);
   // Unfinished sums wait in the output: it must be float32.
-  const blocks = output === "f32" ? Math.ceil(k / Math.min(maxDepth, 512)) : 1;
+  const blocks = k > MAX_DEPTH && output === "f32" ? Math.ceil(k / BLOCK_DEPTH) : 1;
   const depth = blocks === 1 ? k : Math.ceil(k / blocks / 8) * 8;
   const columnTiles = Math.max(1, Math.floor((target.l2 * 0.5) / (depth * width * 4)));
   // Rows a multiple of a large power of two apart fall into few cache sets.
