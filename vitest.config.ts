@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
+    env: { HEDDLE_CACHE: "off" }, // tests compile afresh, and leave nothing in the user's folders
     include: ["test/**/*.test.ts"],
     pool: "forks",
     maxWorkers: 2,

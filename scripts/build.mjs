@@ -75,7 +75,7 @@ export async function build({ types = true } = {}) {
   const stamp = fingerprint();
   await unlessFresh("javascript", "index.js", stamp, async () => {
     try {
-      writeLicences(await bundlePackage(ENTRIES, DIST));
+      writeLicences(await bundlePackage(ENTRIES, DIST, stamp));
     } catch (error) {
       throw error.errors ? new Failure("build: esbuild found errors (above)") : error;
     }

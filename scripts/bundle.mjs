@@ -21,14 +21,15 @@ const options = {
   metafile: true,
 };
 
-/** The package: entries → dist. Names survive, for stack traces. Returns the paths of all files that went in. */
-export async function bundlePackage(entries, outdir) {
+/** The package: entries → dist. Names survive, for stack traces. `buildId`: which build it is (run/build_id.ts). Returns the paths of all files that went in. */
+export async function bundlePackage(entries, outdir, buildId) {
   const { build } = await import("esbuild");
   for (const old of existsSync(outdir) ? readdirSync(outdir) : []) if (old.endsWith(".js")) rmSync(join(outdir, old));
   const { metafile } = await build({
     ...options,
     entryPoints: entries,
     outdir,
+    define: { HEDDLE_BUILD: JSON.stringify(buildId) },
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: "none", // collected in dist/THIRD-PARTY.txt

@@ -1,28 +1,23 @@
 // A network as its user sees it: loaded from a file, compiled for each set of input shapes when first needed, run with tensors.
-import { readFile } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { CpuDevice } from "./devices/cpu.ts";
 import { type DeviceOptions, openDevice } from "./devices/open.ts";
-import { importGraph } from "./formats/onnx/import.ts";
-import { type OnnxModel, readOnnx } from "./formats/onnx/read.ts";
 import type { DType } from "./ir/dtype.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { TensorData } from "./ir/tensor.ts";
-import { evaluateGraph } from "./ops/index.ts";
-import { compile } from "./run/compile.ts";
+import { ModelSource, type SourceOptions } from "./model_source.ts";
+import type { CompileOptions } from "./run/compile.ts";
+import { isComplete } from "./run/image.ts";
 import type { Program } from "./run/program.ts";
 
-export interface LoadOptions extends DeviceOptions {
+export interface LoadOptions extends DeviceOptions, SourceOptions {
   /** Shapes to compile for at once, by input name. Others are compiled when first run. */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
   /** Runs on the device's own threads only, so that this thread never waits inside a run. Default: false, held for some 20 ms at most at a time. */
   readonly offThread?: boolean;
-  /** Where external data lies, for models given as bytes. Default: the file's folder. */
-  readonly directory?: string;
   /** Each tensor in memory of its own, against a guard page (x86): any access past its end kills the process. For tests. */
   readonly guardPages?: boolean;
-  /** Called after each pass of a compilation. */
+  /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
 
@@ -44,19 +39,17 @@ const MAX_PROGRAMS = 16;
  * Throws HeddleError: "missing" (file, device), "bad-model", "unsupported", "bad-argument".
  */
 export async function loadModel(source: string | Uint8Array, options: LoadOptions = {}): Promise<Model> {
-  return openModel(await readModel(source, options.directory), options);
+  return openModel(await readModel(source, isUncached(options) ? { ...options, cache: false } : options), options);
 }
 
-/** The first half of loadModel: parses and checks, and opens no device. */
-export async function readModel(source: string | Uint8Array, folder?: string): Promise<OnnxModel> {
-  const { bytes, directory } = typeof source === "string" ? await readModelFile(source) : { bytes: source, directory: undefined };
-  return readOnnx(bytes, { directory: folder ?? directory });
-}
+/** The first half of loadModel: finds out what the model takes and gives, and opens no device. */
+export const readModel = (source: string | Uint8Array, options: SourceOptions = {}): Promise<ModelSource> =>
+  ModelSource.open(source, options);
 
 /** The second half of loadModel: opens a device, and compiles where all shapes are known. */
-export async function openModel(onnx: OnnxModel, options: LoadOptions = {}): Promise<Model> {
+export async function openModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   const device = options.device === "reference" ? null : await openDevice(options);
-  const model = new Model(onnx, device, options);
+  const model = new Model(source, device, options);
   try {
     if (options.shapes || model.inputs.every((i) => i.shape?.every((d) => typeof d === "number")))
       await model.prepare(options.shapes ?? {});
@@ -67,66 +60,114 @@ export async function openModel(onnx: OnnxModel, options: LoadOptions = {}): Pro
   return model;
 }
 
-async function readModelFile(path: string): Promise<{ bytes: Uint8Array; directory: string }> {
-  try {
-    return { bytes: await readFile(path), directory: dirname(path) };
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException; // readFile rejects with nothing else
-    const why = code === "ENOENT" ? "there is no such file" : code === "EISDIR" ? "it is a folder" : `it cannot be read (${code})`;
-    throw new HeddleError("missing", `model ${path}: ${why}`, { cause });
-  }
-}
+/** Guard pages need a layout of their own, and who watches the passes wants them to run. */
+const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
+
+/** The compiler, loaded when the first program is not in the cache. */
+const compiler = () => import("./compile_model.ts");
 
 export class Model implements Disposable {
   readonly inputs: readonly ModelValue[];
   readonly outputs: readonly ModelValue[];
   private readonly programs = new Map<string, Promise<Program>>();
+  /** Programs that are not in the cache yet, by their key in it. */
+  private readonly unsaved = new Map<Program, string>();
+  private saving: Promise<unknown> = Promise.resolve();
   private queue: Promise<unknown> = Promise.resolve();
   private isDisposed = false;
 
   /** Use loadModel. */
   constructor(
-    readonly onnx: OnnxModel,
+    private readonly source: ModelSource,
     /** Null: the float64 reference. */
     readonly device: CpuDevice | null,
     private readonly options: LoadOptions,
   ) {
-    this.inputs = onnx.inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
-    this.outputs = onnx.outputs.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
+    this.inputs = source.inputs;
+    this.outputs = source.outputs;
   }
 
   /** The network for these input shapes, as it was read. */
-  graph(shapes: Shapes = {}): Graph {
-    return importGraph(this.onnx, shapes);
+  async graph(shapes: Shapes = {}): Promise<Graph> {
+    const { modelGraph } = await compiler();
+    return modelGraph(await this.source.onnx(), shapes);
   }
 
   /** Compiles for these input shapes ahead of the first run. */
   async prepare(shapes: Shapes = {}): Promise<void> {
-    if (this.device) await this.program(shapes);
-    else this.graph(shapes);
+    if (this.device) await this.ready(shapes);
+    else await this.graph(shapes);
   }
 
-  /** The compiled program for these input shapes. */
-  program(shapes: Shapes = {}): Promise<Program> {
+  /** The compiled program for these input shapes, with the schedule it was made from. */
+  async program(shapes: Shapes = {}): Promise<Program> {
+    const program = await this.ready(shapes, true);
+    if (!program.isAttached) {
+      const { bindModel } = await compiler();
+      program.attach(bindModel(await this.source.onnx(), shapes, this.compileOptions()));
+    }
+    return program;
+  }
+
+  private openedDevice(): CpuDevice {
     if (this.isDisposed) throw new HeddleError("bad-argument", "model: used after dispose()");
-    const { device } = this;
-    if (!device) throw new HeddleError("bad-argument", "model: the reference device has no programs");
-    const key = this.inputs.map((i) => (shapes[i.name] ?? i.shape ?? ["?"]).join("x")).join(" ");
-    const known = this.programs.get(key);
+    if (!this.device) throw new HeddleError("bad-argument", "model: the reference device has no programs");
+    return this.device;
+  }
+  private compileOptions(): CompileOptions {
+    return { device: this.openedDevice(), separateTensors: this.options.guardPages, onPass: this.options.onPass };
+  }
+
+  /** The program for these input shapes. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
+  private ready(shapes: Shapes, keepsSchedule = false): Promise<Program> {
+    const device = this.openedDevice();
+    const key = JSON.stringify(this.inputs.map(({ name, shape }) => (Object.hasOwn(shapes, name) ? shapes[name] : shape)));
+    const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
+    const known = isOdd ? undefined : this.programs.get(key);
     if (known) {
       this.programs.delete(key); // put last: used most recently
       this.programs.set(key, known);
       return known;
     }
-    const made = this.compile(shapes, device);
+    if (isOdd) return this.compile(shapes, key, keepsSchedule);
+    const made = this.load(key, device).then((program) => program ?? this.compile(shapes, key, keepsSchedule));
     this.programs.set(key, made);
     made.catch(() => this.programs.delete(key));
     this.dropOldest();
     return made;
   }
 
-  private async compile(shapes: Shapes, device: CpuDevice): Promise<Program> {
-    return compile(this.graph(shapes), { device, separateTensors: this.options.guardPages, onPass: this.options.onPass });
+  /** From the cache. */
+  private async load(key: string, device: CpuDevice): Promise<Program | null> {
+    const { cached } = this.source;
+    return cached && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
+  }
+
+  private async compile(shapes: Shapes, key: string, keepsSchedule: boolean): Promise<Program> {
+    const { compileModel, hasExternalData } = await compiler();
+    const onnx = await this.source.onnx();
+    const program = await compileModel(onnx, shapes, this.compileOptions());
+    if (isComplete(program.image)) {
+      const { cached } = this.source;
+      if (cached && !isUncached(this.options) && !hasExternalData(onnx)) this.unsaved.set(program, cached.hash + key);
+      if (!keepsSchedule) program.detach();
+    }
+    this.source.release();
+    return program;
+  }
+
+  /** Puts a program into the cache, unless it is there. It must not be freed before this resolves. */
+  private save(program: Program): Promise<unknown> {
+    const key = this.unsaved.get(program);
+    const { cached, inputs, outputs } = this.source;
+    if (key === undefined || !cached || !this.device) return this.saving;
+    const { device } = this;
+    this.unsaved.delete(program);
+    this.saving = this.saving.then(async () => {
+      await cached.cache.store(key, device, program);
+      await cached.cache.writeFacts(cached.hash, { inputs, outputs });
+    });
+    return this.saving;
   }
 
   private dropOldest(): void {
@@ -134,7 +175,11 @@ export class Model implements Disposable {
     const [[key, oldest]] = this.programs;
     this.programs.delete(key);
     // After the runs that are queued: one of them may use it.
-    this.enqueue(async () => (await oldest).free()).catch(() => {});
+    this.enqueue(async () => {
+      const program = await oldest;
+      await this.save(program);
+      program.free();
+    }).catch(() => {});
   }
 
   /**
@@ -147,10 +192,14 @@ export class Model implements Disposable {
 
   private async runNow(inputs: Tensors): Promise<Record<string, TensorData>> {
     this.checkInputs(inputs);
-    const shapes = Object.fromEntries(this.inputs.map(({ name }) => [name, inputs[name].shape]));
-    if (!this.device) return evaluateGraph(this.graph(shapes), inputs);
-    const program = await this.program(shapes);
-    return program.run(inputs, this.options.offThread);
+    if (!this.device) {
+      const { evaluateModel } = await compiler();
+      return evaluateModel(await this.source.onnx(), inputs);
+    }
+    const program = await this.ready(Object.fromEntries(this.inputs.map(({ name }) => [name, inputs[name].shape])));
+    const outputs = await program.run(inputs, this.options.offThread);
+    if (this.unsaved.has(program)) setImmediate(() => this.save(program)); // after the result
+    return outputs;
   }
 
   /** Runs `work` after what was queued before. */
@@ -180,7 +229,11 @@ export class Model implements Disposable {
     this.isDisposed = true;
     const programs = [...this.programs.values()];
     const end = async (): Promise<void> => {
-      for (const p of await Promise.allSettled(programs)) if (p.status === "fulfilled") p.value.free();
+      for (const p of await Promise.allSettled(programs)) {
+        if (p.status === "rejected") continue;
+        await this.save(p.value);
+        p.value.free();
+      }
       this.device?.close();
     };
     this.queue = this.queue.then(end, end);

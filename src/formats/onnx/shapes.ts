@@ -6,7 +6,7 @@ import { checkSizes } from "./tensor.ts";
 
 /** Shapes by input name. Sizes that share a name with a given one follow it. Throws "bad-argument" on what is missing or disagrees. */
 export function resolveShapes(
-  model: OnnxModel,
+  model: Pick<OnnxModel, "inputs">,
   given: Readonly<Record<string, readonly number[]>>,
 ): ReadonlyMap<string, readonly number[]> {
   const names = model.inputs.map((i) => i.name);

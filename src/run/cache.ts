@@ -1,0 +1,160 @@
+// Keeps compiled programs in a folder of the user's, so that the next process with the same model, shapes and machine need not compile.
+import { createHash } from "node:crypto";
+import { mkdirSync, statSync } from "node:fs";
+import { readdir, rm, stat, utimes } from "node:fs/promises";
+import { homedir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import type { CompiledKernel, CpuDevice } from "../devices/cpu.ts";
+import { buildId } from "./build_id.ts";
+import { assertOurs, CheckedFile, Unusable, writeChecked } from "./checked_file.ts";
+import type { ProgramImage } from "./image.ts";
+import { Program } from "./program.ts";
+
+const SUFFIX = ".heddle";
+const DEFAULT_MAX_BYTES = 1 << 30;
+/** A file under a temporary name that is older than this was left behind by a process that ended. */
+const ABANDONED_MS = 3_600_000;
+
+export interface CacheOptions {
+  /** false: none; a folder; undefined: what HEDDLE_CACHE says ("off", or a folder), or else the system's folder for caches. */
+  readonly cache?: false | string;
+}
+
+/** An image with its code apart. */
+type StoredImage = Omit<ProgramImage, "compiled"> & { readonly kernels: readonly CompiledKernel[] };
+interface Stored {
+  readonly key: string;
+  readonly value: unknown;
+}
+
+/** Says at HEDDLE_DEBUG=1 and above what the cache does, and why it does not. */
+function say(message: string): void {
+  if (Number(process.env.HEDDLE_DEBUG) >= 1) process.stderr.write(`heddle: cache: ${message}\n`);
+}
+
+/** Where programs are kept, or null for nowhere. */
+function chooseFolder(option: false | string | undefined): string | null {
+  const wanted = option ?? process.env.HEDDLE_CACHE;
+  if (wanted === false || wanted === "off") return null;
+  return wanted ? resolve(wanted) : systemFolder();
+}
+
+function systemFolder(): string {
+  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
+  if (process.platform === "win32") return join(LOCALAPPDATA || join(homedir(), "AppData", "Local"), "heddle", "cache");
+  if (process.platform === "darwin") return join(homedir(), "Library", "Caches", "heddle");
+  return join(XDG_CACHE_HOME && isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(homedir(), ".cache"), "heddle");
+}
+
+/** The cache, or null where there is to be none or cannot be one. */
+export function openCache({ cache }: CacheOptions, maxBytes = DEFAULT_MAX_BYTES): ProgramCache | null {
+  try {
+    const folder = chooseFolder(cache);
+    if (!folder) return null;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    assertOurs(statSync(folder));
+    return new ProgramCache(folder, maxBytes);
+  } catch (e) {
+    say(`not used: ${(e as Error).message}`); // the system's errors and ours
+    return null;
+  }
+}
+
+/** Nothing in here throws: what does not work is compiled again. */
+export class ProgramCache {
+  /** Use openCache. */
+  constructor(
+    readonly folder: string,
+    private readonly maxBytes: number,
+  ) {}
+
+  private path(key: string): string {
+    return join(this.folder, createHash("sha256").update(key).digest("hex").slice(0, 40) + SUFFIX);
+  }
+
+  /** What is kept under a key, for `use`; null where there is nothing that can be used. */
+  private async read<T>(key: string, use: (value: unknown, file: CheckedFile) => T | Promise<T>): Promise<T | null> {
+    const path = this.path(key);
+    try {
+      const file = CheckedFile.open(path);
+      if (!file) return null;
+      try {
+        const stored = file.data as Stored; // what write() wrote, by its hash
+        if (stored.key !== key) throw new Unusable("it is kept under another key");
+        return await use(stored.value, file);
+      } finally {
+        file.close();
+      }
+    } catch (e) {
+      say(`${path} is not used: ${(e as Error).message}`);
+      return null;
+    }
+  }
+
+  private async write(key: string, value: unknown, parts: readonly Uint8Array[]): Promise<void> {
+    const path = this.path(key);
+    try {
+      await writeChecked(path, { key, value } satisfies Stored, parts);
+      say(`${path} written`);
+      await this.removeOldest();
+    } catch (e) {
+      say(`${path} cannot be written: ${(e as Error).message}`);
+    }
+  }
+
+  /** Small facts about what a key names. */
+  readFacts<T>(key: string): Promise<T | null> {
+    return this.read(factsKey(key), (value) => value as T); // the key says what it is
+  }
+  writeFacts(key: string, facts: unknown): Promise<void> {
+    return this.write(factsKey(key), facts, []);
+  }
+
+  /** Loads the program kept for this device; null: there is none. */
+  async load(key: string, device: CpuDevice): Promise<Program | null> {
+    const start = performance.now();
+    const full = programKey(key, device);
+    const program = await this.read(full, (value, file) => {
+      const { kernels, ...image } = value as StoredImage; // the key says what it is
+      const code = new Uint8Array(file.parts[0]);
+      file.read(code);
+      return Program.load(device, { ...image, compiled: { code, kernels } }, (memories) => {
+        for (const [i, { isConstant }] of image.memories.entries()) if (isConstant) file.read(memories[i].view());
+      });
+    });
+    if (program) {
+      say(`${this.path(full)} loaded in ${(performance.now() - start).toFixed(1)} ms`);
+      const now = new Date();
+      utimes(this.path(full), now, now).catch(() => {}); // used now: others go first
+    }
+    return program;
+  }
+
+  /** Keeps a program, which must live until this resolves. */
+  async store(key: string, device: CpuDevice, program: Program): Promise<void> {
+    const { compiled, ...image } = program.image;
+    const value: StoredImage = { ...image, kernels: compiled.kernels };
+    await this.write(programKey(key, device), value, [compiled.code, ...program.constants()]);
+  }
+
+  /** Removes what was used longest ago until the rest fits. */
+  private async removeOldest(): Promise<void> {
+    const names = (await readdir(this.folder)).filter((name) => name.endsWith(SUFFIX) || name.endsWith(".tmp"));
+    const files = await Promise.all(
+      names.map(async (name) => {
+        const path = join(this.folder, name);
+        const stats = await stat(path).catch(() => null); // another process may have removed it
+        return { path, bytes: stats?.size ?? 0, time: stats?.mtimeMs ?? 0 };
+      }),
+    );
+    let total = 0;
+    for (const { path, bytes, time } of files.sort((a, b) => b.time - a.time)) {
+      const isAbandoned = path.endsWith(".tmp") && Date.now() - time > ABANDONED_MS;
+      total += bytes;
+      if (total > this.maxBytes || isAbandoned) await rm(path, { force: true });
+    }
+  }
+}
+
+const factsKey = (key: string): string => JSON.stringify(["facts", buildId(), key]);
+const programKey = (key: string, device: CpuDevice): string => JSON.stringify(["program", buildId(), device.codeKey, key]);
