@@ -1,9 +1,9 @@
 // A picture's pixels → the normalised tensor that a network reads.
 import type { Image } from "../formats/image.ts";
+import type { OnnxValueInfo } from "../formats/onnx/read.ts";
 import { isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { fromNumbers, type TensorData } from "../ir/tensor.ts";
-import type { ModelValue } from "../model.ts";
 
 export interface PictureOptions {
   /** (pixel / 255 - mean) / std; one number, or one a channel. Integer inputs get the pixels as they are. */
@@ -25,7 +25,7 @@ interface Frame {
 const isChannels = (d: unknown): d is 1 | 3 => d === 1 || d === 3;
 
 /** Sizes for a picture in an input of four axes; open sizes are the picture's own. */
-function frameOf(image: Image, { name, shape }: Pick<ModelValue, "name" | "shape">, wanted: PictureOptions["layout"]): Frame {
+function frameOf(image: Image, { name, shape }: Pick<OnnxValueInfo, "name" | "shape">, wanted: PictureOptions["layout"]): Frame {
   const bad = (why: string) =>
     new HeddleError("bad-input", `input ${name}: a picture does not fit [${shape?.map((d) => d ?? "?").join(",") ?? "any shape"}]: ${why}`);
   if (shape && shape.length !== 4) throw bad("wanted 4 axes, batch, channels, height and width in some order");
@@ -69,7 +69,7 @@ const perChannel = (values: readonly number[], c: number): number => values[Math
 const grey = ([r, g, b]: readonly number[]): number => 0.299 * r + 0.587 * g + 0.114 * b;
 
 /** `input` with the shape that the command line gave, if any. Throws HeddleError("bad-input"). */
-export function pictureTensor(image: Image, input: ModelValue, options: PictureOptions): TensorData {
+export function pictureTensor(image: Image, input: OnnxValueInfo, options: PictureOptions): TensorData {
   const frame = frameOf(image, input, options.layout);
   const { layout, channels, height, width } = frame;
   const values = new Float64Array(channels * height * width);

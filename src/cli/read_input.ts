@@ -4,10 +4,10 @@ import { extname } from "node:path";
 import { readImage } from "../formats/image.ts";
 import { readNpy } from "../formats/npy.ts";
 import { readNpz } from "../formats/npz.ts";
+import type { OnnxValueInfo } from "../formats/onnx/read.ts";
 import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
-import type { ModelValue } from "../model.ts";
 import { UsageError } from "./command.ts";
 import { parseSizes } from "./options.ts";
 import { type PictureOptions, pictureTensor } from "./picture.ts";
@@ -62,7 +62,7 @@ function rawTensor(bytes: Uint8Array, name: string, { path, dtype, shape }: { pa
 const IMAGES = new Set([".jpg", ".jpeg", ".png"]);
 
 /** One input from one file. */
-async function readOne(file: string, input: ModelValue, picture: PictureOptions): Promise<TensorData> {
+async function readOne(file: string, input: OnnxValueInfo, picture: PictureOptions): Promise<TensorData> {
   const raw = rawParts(file);
   if (raw) return rawTensor(await readBytes(raw.path, input.name), input.name, raw);
   const kind = extname(file).toLowerCase();
@@ -84,7 +84,7 @@ async function readOne(file: string, input: ModelValue, picture: PictureOptions)
  */
 export async function readInputs(
   texts: readonly string[],
-  inputs: readonly ModelValue[],
+  inputs: readonly OnnxValueInfo[],
   picture: PictureOptions,
 ): Promise<Record<string, TensorData>> {
   const names = inputs.map((i) => i.name);

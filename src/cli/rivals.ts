@@ -71,10 +71,10 @@ export async function openHeddle(source: string | Uint8Array, options: DeviceOpt
 }
 
 /** Runs a model; on the reference device, which takes long, in steps that Ctrl-C gets through. */
-export function runModel(model: Model, inputs: Tensors): Promise<Record<string, TensorData>> {
+export async function runModel(model: Model, inputs: Tensors): Promise<Record<string, TensorData>> {
   if (model.device) return model.run(inputs);
   const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
-  return evaluateInTurns(model.graph(shapes), inputs);
+  return evaluateInTurns(await model.graph(shapes), inputs);
 }
 
 /** What is used of onnxruntime, described here so that this compiles without the package. */

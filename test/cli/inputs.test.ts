@@ -9,12 +9,12 @@ import { parseFile, readInputs } from "../../src/cli/read_input.ts";
 import { writePng } from "../../src/formats/image.ts";
 import { writeNpy } from "../../src/formats/npy.ts";
 import { writeNpz } from "../../src/formats/npz.ts";
+import type { OnnxValueInfo } from "../../src/formats/onnx/read.ts";
 import { fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
-import type { ModelValue } from "../../src/model.ts";
 import { testFolder } from "./sample_models.ts";
 
-const x: ModelValue = { name: "x", dtype: "f32", shape: [2, 2] };
-const y: ModelValue = { name: "y", dtype: "f32", shape: [2] };
+const x: OnnxValueInfo = { name: "x", dtype: "f32", shape: [2, 2] };
+const y: OnnxValueInfo = { name: "y", dtype: "f32", shape: [2] };
 const plain: PictureOptions = { mean: [0], std: [1], isBgr: false };
 
 describe("options", () => {
@@ -48,7 +48,7 @@ describe("files", () => {
   writeFileSync(at("x.npy"), writeNpy(tensor));
   writeFileSync(at("both.npz"), writeNpz({ x: tensor, y: fromNumbers("f32", [2], [5, 6]) }));
   writeFileSync(at("x.bin"), new Uint8Array(Float32Array.from(values).buffer));
-  const read = (texts: string[], inputs: ModelValue[] = [x]) => readInputs(texts, inputs, plain);
+  const read = (texts: string[], inputs: OnnxValueInfo[] = [x]) => readInputs(texts, inputs, plain);
 
   test.each(["x.npy", "both.npz", "x.bin:f32[2,2]", "x.bin:f32[2x2]"])("%s", async (file) => {
     expect((await read([`x=${at(file)}`])).x).toEqual(tensor);
@@ -80,7 +80,7 @@ describe("files", () => {
 
 describe("pictures", () => {
   const image = { width: 2, height: 1, data: Uint8Array.of(255, 0, 51, 0, 102, 255) };
-  const tensorOf = (shape: ModelValue["shape"], options: Partial<PictureOptions> = {}, dtype: ModelValue["dtype"] = "f32") =>
+  const tensorOf = (shape: OnnxValueInfo["shape"], options: Partial<PictureOptions> = {}, dtype: OnnxValueInfo["dtype"] = "f32") =>
     pictureTensor(image, { name: "p", dtype, shape }, { ...plain, ...options });
   test("channels last where the input has them there", () => {
     expect([...toNumbers(tensorOf([1, 1, 2, 3]))]).toHaveLength(6);

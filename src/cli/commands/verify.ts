@@ -66,7 +66,7 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
 async function searchNodes(invocation: Invocation, { model, shapes, inputs }: OpenedModel, seed: number): Promise<Divergence | null> {
   const device = await openDevice(deviceOptions(invocation.options));
   try {
-    return await firstDivergence(model.graph(shapes), device, randomInputs(inputs, seed), invocation.progress);
+    return await firstDivergence(await model.graph(shapes), device, randomInputs(inputs, seed), invocation.progress);
   } finally {
     device.close();
   }
