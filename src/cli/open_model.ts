@@ -1,6 +1,5 @@
 // The model and shapes that a command line names → a loaded model, what its inputs are, and its compiled program.
 import type { DeviceOptions } from "../devices/open.ts";
-import type { OnnxModel } from "../formats/onnx/read.ts";
 import { resolveShapes } from "../formats/onnx/shapes.ts";
 import type { DType } from "../ir/dtype.ts";
 import { type LoadOptions, type Model, openModel, readModel } from "../model.ts";
@@ -28,10 +27,10 @@ export function modelPath({ args }: Invocation): string {
 }
 
 /** Where shapes and files are checked before anything is compiled: wrong ones are refused at once. */
-export function inputTypes(onnx: OnnxModel, options: Options): Pick<OpenedModel, "shapes" | "inputs"> {
-  const shapes = namedShapes(shapeTexts(options), onnx.inputs);
-  const concrete = resolveShapes(onnx, shapes);
-  return { shapes, inputs: onnx.inputs.map(({ name, dtype }) => ({ name, dtype, shape: concrete.get(name)! })) }; // resolved for all
+export function inputTypes(model: Pick<Model, "inputs">, options: Options): Pick<OpenedModel, "shapes" | "inputs"> {
+  const shapes = namedShapes(shapeTexts(options), model.inputs);
+  const concrete = resolveShapes(model, shapes);
+  return { shapes, inputs: model.inputs.map(({ name, dtype }) => ({ name, dtype, shape: concrete.get(name)! })) }; // resolved for all
 }
 
 /** Opens a model compiled for the shapes that the command line gives, runs `work` on it, and disposes of it. */
@@ -41,10 +40,10 @@ export async function withModel<T>(
   load: DeviceOptions & LoadOptions,
   work: (opened: OpenedModel) => Promise<T>,
 ): Promise<T> {
-  const onnx = await readModel(path);
-  const { shapes, inputs } = inputTypes(onnx, options);
+  const source = await readModel(path);
+  const { shapes, inputs } = inputTypes(source, options);
   progress("compiling");
-  using model = await openModel(onnx, { ...load, shapes });
+  using model = await openModel(source, { ...load, shapes });
   return await work({ path, model, shapes, inputs });
 }
 

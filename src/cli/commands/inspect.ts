@@ -29,13 +29,13 @@ export const inspect: Command = async (invocation) => {
 
 /** What needs no device, and where all shapes are known the whole summary. */
 async function inspectModel(invocation: Invocation, path: string, isGraph: boolean): Promise<Outcome> {
-  const onnx = await readModel(path);
+  const onnx = await (await readModel(path, { cache: false })).onnx();
   const texts = shapeTexts(invocation.options);
   const isOpen = onnx.inputs.some((i) => !i.shape?.every((d) => typeof d === "number"));
   if (isGraph) return graphOutcome(importGraph(onnx, namedShapes(texts, onnx.inputs)), textOption(invocation.options, "node"));
   if (isOpen && texts.length === 0) return staticSummary(path, onnx);
   return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) =>
-    summary(path, model, model.graph(shapes), await model.program(shapes)),
+    summary(path, model, onnx, importGraph(onnx, shapes), await model.program(shapes)),
   );
 }
 
@@ -115,7 +115,7 @@ const outputTypes = (graph: Graph) => graph.outputs.map(({ name, value }) => ({ 
 const inputTypes = (graph: Graph, model: Model) =>
   graph.inputs.map((v: Value, i) => ({ name: model.inputs[i].name, dtype: v.type.dtype, shape: v.type.shape }));
 
-function summary(path: string, model: Model, graph: Graph, program: Program): Outcome {
+function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, program: Program): Outcome {
   const operators = operatorRows(graph);
   const parameters = parametersOf(graph);
   const { schedule } = program;
@@ -127,7 +127,7 @@ function summary(path: string, model: Model, graph: Graph, program: Program): Ou
       model: path,
       inputs: inputTypes(graph, model),
       outputs: outputTypes(graph),
-      opsets: opsetsOf(model.onnx),
+      opsets: opsetsOf(onnx),
       device: deviceName(model),
     },
     ...{ threads: model.device?.threads ?? 1, flops, operators, parameters, memory, ...steps },

@@ -4,12 +4,12 @@ import { extname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { writeNpy } from "../../formats/npy.ts";
 import { writeNpz } from "../../formats/npz.ts";
-import type { OnnxModel } from "../../formats/onnx/read.ts";
+import type { OnnxValueInfo } from "../../formats/onnx/read.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { writeFileAtomicSync } from "../../formats/write_file.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type TensorData, toNumbers } from "../../ir/tensor.ts";
-import { type Model, type ModelValue, openModel, readModel, type Tensors } from "../../model.ts";
+import { type Model, openModel, readModel, type Tensors } from "../../model.ts";
 import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
 import { deviceName, modelPath } from "../open_model.ts";
 import {
@@ -36,15 +36,15 @@ export const run: Command = async (invocation) => {
   const path = modelPath(invocation);
   const settings = settingsOf(options);
   const device = deviceOptions(options, ["cpu", "x86", "wasm", "reference"]);
-  const onnx = await readModel(path);
+  const source = await readModel(path);
   const plan = outputPlan(
     options,
-    onnx.outputs.map((o) => o.name),
+    source.outputs.map((o) => o.name),
   );
-  const inputs = await gatherInputs(options, onnx, settings.picture, settings.seed);
+  const inputs = await gatherInputs(options, source, settings.picture, settings.seed);
   const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
   invocation.progress("compiling");
-  using model = await openModel(onnx, { ...device, shapes });
+  using model = await openModel(source, { ...device, shapes });
   invocation.progress("running");
   const { outputs, spread } = await runTimes(model, inputs, settings.repeat);
   for (const { file, bytes } of plan(outputs)) writeFileAtomicSync(file, bytes);
@@ -83,9 +83,9 @@ function numbers(options: Options, name: string, usual: number): number[] {
 }
 
 /** Files first; random numbers fill what is missing, where that was asked for. */
-async function gatherInputs(options: Options, model: OnnxModel, picture: PictureOptions, seed: number): Promise<Tensors> {
+async function gatherInputs(options: Options, model: Pick<Model, "inputs">, picture: PictureOptions, seed: number): Promise<Tensors> {
   const shapes = namedShapes(shapeTexts(options), model.inputs);
-  const shaped: ModelValue[] = model.inputs.map((i) => ({ ...i, shape: shapes[i.name] ?? i.shape }));
+  const shaped: OnnxValueInfo[] = model.inputs.map((i) => ({ ...i, shape: shapes[i.name] ?? i.shape }));
   const read = await readInputs(textsOption(options, "input"), shaped, picture);
   for (const [name, { shape }] of Object.entries(read)) {
     const wanted = shapes[name] ?? shape;
