@@ -12,7 +12,8 @@ export const compiledKernel = ({ name, threads, params }: Kernel, entry: number)
 });
 
 /** Bytes of the largest scratch buffer. */
-export const scratchBytes = (kernels: readonly CompiledKernel[]): number => Math.max(0, ...kernels.flatMap((k) => k.params.map((p) => p ?? 0)));
+export const scratchBytes = (kernels: readonly CompiledKernel[]): number =>
+  Math.max(0, ...kernels.flatMap((k) => k.params.map((p) => p ?? 0)));
 
 /** Throws where a launch does not fit its kernel, or a kernel the number of threads. */
 export function checkLaunches(kernels: readonly CompiledKernel[], launches: readonly Launch[], threads: number): void {
