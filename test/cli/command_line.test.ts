@@ -184,8 +184,8 @@ describe("bench and profile", () => {
       ms: spread,
       rivals: { wasm: { ms: spread, agrees: true } },
       ratio: { wasm: expect.any(Number) },
-      coldStartMs: { heddle: expect.any(Number), wasm: expect.any(Number) },
-      peakRssBytes: { heddle: expect.any(Number), wasm: expect.any(Number) },
+      coldStartMs: { heddle: expect.any(Number), heddleUncached: expect.any(Number), wasm: expect.any(Number) },
+      peakRssBytes: { heddle: expect.any(Number), heddleUncached: expect.any(Number), wasm: expect.any(Number) },
       arenaBytes: expect.any(Number),
     });
   });

@@ -77,6 +77,9 @@ async function compareOn(invocation: Invocation, opened: OpenedModel, settings: 
   }
 }
 
+/** heddle's first start with a model: nothing in its cache of compiled programs. */
+const UNCACHED = "heddleUncached";
+
 /** Before anything else runs here: idle threads of this process would be in the way. */
 function coldStarts(
   { progress, options }: Invocation,
@@ -87,7 +90,8 @@ function coldStarts(
   const { path, inputs, model, shapes } = opened;
   const threads = model.device?.threads ?? 1;
   const own = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes });
-  return measureColdStarts([own, ...names.flatMap((name) => coldRival(name, path, inputs, threads) ?? [])]);
+  const uncached = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes, cache: false }, UNCACHED);
+  return measureColdStarts([own, uncached, ...names.flatMap((name) => coldRival(name, path, inputs, threads) ?? [])]);
 }
 
 interface Head {
@@ -151,6 +155,8 @@ function textOf(report: Report, rivals: Record<string, RivalReport>, cold: Recor
     "",
     formatTable(["engine", "median", "p10", "p90", "runs", "ratio", "cold start", "peak memory"], rows),
   ];
+  const first = cold[UNCACHED];
+  if (first) lines.push("", `heddle's first start with a model, which compiles it: ${msText(first.ms)}, ${bytesText(first.rssBytes)}`);
   if (Object.keys(rivals).length === 0 && !isInstalled("onnxruntime"))
     lines.push("", "nothing to compare with: npm install onnxruntime-node");
   for (const [name, { agrees, outputs }] of Object.entries(rivals)) {
