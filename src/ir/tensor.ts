@@ -11,7 +11,11 @@ export interface TensorData {
   readonly data: TypedArray;
 }
 
-export const elementCount = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
+export function elementCount(shape: Shape): number {
+  let count = 1;
+  for (let i = 0; i < shape.length; i++) count *= shape[i];
+  return count;
+}
 
 /** Row-major strides in elements. */
 export function stridesOf(shape: Shape): number[] {
@@ -75,19 +79,29 @@ export function numberToBf16(x: number): number {
 }
 
 /** All elements as float64 (64-bit integers beyond 2^53 lose precision). */
-export function toNumbers(t: TensorData): Float64Array {
-  const out = new Float64Array(t.data.length);
-  const { data } = t;
-  if (t.dtype === "f16") for (let i = 0; i < out.length; i++) out[i] = halfToNumber(data[i] as number);
-  else if (t.dtype === "bf16") for (let i = 0; i < out.length; i++) out[i] = bf16ToNumber(data[i] as number);
+export function toNumbers({ dtype, data }: TensorData): Float64Array {
+  if (!isRaw(dtype)) return new Float64Array(data as Float32Array); // all arrays of numbers convert alike, in native code
+  const out = new Float64Array(data.length);
+  if (dtype === "f16") for (let i = 0; i < out.length; i++) out[i] = halfToNumber(data[i] as number);
+  else if (dtype === "bf16") for (let i = 0; i < out.length; i++) out[i] = bf16ToNumber(data[i] as number);
   else for (let i = 0; i < out.length; i++) out[i] = Number(data[i]);
   return out;
 }
+
+/** One element as float64. */
+export function toNumber({ dtype, data }: TensorData, i: number): number {
+  const stored = data[i];
+  return dtype === "f16" ? halfToNumber(stored as number) : dtype === "bf16" ? bf16ToNumber(stored as number) : Number(stored);
+}
+
+/** Stored as something else than numbers of the same value. */
+const isRaw = (dtype: DType): boolean => dtype === "f16" || dtype === "bf16" || dtype === "i64" || dtype === "u64";
 
 /** A tensor of `dtype` from float64 values, converted as C does: floats rounded, integers truncated and wrapped, bool is x ≠ 0. */
 export function fromNumbers(dtype: DType, shape: Shape, values: ArrayLike<number>): TensorData {
   const n = elementCount(shape);
   if (values.length !== n) throw new HeddleError("bad-input", `tensor: shape (${shape}) wants ${n} values, got ${values.length}`);
+  if (dtype === "f32") return { dtype, shape, data: new Float32Array(values) }; // in native code
   const out = new DTYPES[dtype].array(n);
   if (dtype === "f16") for (let i = 0; i < n; i++) out[i] = numberToHalf(values[i]);
   else if (dtype === "bf16") for (let i = 0; i < n; i++) out[i] = numberToBf16(values[i]);

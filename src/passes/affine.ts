@@ -4,7 +4,7 @@ import { type TensorData, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
 import { isAlongAxis, sameShape } from "./match.ts";
 
-/** Scale and shift of every channel; updated in place while steps are gathered. */
+/** Scale and shift: one number for all channels, or one for each. */
 export interface Affine {
   readonly scale: Float64Array;
   readonly shift: Float64Array;
@@ -31,7 +31,7 @@ const STEPS: Readonly<Record<string, { readonly kind: "mul" | "add"; readonly co
 export function affineStep(node: Node, axis: number): AffineStep | null {
   const rule = STEPS[node.op.name];
   if (!rule) return null;
-  for (const side of rule.commutes ? [0, 1] : [0]) {
+  for (let side = 0; side < (rule.commutes ? 2 : 1); side++) {
     const x = node.inputs[side];
     const tensor = constantOf(node.inputs[1 - side]);
     if (!tensor || !x || constantOf(x) || !sameShape(x.type.shape, node.outputs[0].type.shape)) continue;
@@ -51,25 +51,31 @@ function finite(tensor: TensorData, of: (c: number) => number): Float64Array | n
   return c;
 }
 
-export const identityAffine = (channels: number): Affine => ({
-  scale: new Float64Array(channels).fill(1),
-  shift: new Float64Array(channels),
-});
+/** The number for channel i. */
+export const channel = (numbers: Float64Array, i: number): number => numbers[numbers.length === 1 ? 0 : i];
 
-/** Does `step` after what `affine` did so far. */
-export function thenStep({ scale, shift }: Affine, { kind, c }: AffineStep): void {
-  for (let i = 0; i < scale.length; i++) {
-    const v = c.length === 1 ? c[0] : c[i];
-    if (kind === "mul") scale[i] *= v;
-    shift[i] = kind === "mul" ? shift[i] * v : shift[i] + v;
-  }
+/** Changes nothing. */
+export const IDENTITY: Affine = { scale: Float64Array.of(1), shift: Float64Array.of(0) };
+
+/** `step` after all that `affine` does so far. */
+export const thenStep = ({ scale, shift }: Affine, { kind, c }: AffineStep): Affine =>
+  kind === "mul" ? { scale: product(scale, c), shift: product(shift, c) } : { scale, shift: sum(shift, c) };
+
+/** `step` before all that `affine` does so far. */
+export const firstStep = ({ scale, shift }: Affine, { kind, c }: AffineStep): Affine =>
+  kind === "mul" ? { scale: product(scale, c), shift } : { scale, shift: sum(shift, product(scale, c)) };
+
+/** Element by element; one number stands for all. */
+function product(a: Float64Array, b: Float64Array): Float64Array {
+  if (a.length < b.length) return product(b, a);
+  const out = new Float64Array(a);
+  for (let i = 0; i < out.length; i++) out[i] *= channel(b, i);
+  return out;
 }
 
-/** Does `step` before all that `affine` does so far. */
-export function firstStep({ scale, shift }: Affine, { kind, c }: AffineStep): void {
-  for (let i = 0; i < scale.length; i++) {
-    const v = c.length === 1 ? c[0] : c[i];
-    if (kind === "mul") scale[i] *= v;
-    else shift[i] += scale[i] * v;
-  }
+function sum(a: Float64Array, b: Float64Array): Float64Array {
+  if (a.length < b.length) return sum(b, a);
+  const out = new Float64Array(a);
+  for (let i = 0; i < out.length; i++) out[i] += channel(b, i);
+  return out;
 }

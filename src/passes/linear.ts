@@ -4,7 +4,7 @@ import { fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { convGeometry } from "../ops/conv.ts";
 import { OPS } from "../ops/index.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
-import type { Affine } from "./affine.ts";
+import { type Affine, channel, IDENTITY } from "./affine.ts";
 import { scaledWeights, shiftSums } from "./weights.ts";
 
 /** A node that multiplies by constant weights (first axis, second axis, taps…). */
@@ -82,12 +82,14 @@ export function foldedLinear(linear: Linear, x: Value, before: Affine | null, af
 
 /** after.scale · (bias + what the shift before adds) + after.shift; null: zero. */
 function shiftBias(linear: Linear, before: Affine | null, after: Affine | null): Float64Array | null {
-  const bias = before ? shiftSums(linear, before.shift) : new Float64Array(linear.outChannels);
-  const old = linear.bias && toNumbers(linear.bias);
+  const bias = new Float64Array(linear.outChannels);
+  if (linear.bias) bias.set(toNumbers(linear.bias));
+  const { scale, shift } = after ?? IDENTITY;
+  const added = before && shiftSums(linear, before.shift);
   let isZero = true;
   for (let m = 0; m < bias.length; m++) {
-    const sum = bias[m] + (old ? old[m] : 0);
-    bias[m] = after ? after.scale[m] * sum + after.shift[m] : sum;
+    const sum = added ? bias[m] + added[m] : bias[m];
+    bias[m] = channel(scale, m) * sum + channel(shift, m);
     isZero &&= bias[m] === 0;
   }
   return isZero ? null : bias;

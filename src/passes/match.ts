@@ -1,7 +1,7 @@
 // Small questions that pattern passes ask about values: which operator made it, is it a known number, are its numbers one a channel.
 import type { Node, Pass, Value } from "../ir/graph.ts";
 import { rewriteGraph } from "../ir/graph.ts";
-import { type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { type Shape, type TensorData, toNumber, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
 
 /** Replacement values of a node whose inputs were already rewritten, or null to keep it. */
@@ -18,7 +18,7 @@ export function madeBy(value: Value | null | undefined, op: string): Node | unde
 /** The number behind a constant of one element. */
 export function numberOf(value: Value | null | undefined): number | undefined {
   const tensor = constantOf(value);
-  return tensor?.data.length === 1 ? toNumbers(tensor)[0] : undefined;
+  return tensor?.data.length === 1 ? toNumber(tensor, 0) : undefined;
 }
 
 /** Numbers of a constant list (axes, sizes, …). */
@@ -51,7 +51,11 @@ export function plusNumber(value: Value, op: string): { x: Value; number: number
   return undefined;
 }
 
-export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+export function sameShape(a: Shape, b: Shape): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
 
 /** A constant that broadcasts over `shape` and varies at most along `axis`, so that its elements are one, or one for each index of that axis. */
 export function isAlongAxis(tensor: TensorData, shape: Shape, axis: number): boolean {

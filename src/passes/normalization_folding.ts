@@ -1,7 +1,7 @@
 // Products and sums with constants around a convolution or matrix product become part of its weights and bias.
 import { isFloat } from "../ir/dtype.ts";
 import { type Graph, type Node, type Pass, rewriteGraph } from "../ir/graph.ts";
-import { type Affine, type AffineStep, affineStep, firstStep, identityAffine, thenStep } from "./affine.ts";
+import { type Affine, type AffineStep, affineStep, firstStep, IDENTITY, thenStep } from "./affine.ts";
 import { foldedLinear, type Linear, linearOf } from "./linear.ts";
 import { type Uses, usesOf } from "./uses.ts";
 
@@ -28,9 +28,9 @@ function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | 
   }
   // Without a bias, one sum would only become a sum again.
   if (steps.size === 0 || (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add")) return null;
-  const affine = identityAffine(linear.outChannels);
+  let affine = IDENTITY;
   for (const [node, step] of steps) {
-    thenStep(affine, step);
+    affine = thenStep(affine, step);
     absorbed.set(node, step.side);
   }
   return affine;
@@ -44,8 +44,7 @@ function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine |
     const step = affineStep(value.node, linear.inAxis);
     const isHarmless = step && (linear.seesAll || step.kind === "mul" || step.c.every((v) => v === 0));
     if (!isHarmless) break;
-    affine ??= identityAffine(linear.inChannels);
-    firstStep(affine, step);
+    affine = firstStep(affine ?? IDENTITY, step);
     absorbed.set(value.node, step.side);
     value = step.x;
   }

@@ -1,7 +1,7 @@
 // Drops what changes nothing, and writes equal things in one way: all renaming of axes as Reshape, Split as Slices, reductions with their axes kept.
 import { isFloat } from "../ir/dtype.ts";
 import { apply, type Node, type Pass, type Value } from "../ir/graph.ts";
-import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
+import { elementCount, fromNumbers, toNumber, toNumbers } from "../ir/tensor.ts";
 import { OPS } from "../ops/index.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
 import { numbersOf, type Rule, rulePass, sameShape } from "./match.ts";
@@ -24,7 +24,9 @@ const neutral =
   (node, inputs) => {
     for (const side of commutes ? [1, 0] : [1]) {
       const tensor = constantOf(inputs[side]);
-      const isNeutral = tensor && tensor.data.length <= 4096 && toNumbers(tensor).every((v) => v === number);
+      const size = tensor?.data.length ?? 0;
+      const mayBe = tensor && size <= 4096 && (size === 0 || toNumber(tensor, 0) === number);
+      const isNeutral = mayBe && toNumbers(tensor).every((v) => v === number);
       const kept = isNeutral && inputs[1 - side] ? same(node, inputs[1 - side]!) : null;
       if (kept) return kept;
     }
@@ -83,7 +85,7 @@ const simplifyCast: Rule = (node, [x]) => same(node, x!);
 
 const simplifyPow: Rule = (node, [x, exponent]) => {
   const tensor = constantOf(exponent);
-  return tensor?.data.length === 1 && toNumbers(tensor)[0] === 1 ? same(node, x!) : null;
+  return tensor?.data.length === 1 && toNumber(tensor, 0) === 1 ? same(node, x!) : null;
 };
 
 const simplifyClip: Rule = (node, [x, lo, hi]) => (!lo && !hi ? same(node, x!) : null);

@@ -1,7 +1,7 @@
 // Loops over constant weights: products with the scales of their channels, and sums over what one shifted input channel adds.
 // They meet millions of numbers once, in code that is still cold: few, flat and of one type, so that they are soon compiled.
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
-import type { Affine } from "./affine.ts";
+import { type Affine, channel, IDENTITY } from "./affine.ts";
 import type { Linear } from "./linear.ts";
 
 type Floats = Float32Array | Float64Array;
@@ -9,30 +9,28 @@ type Floats = Float32Array | Float64Array;
 /** Weights as numbers; float32 ones as they are stored. */
 const numbersOf = (tensor: TensorData): Floats => (tensor.dtype === "f32" ? (tensor.data as Float32Array) : toNumbers(tensor));
 
-/** The number that all are, or undefined. */
-function uniform(numbers: Float64Array): number | undefined {
-  for (let i = 1; i < numbers.length; i++) if (numbers[i] !== numbers[0]) return undefined;
-  return numbers[0];
-}
-
 /** Weights times the scale of their input channel and the scale of their output channel. */
 export function scaledWeights(linear: Linear, before: Affine | null, after: Affine | null): TensorData {
   const { weights, inOf, outOf, walks } = linear;
-  const [walking, staying] = walks === "in" ? [before, after] : [after, before];
-  const along = walking ? uniform(walking.scale) : 1;
-  const across = staying ? uniform(staying.scale) : 1;
-  if (along !== undefined && across !== undefined && along * across === 1) return weights;
+  const { scale: input } = before ?? IDENTITY;
+  const { scale: output } = after ?? IDENTITY;
+  if (input.length === 1 && output.length === 1 && input[0] * output[0] === 1) return weights;
   const [outer, inner] = weights.shape;
   const taps = elementCount(weights.shape.slice(2));
   const from = numbersOf(weights);
   const to = from instanceof Float32Array ? new Float32Array(from.length) : new Float64Array(from.length);
-  const stays = walks === "in" ? outOf : inOf;
+  // One of the two scales stays along the second axis.
+  const [staying, walking] = walks === "in" ? [output, input] : [input, output];
   const factors = new Float64Array(outer);
-  for (let a = 0; a < outer; a++) factors[a] = (along ?? 1) * (staying ? staying.scale[stays(a)] : 1);
-  if (along !== undefined || !walking) scaleRows(from, to, factors, inner * taps);
-  else {
-    const walksFrom = walks === "in" ? inOf : outOf;
-    for (let a = 0; a < outer; a++) scaleChannels(from, to, a * inner * taps, taps, walking.scale, walksFrom(a), inner, factors[a]);
+  for (let a = 0; a < outer; a++) factors[a] = channel(staying, walks === "in" ? outOf(a) : inOf(a));
+  if (walking.length === 1) {
+    for (let a = 0; a < outer; a++) factors[a] *= walking[0];
+    scaleRows(from, to, factors, inner * taps);
+  } else {
+    for (let a = 0; a < outer; a++) {
+      const first = walks === "in" ? inOf(a) : outOf(a);
+      scaleChannels(from, to, a * inner * taps, taps, walking, first, inner, factors[a]);
+    }
   }
   return to instanceof Float32Array ? { ...weights, data: to } : fromNumbers(weights.dtype, weights.shape, to);
 }
@@ -62,24 +60,23 @@ function scaleChannels(
   }
 }
 
-/** What a shift of each input channel adds to each output channel, where all taps see it. */
-export function shiftSums({ weights, inOf, outOf, outChannels, inChannels, walks }: Linear, shift: Float64Array): Float64Array {
+/** What a shift of each input channel adds to each output channel, where all taps see it; null: nothing. */
+export function shiftSums({ weights, inOf, outOf, outChannels, walks }: Linear, shift: Float64Array): Float64Array | null {
+  if (shift.length === 1 && shift[0] === 0) return null;
   const sums = new Float64Array(outChannels);
-  const each = uniform(shift);
-  if (each === 0 || inChannels === 0) return sums;
   const [outer, inner] = weights.shape;
   const taps = elementCount(weights.shape.slice(2));
   const values = numbersOf(weights);
-  if (walks === "in" && each !== undefined) {
-    const rows = new Float64Array(outer);
-    addRows(values, rows, inner * taps);
-    for (let a = 0; a < outer; a++) sums[outOf(a)] += rows[a] * each;
-  } else if (walks === "in") {
-    for (let a = 0; a < outer; a++) sums[outOf(a)] += weightedSum(values, a * inner * taps, taps, shift, inOf(a), inner);
-  } else {
+  if (walks === "out") {
     const rows = new Float64Array(outer * inner);
     addRows(values, rows, taps);
-    for (let a = 0, k = 0; a < outer; a++) for (let b = 0; b < inner; b++, k++) sums[outOf(a) + b] += shift[inOf(a)] * rows[k];
+    for (let a = 0, k = 0; a < outer; a++) for (let b = 0; b < inner; b++, k++) sums[outOf(a) + b] += channel(shift, inOf(a)) * rows[k];
+  } else if (shift.length === 1) {
+    const rows = new Float64Array(outer);
+    addRows(values, rows, inner * taps);
+    for (let a = 0; a < outer; a++) sums[outOf(a)] += rows[a] * shift[0];
+  } else {
+    for (let a = 0; a < outer; a++) sums[outOf(a)] += weightedSum(values, a * inner * taps, taps, shift, inOf(a), inner);
   }
   return sums;
 }
