@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
 import { type ModelProto, ModelProtoSchema, TensorProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
 import { decodeTensor } from "../../src/formats/onnx/tensor.ts";
-import { HeddleError, loadModel } from "../../src/index.ts";
+import { HeddleError, loadModel, type ModelValue } from "../../src/index.ts";
 import type { TensorData } from "../../src/ir/tensor.ts";
 import { compare } from "./compare.ts";
 
@@ -58,10 +58,16 @@ async function firstDifference(folder: string, bytes: Uint8Array, proto: ModelPr
     for (const set of readdirSync(folder).filter((name) => name.startsWith("test_data_set_"))) {
       const inputs = readTensors(join(folder, set), "input");
       const names = (inputs.length > given.length ? (proto.graph?.input ?? []) : given).map(({ name }) => name);
-      const outputs = await model.run(Object.fromEntries(inputs.map((tensor, i) => [names[i], tensor])));
+      const typed = inputs.map((tensor, i) =>
+        retyped(
+          tensor,
+          model.inputs.find((v) => v.name === names[i]),
+        ),
+      );
+      const outputs = await model.run(Object.fromEntries(typed.map((tensor, i) => [names[i], tensor])));
       for (const [i, wanted] of readTensors(join(folder, set), "output").entries()) {
         const name = proto.graph?.output[i].name ?? "";
-        const difference = compare(outputs[name], wanted);
+        const difference = compare(outputs[name], retyped(wanted, model.outputs[i]));
         if (difference) return `${set}, output ${name}: ${difference}`;
       }
     }
@@ -69,6 +75,20 @@ async function firstDifference(folder: string, bytes: Uint8Array, proto: ModelPr
   } finally {
     model.dispose();
   }
+}
+
+/** The recorded files hold bfloat16 as uint16. A shape that the model itself rules out is no test of heddle. */
+function retyped(tensor: TensorData, declared: ModelValue | undefined): TensorData {
+  if (
+    declared?.shape &&
+    (declared.shape.length !== tensor.shape.length || declared.shape.some((d, i) => typeof d === "number" && d !== tensor.shape[i]))
+  )
+    throw new HeddleError(
+      "unsupported",
+      `the case contradicts itself: ${declared.name} is declared (${declared.shape}), recorded (${tensor.shape})`,
+    );
+  const isBf16 = tensor.dtype === "u16" && declared?.dtype === "bf16";
+  return isBf16 ? { ...tensor, dtype: "bf16" } : tensor;
 }
 
 /** input_0.pb, input_1.pb, … or output_0.pb, … */
