@@ -28,7 +28,13 @@ beforeAll(async () => {
 });
 
 function heddle(...args: string[]): { status: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [command, ...args], { encoding: "utf8", timeout: 60_000, cwd: folder });
+  const env = { ...process.env, HEDDLE_CACHE: join(folder, "cache") }; // not the user's
+  const { status, stdout, stderr } = spawnSync(process.execPath, [command, ...args], {
+    encoding: "utf8",
+    timeout: 60_000,
+    cwd: folder,
+    env,
+  });
   return { status, out: stdout, err: stderr };
 }
 
