@@ -17,6 +17,8 @@ export interface PoolOptions {
 
 /** A worker that has not started by then never will. */
 const START_MS = 20_000;
+/** How long a process that ends waits for a thread that is still starting. */
+const EXIT_MS = 2000;
 /** A sleeping worker comes back to JavaScript this often, where termination can reach it. */
 const NAP_MS = 500;
 /** Polls at a barrier before a thread offers its core to others: 50 to 100 µs. */
@@ -47,7 +49,7 @@ function watchExit(): void {
   if (isExitWatched) return;
   isExitWatched = true;
   process.on("exit", () => {
-    for (const pool of live) pool.quit();
+    for (const pool of live) pool.leave();
   });
 }
 
@@ -211,6 +213,12 @@ export class Pool {
     if (this.hasQuit) return;
     this.hasQuit = true;
     this.driver.run(this.control.address, NO_LIST, 0, 0);
+  }
+
+  /** At process exit. A thread that Node stops while koffi starts up in it aborts the process: such ones arrive first. */
+  leave(): void {
+    for (let tid = 1; tid < this.options.threads; tid++) Atomics.wait(this.state, tid, WorkerState.starting, EXIT_MS);
+    this.quit();
   }
 
   private freeControl(): void {
