@@ -33,6 +33,12 @@ export interface ListingLine {
   readonly text: string;
 }
 
+/** A constant of the pool. */
+interface PoolEntry {
+  readonly label: number;
+  readonly words: Int32Array;
+}
+
 const LEGACY_PREFIX = [0, 0x66, 0xf3, 0xf2];
 const SCALE_BITS = [0, 0, 1, 0, 2, 0, 0, 0, 3];
 const NOPS = [
@@ -63,11 +69,14 @@ export class Assembler {
   private readonly labels: number[] = [];
   /** Triples: position of a 32-bit displacement, its label, end of its instruction. */
   private readonly fixups: number[] = [];
-  private readonly constants = new Map<string, { readonly label: number; readonly bytes: Uint8Array }>();
+  /** Constants in the order of their first use, and where each is by its words, or by its one word and how often that is repeated. */
+  private readonly pool: PoolEntry[] = [];
+  private readonly byWords = new Map<string, PoolEntry>();
+  private readonly byWord = new Map<number, PoolEntry>();
   /** Filled only in listing mode. */
   readonly listing: ListingLine[] = [];
 
-  constructor(private readonly isListing = false) {}
+  constructor(readonly isListing = false) {}
 
   /** Bytes emitted so far. */
   get offset(): number {
@@ -99,17 +108,38 @@ export class Assembler {
     this.memory.label = label;
     return MEM;
   }
+  /** Repeats the memory operand set last over all lanes. */
+  broadcast(): number {
+    this.memory.broadcast = true;
+    return MEM;
+  }
   /** A constant of the pool: 32-bit words, aligned to their size. Equal constants are kept once. */
-  constant(words: readonly number[], broadcast = false): number {
+  constant(words: readonly number[]): number {
+    if (words.every((w) => w === words[0])) return this.repeated(words[0], words.length);
     const key = words.join();
-    let entry = this.constants.get(key);
+    let entry = this.byWords.get(key);
     if (!entry) {
-      entry = { label: this.label(), bytes: new Uint8Array(Int32Array.from(words).buffer) };
-      this.constants.set(key, entry);
+      entry = this.newConstant(Int32Array.from(words));
+      this.byWords.set(key, entry);
+    }
+    return this.atLabel(entry.label);
+  }
+  /** A constant of the pool: `count` times (at most 16) the same word. */
+  repeated(word: number, count: number, broadcast = false): number {
+    const key = (word | 0) * 32 + count;
+    let entry = this.byWord.get(key);
+    if (!entry) {
+      entry = this.newConstant(new Int32Array(count).fill(word));
+      this.byWord.set(key, entry);
     }
     this.atLabel(entry.label);
     this.memory.broadcast = broadcast;
     return MEM;
+  }
+  private newConstant(words: Int32Array): PoolEntry {
+    const entry = { label: this.label(), words };
+    this.pool.push(entry);
+    return entry;
   }
 
   // ---- labels and jumps
@@ -266,22 +296,24 @@ export class Assembler {
   }
 
   private evex(row: Row, l: number, reg: number, vvvv: number, rm: number, imm: number, k: number, zero: boolean): void {
-    invariant(row.evex, `${row.name} has no EVEX form`);
+    if (!row.evex) invariant(false, `${row.name} has no EVEX form`);
     const b = this.buffer;
+    const n = this.length;
     const m = this.memory;
     const field = row.digit >= 0 ? row.digit : reg;
     const isMem = rm === MEM;
     const x = isMem ? (m.index >= 0 ? (m.index >> 3) & 1 : 0) : rm >> 4;
     const base = isMem ? (m.base > 7 ? 1 : 0) : (rm >> 3) & 1;
     const high = row.vectorIndex ? m.index : vvvv;
-    b[this.length++] = 0x62;
-    b[this.length++] = ((~field & 8) << 4) | ((x ^ 1) << 6) | ((base ^ 1) << 5) | (~field & 16) | row.map;
-    b[this.length++] = (row.evexW << 7) | ((~vvvv & 15) << 3) | 4 | row.pp;
     const broadcast = isMem && m.broadcast;
-    b[this.length++] = (zero ? 0x80 : 0) | (l << 5) | (broadcast ? 0x10 : 0) | ((~high & 16) >> 1) | k;
-    b[this.length++] = row.opcode;
+    b[n] = 0x62;
+    b[n + 1] = ((~field & 8) << 4) | ((x ^ 1) << 6) | ((base ^ 1) << 5) | (~field & 16) | row.map;
+    b[n + 2] = (row.evexW << 7) | ((~vvvv & 15) << 3) | 4 | row.pp;
+    b[n + 3] = (zero ? 0x80 : 0) | (l << 5) | (broadcast ? 0x10 : 0) | ((~high & 16) >> 1) | k;
+    b[n + 4] = row.opcode;
+    this.length = n + 5;
     this.modrm(field, rm, broadcast ? row.broadcast : row.memBytes || (16 << l) >> row.memShift, row.immBytes);
-    this.immediate(row.immBytes, imm);
+    if (row.immBytes) this.immediate(row.immBytes, imm);
   }
 
   /** `scale`: what an 8-bit displacement counts in; `after`: bytes of immediate that follow, for RIP-relative operands. */
@@ -325,7 +357,9 @@ export class Assembler {
   }
   /** Makes room for one instruction. */
   private reserve(bytes = 32): void {
-    if (this.length + bytes <= this.buffer.length) return;
+    if (this.length + bytes > this.buffer.length) this.grow(bytes);
+  }
+  private grow(bytes: number): void {
     const larger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + bytes));
     larger.set(this.buffer);
     this.buffer = larger;
@@ -361,18 +395,19 @@ export class Assembler {
 
   /** The finished code: instructions, then the constants, 64-byte aligned, larger first. */
   finish(): Uint8Array {
-    const pool = [...this.constants.values()].sort((a, b) => b.bytes.length - a.bytes.length);
+    const pool = this.pool.sort((a, b) => b.words.length - a.words.length);
     if (pool.length) {
       this.reserve(128);
       this.length = (this.length + 63) & ~63;
     }
-    for (const { label, bytes } of pool) {
-      this.reserve(bytes.length + 64);
-      this.length = (this.length + bytes.length - 1) & -bytes.length;
+    for (const { label, words } of pool) {
+      const bytes = words.byteLength;
+      this.reserve(bytes + 64);
+      this.length = (this.length + bytes - 1) & -bytes;
       this.labels[label] = this.length;
-      this.buffer.set(bytes, this.length);
-      this.length += bytes.length;
-      if (this.isListing) this.listing.push({ offset: this.labels[label], bytes: bytes.length, text: `L${label}: data` });
+      this.buffer.set(new Uint8Array(words.buffer), this.length);
+      this.length += bytes;
+      if (this.isListing) this.listing.push({ offset: this.labels[label], bytes, text: `L${label}: data` });
     }
     const end = this.length;
     for (let i = 0; i < this.fixups.length; i += 3) {

@@ -1,15 +1,14 @@
 // Counts over a kernel that the emitter decides by: how often each vector is read and written, which integers are read, which lane masks are needed.
-import type { Affine, IntVar, Kernel, PointerAddress, Stmt, Vec } from "../../ir/kernel.ts";
-
-export interface VecCount {
-  reads: number;
-  writes: number;
-}
+import type { Affine, IntVar, Kernel, PointerAddress, Stmt } from "../../ir/kernel.ts";
 
 export type ConstStmt = Extract<Stmt<PointerAddress>, { k: "const" }>;
 
 export interface Census {
-  vec(v: Vec): VecCount;
+  /** Reads and writes of each vector, by its id. */
+  readonly reads: Int32Array;
+  readonly writes: Int32Array;
+  /** An upper bound of how many variables a kernel has. */
+  readonly variables: number;
   isIntUsed(v: IntVar): boolean;
   /** Constants that are their vector's only write, and are read: they can be set once, anywhere. */
   readonly constants: readonly ConstStmt[];
@@ -23,101 +22,140 @@ export function maskLanes(stmt: Stmt<PointerAddress>): number {
   if (stmt.k === "gather") return stmt.lanes;
   if (stmt.k !== "store" && !(stmt.k === "load" && stmt.mode === "vec")) return 0;
   const { lanes, type } = stmt;
+  if (lanes === 16) return 0;
   if (type === "i64") return lanes % 8;
-  const isWhole = lanes === 4 || lanes === 8 || lanes === 16;
+  const isWhole = lanes === 4 || lanes === 8;
   return isWhole || (lanes <= 2 && (type === "f32" || type === "i32")) ? 0 : lanes;
 }
 
-const NO_COUNT: VecCount = { reads: 0, writes: 0 };
-
 export function takeCensus(kernel: Kernel<PointerAddress>, isAvx512: boolean): Census {
-  const vecs = new Map<number, VecCount>();
-  const used = new Set<number>();
-  const masks = new Map<number, number>();
-  const constants: ConstStmt[] = [];
-  const count = (v: Vec | undefined, what: "reads" | "writes"): void => {
-    if (!v) return;
-    const entry = vecs.get(v.id);
-    if (entry) entry[what]++;
-    else vecs.set(v.id, { reads: 0, writes: 0, [what]: 1 });
-  };
-  const use = (a: Affine): void => {
-    for (const { v } of a.terms) used.add(v.id);
-  };
-  const walk = (stmts: readonly Stmt<PointerAddress>[], weight: number): void => {
-    for (const stmt of stmts) {
-      const lanes = isAvx512 ? maskLanes(stmt) : 0;
-      if (lanes > 0 && lanes < kernel.lanes) masks.set(lanes, (masks.get(lanes) ?? 0) + weight);
-      switch (stmt.k) {
-        case "for":
-          use(stmt.from);
-          use(stmt.to);
-          walk(stmt.body, weight * 10);
-          break;
-        case "parallel":
-          walk(stmt.body, weight * 10);
-          break;
-        case "if":
-          use(stmt.a);
-          use(stmt.b);
-          walk(stmt.body, weight);
-          walk(stmt.otherwise, weight);
-          break;
-        case "int":
-          use(stmt.a);
-          use(stmt.b);
-          break;
-        case "iota":
-          use(stmt.a);
-          count(stmt.dst, "writes");
-          break;
-        case "pointer":
-          use(stmt.add);
-          break;
-        case "const":
-          constants.push(stmt);
-          count(stmt.dst, "writes");
-          break;
-        case "load":
-          count(stmt.dst, "writes");
-          break;
-        case "gather":
-          count(stmt.index, "reads");
-          count(stmt.dst, "writes");
-          break;
-        case "store":
-          count(stmt.src, "reads");
-          break;
-        case "vec":
-          count(stmt.a, "reads");
-          count(stmt.b, "reads");
-          count(stmt.c, "reads");
-          count(stmt.dst, "writes");
-          break;
-        case "loadint":
-        case "prefetch":
-          break;
-        default:
-          stmt satisfies never;
-      }
+  return new Counter(kernel, isAvx512).census();
+}
+
+class Counter {
+  private reads = new Int32Array(256);
+  private writes = new Int32Array(256);
+  /** Loops, integers and pointers. */
+  private integers = 0;
+  private readonly used = new Set<number>();
+  private readonly masks = new Map<number, number>();
+  private readonly constants: ConstStmt[] = [];
+
+  constructor(
+    private readonly kernel: Kernel<PointerAddress>,
+    private readonly isAvx512: boolean,
+  ) {}
+
+  census(): Census {
+    this.block(this.kernel.body, 1);
+    const { reads, writes, used, masks } = this;
+    // k1 is for results of comparisons and the like; k2 to k7 hold the lane masks used most.
+    const maskRegisters = new Map(
+      [...masks]
+        .sort((a, b) => b[1] - a[1] || a[0] - b[0])
+        .slice(0, 6)
+        .map(([lanes], i) => [lanes, i + 2]),
+    );
+    return {
+      reads,
+      writes,
+      variables: reads.length + this.integers + 2,
+      isIntUsed: (v) => used.has(v.id),
+      constants: this.constants.filter(({ dst }) => writes[dst.id] === 1 && reads[dst.id] > 0),
+      maskRegister: (lanes) => maskRegisters.get(lanes) ?? 0,
+      maskRegisters,
+    };
+  }
+
+  private read(id: number): void {
+    if (id >= this.reads.length) this.grow(id);
+    this.reads[id]++;
+  }
+  private write(id: number): void {
+    if (id >= this.writes.length) this.grow(id);
+    this.writes[id]++;
+  }
+  private grow(id: number): void {
+    const size = Math.max(2 * this.reads.length, id + 1);
+    for (const column of ["reads", "writes"] as const) {
+      const larger = new Int32Array(size);
+      larger.set(this[column]);
+      this[column] = larger;
     }
-  };
-  walk(kernel.body, 1);
-  // k1 is for results of comparisons and the like; k2 to k7 hold the lane masks used most.
-  const maskRegisters = new Map(
-    [...masks]
-      .sort((a, b) => b[1] - a[1] || a[0] - b[0])
-      .slice(0, 6)
-      .map(([lanes], i) => [lanes, i + 2]),
-  );
-  return {
-    vec: (v) => vecs.get(v.id) ?? NO_COUNT,
-    isIntUsed: (v) => used.has(v.id),
-    constants: constants.filter(({ dst }) => {
-      const { reads, writes } = vecs.get(dst.id) ?? NO_COUNT;
-      return writes === 1 && reads > 0;
-    }),
-    maskRegister: (lanes) => maskRegisters.get(lanes) ?? 0,
-    maskRegisters,
-  };
+  }
+  private use(a: Affine): void {
+    for (let i = 0; i < a.terms.length; i++) this.used.add(a.terms[i].v.id);
+  }
+  private mask(stmt: Stmt<PointerAddress>, weight: number): void {
+    const lanes = this.isAvx512 ? maskLanes(stmt) : 0;
+    if (lanes > 0 && lanes < this.kernel.lanes) this.masks.set(lanes, (this.masks.get(lanes) ?? 0) + weight);
+  }
+
+  private block(stmts: readonly Stmt<PointerAddress>[], weight: number): void {
+    for (let i = 0; i < stmts.length; i++) this.statement(stmts[i], weight);
+  }
+
+  private statement(stmt: Stmt<PointerAddress>, weight: number): void {
+    switch (stmt.k) {
+      case "vec":
+        this.read(stmt.a.id);
+        if (stmt.b) this.read(stmt.b.id);
+        if (stmt.c) this.read(stmt.c.id);
+        this.write(stmt.dst.id);
+        break;
+      case "load":
+        this.mask(stmt, weight);
+        this.write(stmt.dst.id);
+        break;
+      case "store":
+        this.mask(stmt, weight);
+        this.read(stmt.src.id);
+        break;
+      case "const":
+        this.constants.push(stmt);
+        this.write(stmt.dst.id);
+        break;
+      case "gather":
+        this.mask(stmt, weight);
+        this.read(stmt.index.id);
+        this.write(stmt.dst.id);
+        break;
+      case "iota":
+        this.use(stmt.a);
+        this.write(stmt.dst.id);
+        break;
+      case "pointer":
+        this.integers++;
+        this.use(stmt.add);
+        break;
+      case "int":
+        this.integers++;
+        this.use(stmt.a);
+        this.use(stmt.b);
+        break;
+      case "loadint":
+        this.integers++;
+        break;
+      case "for":
+        this.integers += 2; // the counter and the bound
+        this.use(stmt.from);
+        this.use(stmt.to);
+        this.block(stmt.body, weight * 10);
+        break;
+      case "parallel":
+        this.integers += 2;
+        this.block(stmt.body, weight * 10);
+        break;
+      case "if":
+        this.use(stmt.a);
+        this.use(stmt.b);
+        this.block(stmt.body, weight);
+        this.block(stmt.otherwise, weight);
+        break;
+      case "prefetch":
+        break;
+      default:
+        stmt satisfies never;
+    }
+  }
 }

@@ -1,7 +1,7 @@
 // A kernel with lowered addresses to one machine-code function: void kernel(const uint64_t *args, uint64_t tid) of the System V ABI.
 import { invariant } from "../../ir/error.ts";
-import type { IntVar, Kernel, PointerAddress, SimdTarget, Vec } from "../../ir/kernel.ts";
-import { Assembler, CC, I, MEM, RAX, RSP, XMM, YMM, ZMM } from "./assembler.ts";
+import type { IntVar, Kernel, Pointer, PointerAddress, SimdTarget, Vec } from "../../ir/kernel.ts";
+import { Assembler, CC, I, MEM, RAX, RDI, RSI, RSP, XMM, YMM, ZMM } from "./assembler.ts";
 import type { Census } from "./census.ts";
 import {
   addImmediate,
@@ -17,7 +17,8 @@ import { emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from 
 import { constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
 import { bitsOf, isInt32 } from "./needs.ts";
 import { allocateRegisters, type Frame } from "./registers.ts";
-import { type Loop, type Program, planSteps, type Step, type StmtOf, type Variable } from "./steps.ts";
+import { type Loop, type Program, planSteps, type Step, type StmtOf } from "./steps.ts";
+import { type Variable, VECTOR } from "./variables.ts";
 
 /** Bytes that the heads of innermost loops are aligned to: half a cache line, what decoders fetch at once. */
 const LOOP_ALIGNMENT = 32;
@@ -39,6 +40,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   readonly asm: Assembler;
   readonly isAvx512: boolean;
   readonly census: Census;
+  readonly registers: Int8Array;
   step: Step;
   private readonly branches: { otherwise: number; end: number }[] = [];
   private readonly frameBytes: number;
@@ -51,17 +53,20 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     this.asm = new Assembler(isListing);
     this.isAvx512 = program.isAvx512;
     this.census = program.census;
+    this.registers = program.variables.register;
     this.step = program.steps[0];
-    const division = usesDivision(program) ? DIVISION_BYTES : 0;
+    const division = program.usesDivision ? DIVISION_BYTES : 0;
     const bytes = frame.bytes + division;
     // The caller's rsp is kept above the spilled values.
     this.frameBytes = bytes ? (bytes + 8 + 63) & ~63 : 0;
   }
 
   emit(): Assembler {
-    for (const step of this.program.steps) {
+    const { steps } = this.program;
+    for (let i = 0; i < steps.length; i++) {
+      const step = steps[i];
       this.step = step;
-      this.reload();
+      if (step.reloads) this.reload();
       this.emitStep(step);
     }
     this.epilogue();
@@ -75,10 +80,10 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         break;
       case "stmt":
         this.emitStatement(step);
-        this.storeBack();
+        if (step.reloads) this.storeBack();
         break;
       case "loop":
-        this.loopHead(step, step.loop as Loop); // loop steps have one
+        this.loopHead(step.loop as Loop); // loop steps have one
         break;
       case "endloop":
         this.loopEnd(step.loop as Loop);
@@ -97,77 +102,82 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
 
   intVariable(v: IntVar): Variable {
     const x = this.program.ints.get(v.id);
-    invariant(x, `integer ${v.id} is read but never written`);
+    invariant(x !== undefined, "an integer is read but never written");
     return x;
   }
   register(v: Variable): number {
-    const r = v.isSpilled ? this.step.reloads?.get(v)?.register : v.register;
-    invariant(r !== undefined && r >= 0, `${this.program.kernel.name}: a variable without a register in step ${this.step.index}`);
-    return r;
+    const r = this.registers[v];
+    return r >= 0 ? r : this.reloaded(v);
+  }
+  private reloaded(v: Variable): number {
+    const reload = this.step.reloads?.find((r) => r.variable === v);
+    invariant(reload, `${this.program.kernel.name}: a variable without a register in step ${this.step.index}`);
+    return reload.register;
+  }
+  temp(i: number): number {
+    const { temps, vectorTemps, integerTemps } = this.step;
+    return i < vectorTemps + integerTemps ? this.program.temps[temps + i] : -1;
   }
   place(v: Variable): number {
-    return v.isSpilled ? this.slot(v) : v.register;
+    const r = this.registers[v];
+    return r >= 0 ? r : this.slot(v);
   }
   private slot(v: Variable): number {
-    return this.asm.at(RSP, v.slot);
+    return this.asm.at(RSP, this.program.variables.slot[v]);
   }
   divisionFrame(): number {
     return this.frame.bytes;
   }
   vec(v: Vec): number {
-    const x = this.program.vecs.get(v.id);
-    invariant(x, `vector ${v.id} is read but never written`);
-    return this.register(x);
+    const x = this.program.vecs[v.id];
+    const r = this.registers[x];
+    return r >= 0 ? r : this.reloaded(x);
   }
   constantOf(v: Vec): StmtOf<"const"> | undefined {
-    return this.program.vecs.get(v.id)?.constant;
+    return this.program.variables.constants[this.program.vecs[v.id]];
   }
-  private pointer(a: PointerAddress): Variable {
-    const x = this.program.pointers.get(a.pointer.id);
-    invariant(x, `pointer ${a.pointer.id} is never set`);
+  private pointer(p: Pointer): Variable {
+    const x = this.program.pointers[p.id];
+    invariant(x !== undefined, "a pointer is never set");
     return x;
   }
-  address(a: PointerAddress, more = 0): number {
-    const disp = a.disp + more;
-    invariant(isInt32(disp), `${this.program.kernel.name}: displacement ${disp} beyond 2 GB`);
-    return this.asm.at(this.register(this.pointer(a)), disp);
-  }
-  isMemory(operand: "a" | "b" | "c"): boolean {
-    return this.step.fold?.operand === operand || this.step.memory?.operand === operand;
+  address({ pointer, disp }: PointerAddress, more = 0): number {
+    const at = disp + more;
+    if (!isInt32(at)) invariant(false, `${this.program.kernel.name}: displacement ${at} beyond 2 GB`);
+    return this.asm.at(this.register(this.pointer(pointer)), at);
   }
   memory(): number {
-    const { fold, memory } = this.step;
-    if (fold?.load) {
-      const { from, mode } = fold.load;
-      this.address(from);
-      return mode === "splat" ? this.asm.atBroadcast(this.register(this.pointer(from)), from.disp) : MEM;
-    }
-    invariant(memory, "no memory operand");
-    return this.spilledOperand(memory.variable);
+    const { load, memoryVariable } = this.step;
+    if (!load) return this.spilledOperand(memoryVariable);
+    this.address(load.from);
+    return load.mode === "splat" ? this.asm.broadcast() : MEM;
   }
   private spilledOperand(v: Variable): number {
-    return v.constant ? constantOperand(this.asm, this.isAvx512, bitsOf(v.constant.type, v.constant.value)) : this.slot(v);
+    const constant = this.program.variables.constants[v];
+    return constant ? constantOperand(this.asm, this.isAvx512, bitsOf(constant.type, constant.value)) : this.slot(v);
   }
 
   // ---- variables in memory
 
   private reload(): void {
-    const { step, asm } = this;
-    if (!step.reloads) return;
-    for (const [v, temp] of step.reloads) {
-      if (v.isVec && step.vecReads.includes(v)) {
-        if (v.constant) emitConstant(asm, this.isAvx512, v.constant, temp.register);
-        else asm.vec(I.vmovups, this.isAvx512 ? ZMM : YMM, temp.register, 0, this.slot(v));
-      } else if (!v.isVec && step.baseReads.includes(v)) asm.op(I.mov, temp.register, this.slot(v));
+    const { asm } = this;
+    const { kind, constants } = this.program.variables;
+    for (const { variable, register, isRead } of this.step.reloads ?? []) {
+      if (!isRead) continue;
+      const constant = constants[variable];
+      if (constant) emitConstant(asm, this.isAvx512, constant, register);
+      else if (kind[variable] === VECTOR) asm.vec(I.vmovups, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
+      else asm.op(I.mov, register, this.slot(variable));
     }
   }
   private storeBack(): void {
-    const { step, asm } = this;
-    if (!step.reloads) return;
-    for (const v of step.vecWrites) {
-      if (v.isSpilled && !v.constant) asm.vec(I.vmovups_store, this.isAvx512 ? ZMM : YMM, this.register(v), 0, this.slot(v));
+    const { asm } = this;
+    const { kind } = this.program.variables;
+    for (const { variable, register, isWritten } of this.step.reloads ?? []) {
+      if (!isWritten) continue;
+      if (kind[variable] === VECTOR) asm.vec(I.vmovups_store, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
+      else asm.op(I.mov_store, register, this.slot(variable));
     }
-    for (const v of step.intWrites) if (v.isSpilled) asm.op(I.mov_store, this.register(v), this.slot(v));
   }
 
   // ---- the function around the body
@@ -184,10 +194,8 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     }
     for (const [lanes, k] of this.census.maskRegisters) presetMask(asm, k, lanes, RAX);
     const { args, tid } = this.program;
-    for (const v of [args, tid]) {
-      if (v.isSpilled) asm.op(I.mov_store, v.fixedWish, this.slot(v));
-      else invariant(v.register === v.fixedWish, "the ABI's registers are free at entry");
-    }
+    if (this.registers[args] < 0) asm.op(I.mov_store, RDI, this.slot(args));
+    if (this.registers[tid] < 0) asm.op(I.mov_store, RSI, this.slot(tid));
   }
   private epilogue(): void {
     const { asm } = this;
@@ -218,29 +226,28 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     }
   }
 
-  private loopHead(step: Step, loop: Loop): void {
+  private loopHead(loop: Loop): void {
     const { asm } = this;
     const { stmt, counter, bound } = loop;
     const counterRegister = this.register(counter);
-    const scratch = step.temps[0]?.register ?? -1;
+    const scratch = this.temp(0);
     loop.head = asm.label();
     loop.exit = asm.label();
-    asm.comment(loopText(loop, this.program.kernel.threads));
-    if (stmt.k === "parallel" && this.program.kernel.threads > 1)
-      this.share(stmt.extent, counterRegister, this.register(bound as Variable), scratch); // shared loops have a bound
+    if (asm.isListing) asm.comment(loopText(loop, this.program.kernel.threads));
+    if (stmt.k === "parallel" && this.program.kernel.threads > 1) this.share(stmt.extent, counterRegister, this.register(bound), scratch);
     else {
       const from = stmt.k === "for" ? stmt.from : { base: 0, terms: [] };
       const to = stmt.k === "for" ? stmt.to : { base: stmt.extent, terms: [] };
       if (loop.countsDown) evaluate(this, counterRegister, loop.distance, scratch);
       else {
         evaluate(this, counterRegister, from, scratch);
-        if (bound) evaluate(this, this.register(bound), to, scratch);
+        if (bound >= 0) evaluate(this, this.register(bound), to, scratch);
       }
     }
-    this.storeBack();
+    if (this.step.reloads) this.storeBack();
     if (loop.needsEntryTest) {
       if (loop.countsDown) compareImmediate(asm, counterRegister, 0);
-      else if (bound) asm.op(I.cmp, counterRegister, this.register(bound));
+      else if (bound >= 0) asm.op(I.cmp, counterRegister, this.register(bound));
       else compareImmediate(asm, counterRegister, loop.limit);
       asm.jcc(loop.countsDown ? CC.le : CC.ge, loop.exit);
     }
@@ -271,9 +278,9 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
       asm.jcc(CC.g, loop.head);
     } else {
       addImmediate(asm, this.place(counter), step, -1);
-      if (!bound) compareImmediate(asm, this.place(counter), loop.limit);
-      else if (counter.isSpilled) asm.op(I.cmp_store, this.register(bound), this.slot(counter));
-      else asm.op(I.cmp, counter.register, this.register(bound));
+      if (bound < 0) compareImmediate(asm, this.place(counter), loop.limit);
+      else if (this.registers[counter] < 0) asm.op(I.cmp_store, this.register(bound), this.slot(counter));
+      else asm.op(I.cmp, this.registers[counter], this.register(bound));
       asm.jcc(CC.l, loop.head);
     }
     asm.bind(loop.exit);
@@ -287,8 +294,9 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     const { asm } = this;
     switch (s.k) {
       case "const": {
-        const v = this.program.vecs.get(s.dst.id);
-        if (!v?.isSpilled || !v.constant) emitConstant(asm, this.isAvx512, s, this.vec(s.dst));
+        const v = this.program.vecs[s.dst.id];
+        const isInPool = this.registers[v] < 0 && this.program.variables.constants[v];
+        if (!isInPool) emitConstant(asm, this.isAvx512, s, this.vec(s.dst));
         return;
       }
       case "iota":
@@ -298,7 +306,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         emitLoad(this, s, this.vec(s.dst));
         break;
       case "gather":
-        emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from)));
+        emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from.pointer)));
         break;
       case "store":
         emitStore(this, s, this.vec(s.src));
@@ -313,7 +321,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         emitInt(this, s);
         break;
       case "loadint":
-        emitLoadInt(this, s, this.pointer(s.from));
+        emitLoadInt(this, s, this.pointer(s.from.pointer));
         break;
       case "pointer":
         this.pointerStatement(s);
@@ -328,10 +336,10 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   }
 
   private pointerStatement(s: StmtOf<"pointer">): void {
-    const pointer = this.pointer({ pointer: s.pointer, disp: 0 });
+    const pointer = this.pointer(s.pointer);
     // A bump that nothing reads any more: the last iteration of an unrolled loop.
-    if (pointer.end <= 2 * this.step.index + 1) return;
-    const source = "buffer" in s.from ? this.program.args : this.pointer({ pointer: s.from.pointer, disp: 0 });
+    if (this.program.variables.end[pointer] <= 2 * this.step.index + 1) return;
+    const source = "buffer" in s.from ? this.program.args : this.pointer(s.from.pointer);
     emitPointer(this, s, pointer, source);
   }
 
@@ -346,8 +354,8 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
       asm.vec(I.vmovups, len, dst, 0, asm.constant(words));
       return;
     }
-    const [value, scratch] = this.step.temps.map((t) => t.register);
-    evaluate(this, value, s.a, scratch);
+    const value = this.temp(0);
+    evaluate(this, value, s.a, this.temp(1));
     if (isAvx512) asm.vec(I.vpbroadcastd_r, len, dst, 0, value);
     else {
       asm.vec(I.vmovd, XMM, dst, 0, value);
@@ -356,9 +364,6 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     asm.vec(I.vpaddd, len, dst, dst, asm.constant(words));
   }
 }
-
-const usesDivision = (program: Program): boolean =>
-  program.steps.some(({ stmt }) => stmt?.k === "int" && (stmt.op === "div" || stmt.op === "mod"));
 
 function loopText(loop: Loop, threads: number): string {
   const { stmt } = loop;

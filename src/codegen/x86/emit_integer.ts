@@ -3,12 +3,16 @@ import { invariant } from "../../ir/error.ts";
 import { type Affine, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
 import { type Assembler, CC, I, MEM, RAX, RDX, RSP } from "./assembler.ts";
 import { divisionPlan, isInt32 } from "./needs.ts";
-import type { Step, StmtOf, Variable } from "./steps.ts";
+import type { StmtOf } from "./steps.ts";
+import type { Variable } from "./variables.ts";
 
 /** Where integer code finds its operands: the emitter. */
 export interface IntegerContext {
   readonly asm: Assembler;
-  readonly step: Step;
+  /** The register of each variable, -1: it lives in memory. */
+  readonly registers: Int8Array;
+  /** The step's i-th temporary register. */
+  temp(i: number): number;
   /** A register number, or MEM for a variable that lives in the frame. */
   place(v: Variable): number;
   /** The register of a variable in this step. */
@@ -48,27 +52,31 @@ export function compareImmediate(asm: Assembler, rm: number, value: number): voi
 
 /** dst ← a. `scratch` is another register, used where `needsScratch(a)`. */
 export function evaluate(c: IntegerContext, dst: number, a: Affine, scratch: number): void {
-  const { asm } = c;
-  const terms = a.terms.map((t) => ({ variable: c.intVariable(t.v), c: t.c }));
-  if (!terms.length) {
-    moveImmediate(asm, dst, a.base);
+  const { asm, registers } = c;
+  const { terms, base } = a;
+  if (terms.length === 0) {
+    moveImmediate(asm, dst, base);
     return;
   }
-  // A variable that the result replaces goes first; else one without a factor.
-  let first = terms.findIndex((t) => t.variable.register === dst);
-  if (first < 0)
-    first = Math.max(
-      0,
-      terms.findIndex((t) => t.c === 1),
-    );
-  const [head] = terms.splice(first, 1);
-  if (head.c === 1 && !terms.length && a.base !== 0 && isInt32(a.base) && head.variable.register >= 0 && head.variable.register !== dst) {
-    asm.op(I.lea, dst, asm.at(head.variable.register, a.base));
+  const first = firstTerm(c, dst, terms);
+  const factor = terms[first].c;
+  const head = c.intVariable(terms[first].v);
+  const register = registers[head];
+  if (factor === 1 && terms.length === 1 && base !== 0 && isInt32(base) && register >= 0 && register !== dst) {
+    asm.op(I.lea, dst, asm.at(register, base));
     return;
   }
-  moveProduct(c, dst, head.variable, head.c);
-  addTerms(c, dst, terms, scratch);
-  addImmediate(asm, dst, a.base, scratch);
+  moveProduct(c, dst, head, factor);
+  addTerms(c, dst, terms, scratch, first);
+  addImmediate(asm, dst, base, scratch);
+}
+
+/** A variable that the result replaces goes first; else one without a factor. */
+function firstTerm(c: IntegerContext, dst: number, terms: Affine["terms"]): number {
+  const replaced = terms.findIndex((t) => c.registers[c.intVariable(t.v)] === dst);
+  if (replaced >= 0) return replaced;
+  const plain = terms.findIndex((t) => t.c === 1);
+  return Math.max(0, plain);
 }
 
 /** dst ← v · factor. */
@@ -76,67 +84,68 @@ function moveProduct(c: IntegerContext, dst: number, v: Variable, factor: number
   const { asm } = c;
   const power = Math.log2(factor);
   if (factor === 1 || (factor > 1 && factor <= 2 ** 30 && Number.isInteger(power))) {
-    if (v.register !== dst) asm.op(I.mov, dst, c.place(v));
+    if (c.registers[v] !== dst) asm.op(I.mov, dst, c.place(v));
     if (factor > 1) asm.op(I.shl, 0, dst, power);
   } else if (isInt8(factor)) asm.op(I.imul_imm8, dst, c.place(v), factor);
   else if (isInt32(factor)) asm.op(I.imul_imm, dst, c.place(v), factor);
   else {
-    invariant(v.register !== dst, "a factor beyond 32 bits");
+    invariant(c.registers[v] !== dst, "a factor beyond 32 bits");
     asm.movabs(dst, factor);
     asm.op(I.imul, dst, c.place(v));
   }
 }
 
-function addTerms(c: IntegerContext, dst: number, terms: readonly { variable: Variable; c: number }[], scratch: number): void {
+/** dst += all terms but one. */
+function addTerms(c: IntegerContext, dst: number, terms: Affine["terms"], scratch: number, except = -1): void {
   const { asm } = c;
-  for (const t of terms) {
-    if (t.c === 1) asm.op(I.add, dst, c.place(t.variable));
-    else if (t.c === -1) asm.op(I.sub, dst, c.place(t.variable));
-    else if ((t.c === 2 || t.c === 4 || t.c === 8) && t.variable.register >= 0)
-      asm.op(I.lea, dst, asm.at(dst, 0, t.variable.register, t.c));
+  for (let i = 0; i < terms.length; i++) {
+    if (i === except) continue;
+    const factor = terms[i].c;
+    const v = c.intVariable(terms[i].v);
+    if (factor === 1) asm.op(I.add, dst, c.place(v));
+    else if (factor === -1) asm.op(I.sub, dst, c.place(v));
+    else if ((factor === 2 || factor === 4 || factor === 8) && c.registers[v] >= 0)
+      asm.op(I.lea, dst, asm.at(dst, 0, c.registers[v], factor));
     else {
-      moveProduct(c, scratch, t.variable, t.c);
+      moveProduct(c, scratch, v, factor);
       asm.op(I.add, dst, scratch);
     }
   }
 }
 
-const tempOf = (c: IntegerContext, i: number): number => c.step.temps[i]?.register ?? -1;
-
 /** The `pointer` statement: from a parameter's address or another pointer, or a bump in place. */
 export function emitPointer(c: IntegerContext, stmt: StmtOf<"pointer">, pointer: Variable, source: Variable): void {
   const { asm } = c;
   const { base, terms } = stmt.add;
-  const scratch = tempOf(c, 0);
+  const scratch = c.temp(0);
   if ("pointer" in stmt.from && source === pointer) {
     if (!terms.length && isInt32(base)) {
       addImmediate(asm, c.place(pointer), base, scratch);
       return;
     }
     const dst = c.register(pointer);
-    if (pointer.isSpilled) asm.op(I.mov, dst, c.place(pointer));
-    const sum = terms.map((t) => ({ variable: c.intVariable(t.v), c: t.c }));
-    addTerms(c, dst, sum, scratch);
+    if (c.registers[pointer] < 0) asm.op(I.mov, dst, c.place(pointer));
+    addTerms(c, dst, terms, scratch);
     addImmediate(asm, dst, base, scratch);
     return;
   }
   const dst = c.register(pointer);
-  const isBuffer = "buffer" in stmt.from;
-  const from = (): number => (isBuffer ? asm.at(c.register(source), 8 * (stmt.from as { buffer: number }).buffer) : c.place(source));
-  if (terms.length) {
-    evaluate(c, dst, { base: 0, terms }, scratch);
-    asm.op(I.add, dst, from());
-  } else if (!isBuffer && source.register >= 0 && base !== 0 && isInt32(base)) {
-    asm.op(I.lea, dst, asm.at(source.register, base));
+  const { from } = stmt;
+  const isBuffer = "buffer" in from;
+  if (terms.length) evaluate(c, dst, base === 0 ? stmt.add : { base: 0, terms }, scratch);
+  else if (!isBuffer && c.registers[source] >= 0 && base !== 0 && isInt32(base)) {
+    asm.op(I.lea, dst, asm.at(c.registers[source], base));
     return;
-  } else if (isBuffer || source.register !== dst) asm.op(I.mov, dst, from());
+  }
+  if (terms.length || isBuffer || c.registers[source] !== dst)
+    asm.op(terms.length ? I.add : I.mov, dst, isBuffer ? asm.at(c.register(source), 8 * from.buffer) : c.place(source));
   addImmediate(asm, dst, base, scratch);
 }
 
 /** The `int` statement. */
 export function emitInt(c: IntegerContext, stmt: StmtOf<"int">): void {
   const dst = c.register(c.intVariable(stmt.v));
-  const [t0, t1] = [tempOf(c, 0), tempOf(c, 1)];
+  const [t0, t1] = [c.temp(0), c.temp(1)];
   if (stmt.op === "set") {
     evaluate(c, dst, stmt.a, t0);
     return;
@@ -215,7 +224,7 @@ function wideDivision(c: IntegerContext, dst: number, by: number, isDiv: boolean
 export function emitLoadInt(c: IntegerContext, stmt: StmtOf<"loadint">, pointer: Variable): void {
   const { asm } = c;
   const dst = c.register(c.intVariable(stmt.v));
-  const temp = tempOf(c, 0);
+  const temp = c.temp(0);
   const row = stmt.type === "i32" ? I.movsxd : stmt.type === "i64" ? I.mov : I.movzx8;
   asm.op(row, dst, asm.at(c.register(pointer), stmt.from.disp));
   if (stmt.wrap !== 0) {
@@ -243,7 +252,7 @@ export function compareAffine(c: IntegerContext, a: Affine, b: Affine): number {
     compareImmediate(asm, c.place(c.intVariable(t.v)), t.c === 1 ? -d.base : d.base);
     return t.c === 1 ? CC.ge : CC.le;
   }
-  evaluate(c, tempOf(c, 0), d, tempOf(c, 1));
-  compareImmediate(asm, tempOf(c, 0), 0);
+  evaluate(c, c.temp(0), d, c.temp(1));
+  compareImmediate(asm, c.temp(0), 0);
   return CC.ge;
 }

@@ -11,6 +11,8 @@ export interface MemoryContext {
   readonly isAvx512: boolean;
   readonly census: Census;
   readonly step: Step;
+  /** The step's i-th temporary register: vectors, then integers. */
+  temp(i: number): number;
   /** Sets the memory operand to an address, `more` bytes further; returns MEM. */
   address(a: PointerAddress, more?: number): number;
 }
@@ -20,8 +22,8 @@ export const MASK_SCRATCH = 1;
 
 /** Length of the shortest vector with at least this many lanes of 32 bits. */
 const lengthFor = (lanes: number): number => (lanes <= 4 ? XMM : lanes <= 8 ? YMM : ZMM);
-const repeat = (value: number, n: number): number[] => new Array<number>(n).fill(value);
-const vecTemp = (c: MemoryContext, i: number): number => c.step.temps[i].register;
+/** An integer in every lane as a memory operand. */
+const words = (c: MemoryContext, value: number): number => (c.isAvx512 ? c.asm.repeated(value, 1, true) : c.asm.repeated(value, 8));
 
 /** Words of a mask vector: the first `lanes` of `width` set, each `words` words of 32 bits. */
 const maskWords = (lanes: number, width: number, words = 1): number[] =>
@@ -31,7 +33,7 @@ const maskWords = (lanes: number, width: number, words = 1): number[] =>
 function maskOf(c: MemoryContext, lanes: number): number {
   const k = c.census.maskRegister(lanes);
   if (k) return k;
-  const temp = c.step.temps[c.step.temps.length - 1].register; // integers come after vectors
+  const temp = c.temp(c.step.vectorTemps);
   c.asm.op(I.mov_const32, temp, 0, (1 << lanes) - 1);
   c.asm.vec(I.kmovw, XMM, MASK_SCRATCH, 0, temp);
   return MASK_SCRATCH;
@@ -104,7 +106,7 @@ function loadI64(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
   asm.vec(I.vmovdqu64, ZMM, dst, 0, c.address(s.from), 0, high < 0 ? k : 0, high < 0);
   asm.vec(I.vpmovqd, ZMM, dst, 0, dst);
   if (high <= 0) return;
-  const temp = vecTemp(c, 0);
+  const temp = c.temp(0);
   asm.vec(I.vmovdqu64, ZMM, temp, 0, c.address(s.from, 64), 0, k, k > 0);
   asm.vec(I.vpmovqd, ZMM, temp, 0, temp);
   asm.vec(I.vinsertf64x4, ZMM, dst, dst, temp, 1);
@@ -112,7 +114,7 @@ function loadI64(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
 
 function loadI64Avx2(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
   const { asm } = c;
-  const temp = vecTemp(c, 0);
+  const temp = c.temp(0);
   const half = (reg: number, lanes: number, at: number): void => {
     if (lanes >= 4) asm.vec(I.vmovdqu, YMM, reg, 0, c.address(s.from, at));
     else if (lanes <= 0) asm.vec(I.vxorps, XMM, reg, reg, reg);
@@ -166,7 +168,7 @@ function splat(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
 /** Four elements at a time; gather instructions are no faster and need masks. */
 function strided(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
   const { asm } = c;
-  const temp = vecTemp(c, 0);
+  const temp = c.temp(0);
   for (let quarter = 0; quarter * 4 < s.lanes; quarter++) {
     const reg = quarter ? temp : dst;
     for (let i = 0; i < Math.min(4, s.lanes - quarter * 4); i++) {
@@ -182,11 +184,10 @@ function strided(c: MemoryContext, s: StmtOf<"load">, dst: number): void {
 
 export function emitGather(c: MemoryContext, s: StmtOf<"gather">, dst: number, index: number, pointer: number): void {
   const { asm } = c;
-  const at = vecTemp(c, 0);
+  const at = c.temp(0);
   const len = c.isAvx512 ? ZMM : YMM;
-  const words = (value: number): number => (c.isAvx512 ? asm.constant([value], true) : asm.constant(repeat(value, 8)));
-  asm.vec(I.vpmaxsd, len, at, index, words(0));
-  asm.vec(I.vpminsd, len, at, at, words(s.count - 1));
+  asm.vec(I.vpmaxsd, len, at, index, words(c, 0));
+  asm.vec(I.vpminsd, len, at, at, words(c, s.count - 1));
   asm.vec(I.vxorps, len, dst, dst, dst);
   if (c.isAvx512) {
     // The instruction clears its mask as it goes, so it gets a copy.
@@ -197,7 +198,7 @@ export function emitGather(c: MemoryContext, s: StmtOf<"gather">, dst: number, i
     }
     asm.vec(I.vgatherdps_k, len, dst, 0, asm.at(pointer, s.from.disp, at, 4), 0, MASK_SCRATCH);
   } else {
-    const mask = vecTemp(c, 1);
+    const mask = c.temp(1);
     asm.vec(I.vmovups, len, mask, 0, asm.constant(maskWords(s.lanes, 8)));
     asm.vec(I.vgatherdps, len, dst, mask, asm.at(pointer, s.from.disp, at, 4));
   }
@@ -233,7 +234,7 @@ function store32(c: MemoryContext, to: PointerAddress, src: number, lanes: numbe
     const k = maskOf(c, lanes);
     asm.vec(I.vmovups_store, lengthFor(lanes), src, 0, c.address(to), 0, k);
   } else if (lanes > 4) {
-    const high = vecTemp(c, 0);
+    const high = c.temp(0);
     store32(c, to, src, 4);
     asm.vec(I.vextractf128, YMM, src, 0, high, 1);
     store32(c, { pointer: to.pointer, disp: to.disp + 16 }, high, lanes - 4);
@@ -246,7 +247,7 @@ function store32(c: MemoryContext, to: PointerAddress, src: number, lanes: numbe
 
 function storeI64(c: MemoryContext, s: StmtOf<"store">, src: number): void {
   const { asm } = c;
-  const temp = vecTemp(c, 0);
+  const temp = c.temp(0);
   const half = c.isAvx512 ? 8 : 4;
   const len = c.isAvx512 ? ZMM : YMM;
   const k = c.isAvx512 && s.lanes % 8 ? maskOf(c, s.lanes % 8) : 0;
@@ -262,7 +263,7 @@ function storeI64(c: MemoryContext, s: StmtOf<"store">, src: number): void {
     if (c.isAvx512) asm.vec(I.vmovdqu64_store, len, temp, 0, to(), 0, left < half ? k : 0);
     else if (left >= half) asm.vec(I.vmovdqu_store, len, temp, 0, to());
     else {
-      const mask = vecTemp(c, 1);
+      const mask = c.temp(1);
       asm.vec(I.vmovdqu, len, mask, 0, asm.constant(maskWords(left, 4, 2)));
       asm.vec(I.vpmaskmovq_store, len, temp, mask, to());
     }
@@ -272,13 +273,12 @@ function storeI64(c: MemoryContext, s: StmtOf<"store">, src: number): void {
 /** Lanes to bf16 in the low 16 bits, to nearest even; NaN stays a (quiet) NaN. Returns the register. */
 function roundToBf16(c: MemoryContext, src: number): number {
   const { asm } = c;
-  const [t, u, nan] = [vecTemp(c, 0), vecTemp(c, 1), vecTemp(c, 2)];
+  const [t, u, nan] = [c.temp(0), c.temp(1), c.temp(2)];
   const len = c.isAvx512 ? ZMM : YMM;
-  const words = (value: number): number => (c.isAvx512 ? asm.constant([value], true) : asm.constant(repeat(value, 8)));
   asm.vec(I.vpsrld, len, 0, t, src, 16);
-  asm.vec(I.vorps, len, u, t, words(0x40));
-  asm.vec(I.vandps, len, t, t, words(1));
-  asm.vec(I.vpaddd, len, t, t, words(0x7fff));
+  asm.vec(I.vorps, len, u, t, words(c, 0x40));
+  asm.vec(I.vandps, len, t, t, words(c, 1));
+  asm.vec(I.vpaddd, len, t, t, words(c, 0x7fff));
   asm.vec(I.vpaddd, len, t, t, src);
   asm.vec(I.vpsrld, len, 0, t, t, 16);
   if (c.isAvx512) {
@@ -301,7 +301,7 @@ function storeNarrow512(c: MemoryContext, s: StmtOf<"store">, src: number): void
 
 function storeNarrow256(c: MemoryContext, s: StmtOf<"store">, src: number): void {
   const { asm } = c;
-  const [t, u] = [vecTemp(c, 0), vecTemp(c, 1)];
+  const [t, u] = [c.temp(0), c.temp(1)];
   const isByte = MEMORY_BYTES[s.type] === 1;
   if (s.type === "f16") asm.vec(I.vcvtps2ph, YMM, src, 0, t, 0);
   else {

@@ -3,9 +3,10 @@ import { invariant } from "../../ir/error.ts";
 import type { Vec } from "../../ir/kernel.ts";
 import { type Assembler, I, MEM, XMM, YMM, ZMM } from "./assembler.ts";
 import { MASK_SCRATCH } from "./emit_memory.ts";
+import type { Row } from "./instructions.ts";
 import { bitsOf } from "./needs.ts";
 import { FMA_FORMS, OPERATIONS, type OperationRow } from "./operations.ts";
-import type { Step, StmtOf } from "./steps.ts";
+import type { Operand, Step, StmtOf } from "./steps.ts";
 
 /** Where vector code finds its operands: the emitter. */
 export interface VectorContext {
@@ -13,158 +14,157 @@ export interface VectorContext {
   readonly isAvx512: boolean;
   readonly step: Step;
   vec(v: Vec): number;
+  /** The step's i-th temporary register. */
+  temp(i: number): number;
   /** The constant that is all a vector ever holds. */
   constantOf(v: Vec): StmtOf<"const"> | undefined;
-  /** Whether the instruction takes this operand from memory. */
-  isMemory(operand: "a" | "b" | "c"): boolean;
-  /** Sets the memory operand for it; returns MEM. */
+  /** Sets the memory operand for what the step takes from memory; returns MEM. */
   memory(): number;
 }
 
-const repeat = (value: number, n: number): number[] => new Array<number>(n).fill(value);
-
 /** A pool constant in every lane as a memory operand. */
-export function constantOperand(asm: Assembler, isAvx512: boolean, bits: number): number {
-  return isAvx512 ? asm.constant([bits], true) : asm.constant(repeat(bits, 8));
-}
+export const constantOperand = (asm: Assembler, isAvx512: boolean, bits: number): number =>
+  isAvx512 ? asm.repeated(bits, 1, true) : asm.repeated(bits, 8);
 
 export function emitConstant(asm: Assembler, isAvx512: boolean, stmt: StmtOf<"const">, dst: number): void {
   const word = bitsOf(stmt.type, stmt.value);
   if (word === 0) asm.vec(I.vxorps, dst > 15 ? ZMM : XMM, dst, dst, dst);
-  else asm.vec(I.vbroadcastss, isAvx512 ? ZMM : YMM, dst, 0, asm.constant([word]));
+  else asm.vec(I.vbroadcastss, isAvx512 ? ZMM : YMM, dst, 0, asm.repeated(word, 1));
+}
+
+/** Register number of an operand, or MEM: then nothing may set another memory operand before the instruction. */
+function operand(c: VectorContext, s: StmtOf<"vec">, o: Operand): number {
+  if (c.step.memory === o) return c.memory();
+  const v = s[o];
+  if (v) return c.vec(v);
+  invariant(false, `${s.op} without operand ${o}`);
 }
 
 export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
   const row = OPERATIONS[s.op];
   const dst = c.vec(s.dst);
-  const len = c.isAvx512 ? ZMM : YMM;
-  const operand = (o: "a" | "b" | "c"): number => {
-    if (c.isMemory(o)) return c.memory();
-    const v = s[o];
-    invariant(v, `${s.op} without operand ${o}`);
-    return c.vec(v);
-  };
-  const instruction = c.isAvx512 ? row.avx512 : row.avx2;
+  const { asm, isAvx512 } = c;
+  const len = isAvx512 ? ZMM : YMM;
+  const instruction = isAvx512 ? row.avx512 : row.avx2;
   switch (row.form) {
-    case "move": {
-      const constant = c.constantOf(s.a);
-      if (constant && bitsOf(constant.type, constant.value) === 0) {
-        emitConstant(c.asm, c.isAvx512, constant, dst); // a zero idiom, not a copy
-        return;
-      }
-      const a = operand("a");
-      if (a === MEM) c.asm.vec(I.vmovups, len, dst, 0, a);
-      else if (a !== dst) c.asm.vec(I.vmovaps, len, dst, 0, a);
-      return;
-    }
+    case "fma":
+      fma(c, s, dst, len);
+      break;
     case "binary":
-      if (c.isMemory("a")) {
-        c.asm.vec(instruction, len, dst, operand("b"), operand("a"));
-        return;
-      }
-      c.asm.vec(instruction, len, dst, operand("a"), operand("b"));
-      return;
+      if (c.step.memory === "a") asm.vec(instruction, len, dst, operand(c, s, "b"), c.memory());
+      else asm.vec(instruction, len, dst, operand(c, s, "a"), operand(c, s, "b"));
+      break;
+    case "move":
+      move(c, s, dst, len);
+      break;
     case "unary":
-      c.asm.vec(instruction, len, dst, 0, operand("a"), row.imm);
+      asm.vec(instruction, len, dst, 0, operand(c, s, "a"), row.imm);
       break;
     case "constant":
-      c.asm.vec(instruction, len, dst, operand("a"), constantOperand(c.asm, c.isAvx512, row.imm));
+      asm.vec(instruction, len, dst, operand(c, s, "a"), constantOperand(asm, isAvx512, row.imm));
       break;
     case "shift":
-      c.asm.vec(instruction, len, 0, dst, operand("a"), s.imm ?? 0);
+      asm.vec(instruction, len, 0, dst, operand(c, s, "a"), s.imm ?? 0);
       break;
     case "compare":
-      compare(c, s, row, dst, operand);
+      compare(c, s, row, dst);
       break;
     case "select":
-      select(c, dst, operand);
-      break;
-    case "fma":
-      fma(c, s, dst, operand);
+      select(c, s, dst);
       break;
     case "lanes":
-      lanes(c, instruction, dst, operand("a"));
+      lanes(c, instruction, dst, operand(c, s, "a"));
       break;
     default:
       row.form satisfies never;
   }
 }
 
-type OperandOf = (o: "a" | "b" | "c") => number;
-
-function compareToMask(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, operand: OperandOf): void {
-  const a = operand("a");
-  c.asm.vec(row.avx512, ZMM, MASK_SCRATCH, a, s.op === "isnan" ? a : operand("b"), row.imm);
+function move(c: VectorContext, s: StmtOf<"vec">, dst: number, len: number): void {
+  const constant = c.constantOf(s.a);
+  if (constant && bitsOf(constant.type, constant.value) === 0) {
+    emitConstant(c.asm, c.isAvx512, constant, dst); // a zero idiom, not a copy
+    return;
+  }
+  const a = operand(c, s, "a");
+  if (a === MEM) c.asm.vec(I.vmovups, len, dst, 0, a);
+  else if (a !== dst) c.asm.vec(I.vmovaps, len, dst, 0, a);
 }
 
-function compare(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, dst: number, operand: OperandOf): void {
+function compareToMask(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, a: number, b: number): void {
+  c.asm.vec(row.avx512, ZMM, MASK_SCRATCH, a, s.op === "isnan" ? a : b, row.imm);
+}
+
+function compare(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, dst: number): void {
+  const a = operand(c, s, "a");
+  const b = s.op === "isnan" ? a : operand(c, s, "b");
   if (c.isAvx512) {
-    compareToMask(c, s, row, operand);
+    compareToMask(c, s, row, a, b);
     c.asm.vec(I.vpmovm2d, ZMM, dst, 0, MASK_SCRATCH);
-    return;
-  }
-  const a = operand("a");
-  if (row.isMirrored) c.asm.vec(row.avx2, YMM, dst, operand("b"), a);
-  else c.asm.vec(row.avx2, YMM, dst, a, s.op === "isnan" ? a : operand("b"), row.imm);
+  } else if (row.isMirrored) c.asm.vec(row.avx2, YMM, dst, b, a);
+  else c.asm.vec(row.avx2, YMM, dst, a, b, row.imm);
 }
 
-function select(c: VectorContext, dst: number, operand: OperandOf): void {
+function select(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
+  const { asm } = c;
   if (!c.isAvx512) {
-    const mask = operand("c");
-    c.asm.vec(I.vblendvps, YMM, dst, operand("b"), operand("a"), mask << 4);
+    const mask = operand(c, s, "c");
+    asm.vec(I.vblendvps, YMM, dst, operand(c, s, "b"), operand(c, s, "a"), mask << 4);
     return;
   }
-  const compared = c.step.fold?.compare;
-  if (compared) {
-    compareToMask(c, compared, OPERATIONS[compared.op], (o) => c.vec(compared[o] as Vec)); // planFolds saw the operands
-  } else c.asm.vec(I.vpmovd2m, ZMM, MASK_SCRATCH, 0, operand("c"));
-  c.asm.vec(I.vblendmps, ZMM, dst, operand("b"), operand("a"), 0, MASK_SCRATCH);
+  const { comparison } = c.step;
+  if (comparison) {
+    const a = c.vec(comparison.a);
+    compareToMask(c, comparison, OPERATIONS[comparison.op], a, comparison.b ? c.vec(comparison.b) : a);
+  } else asm.vec(I.vpmovd2m, ZMM, MASK_SCRATCH, 0, operand(c, s, "c"));
+  asm.vec(I.vblendmps, ZMM, dst, operand(c, s, "b"), operand(c, s, "a"), 0, MASK_SCRATCH);
 }
 
 /** dst ← ±a·b + c, in whichever of the three forms overwrites an operand that dst already holds. */
-function fma(c: VectorContext, s: StmtOf<"vec">, dst: number, operand: OperandOf): void {
-  const [f231, f213, f132] = FMA_FORMS[s.op as "fma" | "fnma"]; // the only operations of this form
-  const len = c.isAvx512 ? ZMM : YMM;
+function fma(c: VectorContext, s: StmtOf<"vec">, dst: number, len: number): void {
+  const form = FMA_FORMS[s.op as "fma" | "fnma"]; // the only operations of this form
   const { asm } = c;
-  if (c.isMemory("c")) {
-    const [a, b] = [operand("a"), operand("b")];
+  const { memory } = c.step;
+  if (memory) {
+    fmaFromMemory(c, s, dst, len, memory);
+    return;
+  }
+  const a = operand(c, s, "a");
+  const b = operand(c, s, "b");
+  const addend = operand(c, s, "c");
+  if (dst === addend) asm.vec(form.f231, len, dst, a, b);
+  else if (dst === a) asm.vec(form.f213, len, dst, b, addend);
+  else if (dst === b) asm.vec(form.f213, len, dst, a, addend);
+  else {
+    asm.vec(I.vmovaps, len, dst, 0, addend);
+    asm.vec(form.f231, len, dst, a, b);
+  }
+}
+
+function fmaFromMemory(c: VectorContext, s: StmtOf<"vec">, dst: number, len: number, memory: Operand): void {
+  const form = FMA_FORMS[s.op as "fma" | "fnma"];
+  const { asm } = c;
+  if (memory === "c") {
+    const a = operand(c, s, "a");
+    const b = operand(c, s, "b");
     if (dst !== a && dst !== b) asm.vec(I.vmovaps, len, dst, 0, a);
-    asm.vec(f213, len, dst, dst === b ? a : b, operand("c"));
+    asm.vec(form.f213, len, dst, dst === b ? a : b, c.memory());
     return;
   }
-  const addend = operand("c");
-  const inMemory = c.isMemory("a") ? "a" : c.isMemory("b") ? "b" : undefined;
-  if (inMemory) {
-    const factor = operand(inMemory === "a" ? "b" : "a");
-    if (dst === factor && dst !== addend) {
-      asm.vec(f132, len, dst, addend, operand(inMemory));
-      return;
-    }
-    if (dst !== addend) asm.vec(I.vmovaps, len, dst, 0, addend);
-    asm.vec(f231, len, dst, factor, operand(inMemory));
+  const addend = operand(c, s, "c");
+  const factor = operand(c, s, memory === "a" ? "b" : "a");
+  if (dst === factor && dst !== addend) {
+    asm.vec(form.f132, len, dst, addend, c.memory());
     return;
   }
-  const [a, b] = [operand("a"), operand("b")];
-  if (dst === addend) {
-    asm.vec(f231, len, dst, a, b);
-    return;
-  }
-  if (dst === a) {
-    asm.vec(f213, len, dst, b, addend);
-    return;
-  }
-  if (dst === b) {
-    asm.vec(f213, len, dst, a, addend);
-    return;
-  }
-  asm.vec(I.vmovaps, len, dst, 0, addend);
-  asm.vec(f231, len, dst, a, b);
+  if (dst !== addend) asm.vec(I.vmovaps, len, dst, 0, addend);
+  asm.vec(form.f231, len, dst, factor, c.memory());
 }
 
 /** Horizontal reduction by exchanging halves, quarters and so on: the result is in every lane, in an order that does not depend on data. */
-function lanes(c: VectorContext, instruction: OperationRow["avx512"], dst: number, a: number): void {
+function lanes(c: VectorContext, instruction: Row, dst: number, a: number): void {
   const { asm } = c;
-  const temp = c.step.temps[0].register;
+  const temp = c.temp(0);
   const len = c.isAvx512 ? ZMM : YMM;
   let from = a;
   const combine = (): void => {

@@ -1,73 +1,157 @@
 // Finds statements that need no instruction of their own: a load used once becomes a memory operand, a comparison used once by a select a mask register.
-import type { PointerAddress, Stmt, Vec } from "../../ir/kernel.ts";
+import type { Kernel, PointerAddress, Stmt, Vec } from "../../ir/kernel.ts";
 import type { Census } from "./census.ts";
 import { OPERATIONS } from "./operations.ts";
 
-type LoadStmt = Extract<Stmt<PointerAddress>, { k: "load" }>;
-type VecStmt = Extract<Stmt<PointerAddress>, { k: "vec" }>;
+export type LoadStmt = Extract<Stmt<PointerAddress>, { k: "load" }>;
+export type VecStmt = Extract<Stmt<PointerAddress>, { k: "vec" }>;
 
-export interface Fold {
-  /** The operand that `load` provides. */
-  readonly operand?: "a" | "b" | "c";
-  readonly load?: LoadStmt;
-  /** The comparison that makes operand c of a select (AVX-512). */
-  readonly compare?: VecStmt;
-}
-export interface Folds {
-  readonly into: ReadonlyMap<Stmt<PointerAddress>, Fold>;
-  readonly absorbed: ReadonlySet<Stmt<PointerAddress>>;
-}
+/**
+ * The statement that became part of its vector's only reader, by the vector's id:
+ * a load, or (AVX-512) the comparison that makes operand c of a select.
+ */
+export type Folds = readonly (LoadStmt | VecStmt | undefined)[];
 
 /** How many statements further a load or comparison may move. */
 const REACH = 48;
 
-export function planFolds(stmts: readonly Stmt<PointerAddress>[], census: Census, isAvx512: boolean): Folds {
-  const into = new Map<Stmt<PointerAddress>, Fold>();
-  const absorbed = new Set<Stmt<PointerAddress>>();
-  const isPrivate = (v: Vec): boolean => census.vec(v).writes === 1 && census.vec(v).reads === 1;
-  if (isAvx512) {
-    stmts.forEach((stmt, i) => {
-      if (stmt.k !== "vec" || OPERATIONS[stmt.op].form !== "compare" || !isPrivate(stmt.dst)) return;
-      const user = onlyUser(stmts, i, stmt.dst, (s) => writesOperand(s, stmt));
-      if (user?.op !== "select" || user.c?.id !== stmt.dst.id) return;
-      into.set(user, { compare: stmt });
-      absorbed.add(stmt);
-    });
-  }
-  const lanes = isAvx512 ? 16 : 8;
-  stmts.forEach((stmt, i) => {
-    if (stmt.k !== "load" || (stmt.type !== "f32" && stmt.type !== "i32") || !isPrivate(stmt.dst)) return;
-    if (!(stmt.mode === "vec" && stmt.lanes === lanes) && !(stmt.mode === "splat" && isAvx512)) return;
-    const user = onlyUser(stmts, i, stmt.dst, (s) => isBarrier(s, stmt));
-    if (!user || absorbed.has(user) || into.get(user)?.load) return;
-    const operand = OPERATIONS[user.op].memory.find((o) => user[o]?.id === stmt.dst.id);
-    const row = OPERATIONS[user.op][isAvx512 ? "avx512" : "avx2"];
-    if (!operand || (stmt.mode === "splat" && row.broadcast !== 4)) return;
-    into.set(user, { ...into.get(user), operand, load: stmt });
-    absorbed.add(stmt);
-  });
-  return { into, absorbed };
+export function planFolds(kernel: Kernel<PointerAddress>, census: Census, isAvx512: boolean): Folds {
+  const planner = new FoldPlanner(census, isAvx512);
+  planner.block(kernel.body);
+  return planner.folds;
 }
 
-/** The vector operation after statement i that reads v, if nothing before it is in the way. */
-function onlyUser(
-  stmts: readonly Stmt<PointerAddress>[],
-  i: number,
-  v: Vec,
-  isInTheWay: (s: Stmt<PointerAddress>) => boolean,
-): VecStmt | undefined {
-  for (let j = i + 1; j < Math.min(stmts.length, i + REACH); j++) {
-    const s = stmts[j];
-    if (s.k === "vec" && (s.a.id === v.id || s.b?.id === v.id || s.c?.id === v.id)) return s;
-    if (s.k === "for" || s.k === "parallel" || s.k === "if" || isInTheWay(s)) return undefined;
-    if ((s.k === "store" && s.src.id === v.id) || (s.k === "gather" && s.index.id === v.id)) return undefined;
+/** Statements are numbered from 1 in the order of the text; what is asked is always whether something happened since a statement. */
+class FoldPlanner {
+  readonly folds: (LoadStmt | VecStmt | undefined)[];
+  private now = 0;
+  /** The last store or structured statement, and the last structured one. */
+  private barrier = 0;
+  private structure = 0;
+  /** Loads and comparisons that wait for their reader, and their number, by the id of their vector. */
+  private readonly waiting: (LoadStmt | VecStmt | undefined)[];
+  private readonly waitsSince: Int32Array;
+  /** Last write of each vector and each pointer. */
+  private readonly written: Int32Array;
+  private readonly moved: number[] = [];
+
+  constructor(
+    private readonly census: Census,
+    private readonly isAvx512: boolean,
+  ) {
+    const vectors = census.reads.length;
+    this.folds = new Array(vectors);
+    this.waiting = new Array(vectors);
+    this.waitsSince = new Int32Array(vectors);
+    this.written = new Int32Array(vectors);
   }
-  return undefined;
+
+  block(stmts: readonly Stmt<PointerAddress>[]): void {
+    this.enterOrLeave();
+    for (let i = 0; i < stmts.length; i++) {
+      this.now++;
+      this.statement(stmts[i]);
+    }
+    this.enterOrLeave();
+  }
+  private enterOrLeave(): void {
+    this.barrier = this.structure = ++this.now;
+  }
+
+  private statement(s: Stmt<PointerAddress>): void {
+    switch (s.k) {
+      case "vec":
+        this.operation(s);
+        break;
+      case "load":
+        if (this.isFoldable(s)) this.wait(s);
+        this.written[s.dst.id] = this.now;
+        break;
+      case "store":
+        this.barrier = this.now;
+        break;
+      case "const":
+      case "iota":
+      case "gather":
+        this.written[s.dst.id] = this.now;
+        break;
+      case "pointer":
+        this.moved[s.pointer.id] = this.now;
+        break;
+      case "for":
+      case "parallel":
+        this.block(s.body);
+        break;
+      case "if":
+        this.block(s.body);
+        this.block(s.otherwise);
+        break;
+      case "int":
+      case "loadint":
+      case "prefetch":
+        break;
+      default:
+        s satisfies never;
+    }
+  }
+
+  private isPrivate(v: Vec): boolean {
+    return this.census.writes[v.id] === 1 && this.census.reads[v.id] === 1;
+  }
+  private isFoldable({ type, mode, lanes, dst }: LoadStmt): boolean {
+    if (type !== "f32" && type !== "i32") return false;
+    const isWhole = this.isAvx512 ? mode === "splat" || (mode === "vec" && lanes === 16) : mode === "vec" && lanes === 8;
+    return isWhole && this.isPrivate(dst);
+  }
+  private wait(s: LoadStmt | VecStmt): void {
+    this.waiting[s.dst.id] = s;
+    this.waitsSince[s.dst.id] = this.now;
+  }
+  /** The statement that waits for the reader of `v`, as long as it is near. */
+  private near(v: Vec): LoadStmt | VecStmt | undefined {
+    const since = this.waitsSince[v.id];
+    return since > 0 && this.now - since < REACH ? this.waiting[v.id] : undefined;
+  }
+
+  private operation(s: VecStmt): void {
+    const { a, b, c } = s;
+    const { waitsSince } = this;
+    if (waitsSince[a.id] > 0 || (b && waitsSince[b.id] > 0) || (c && waitsSince[c.id] > 0)) {
+      if (s.op === "select" && this.isAvx512) this.takeComparison(c as Vec); // a select has a mask
+      this.takeLoad(s);
+    }
+    if (this.isAvx512 && OPERATIONS[s.op].form === "compare" && this.isPrivate(s.dst)) this.wait(s);
+    this.written[s.dst.id] = this.now;
+  }
+
+  private takeComparison(mask: Vec): void {
+    const s = this.near(mask);
+    if (s?.k !== "vec") return;
+    const since = this.waitsSince[mask.id];
+    const isChanged = this.written[s.a.id] > since || (s.b !== undefined && this.written[s.b.id] > since);
+    if (this.structure > since || isChanged) return;
+    this.folds[mask.id] = s;
+    // It has no memory operand any more.
+    this.folds[s.a.id] = undefined;
+    if (s.b) this.folds[s.b.id] = undefined;
+  }
+
+  /** Of several loads the first in the text is taken. */
+  private takeLoad(s: VecStmt): void {
+    const row = OPERATIONS[s.op];
+    const canRepeat = row.avx512.broadcast === 4;
+    let first: LoadStmt | undefined;
+    for (const operand of row.memory) {
+      const v = s[operand];
+      const load = v && this.near(v);
+      if (load?.k !== "load" || (load.mode === "splat" && !canRepeat) || !this.canMove(load)) continue;
+      if (!first || this.waitsSince[load.dst.id] < this.waitsSince[first.dst.id]) first = load;
+    }
+    if (first) this.folds[first.dst.id] = first;
+  }
+  /** A load moves past neither a store, which might write what it reads, nor a change of its pointer. */
+  private canMove(load: LoadStmt): boolean {
+    const since = this.waitsSince[load.dst.id];
+    return this.barrier < since && !(this.moved[load.from.pointer.id] > since);
+  }
 }
-
-const writesOperand = (s: Stmt<PointerAddress>, compare: VecStmt): boolean =>
-  "dst" in s && (s.dst.id === compare.a.id || s.dst.id === compare.b?.id);
-
-/** A load moves past neither a store, which might write what it reads, nor a change of its pointer. */
-const isBarrier = (s: Stmt<PointerAddress>, load: LoadStmt): boolean =>
-  s.k === "store" || (s.k === "pointer" && s.pointer.id === load.from.pointer.id);

@@ -73,8 +73,13 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   mullanes: row("lanes", I.vmulps),
 };
 
-/** Forms of a fused multiply-add: [231, 213, 132]. 231: reg += v·rm; 213: reg = v·reg + rm; 132: reg = reg·rm + v. */
-export const FMA_FORMS: Readonly<Record<"fma" | "fnma", readonly [Row, Row, Row]>> = {
-  fma: [I.vfmadd231ps, I.vfmadd213ps, I.vfmadd132ps],
-  fnma: [I.vfnmadd231ps, I.vfnmadd213ps, I.vfnmadd132ps],
+/** Forms of a fused multiply-add. 231: reg += v·rm; 213: reg = v·reg + rm; 132: reg = reg·rm + v. */
+export interface FmaForms {
+  readonly f231: Row;
+  readonly f213: Row;
+  readonly f132: Row;
+}
+export const FMA_FORMS: Readonly<Record<"fma" | "fnma", FmaForms>> = {
+  fma: { f231: I.vfmadd231ps, f213: I.vfmadd213ps, f132: I.vfmadd132ps },
+  fnma: { f231: I.vfnmadd231ps, f213: I.vfnmadd213ps, f132: I.vfnmadd132ps },
 };

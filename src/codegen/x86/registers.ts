@@ -1,7 +1,8 @@
 // Live intervals to registers by linear scan; what does not fit lives in the stack frame, the cheapest first, and the scan runs again.
 import { invariant } from "../../ir/error.ts";
-import { OPERATIONS } from "./operations.ts";
-import { newVariable, type Program, type Step, type Variable } from "./steps.ts";
+import { planReloads } from "./reloads.ts";
+import { type Program, READS_OPERAND, ROLE_BITS, ROLE_MASK, type Step } from "./steps.ts";
+import { INTEGER, type Variable, VECTOR } from "./variables.ts";
 
 export interface Frame {
   /** Bytes below the saved registers, a multiple of 64; 0: none. */
@@ -12,132 +13,197 @@ export interface Frame {
 
 // Free ones first; rsp is never given away. rbp and r13 make longer addresses, so they come last.
 const INTEGER_ORDER = [0, 1, 2, 8, 9, 10, 11, 6, 7, 3, 14, 15, 12, 5, 13];
+const ALL_INTEGERS = 0xffff & ~(1 << 4);
 const CALLEE_SAVED = [3, 5, 12, 13, 14, 15];
-const VECTOR_ORDER = Array.from({ length: 32 }, (_, i) => i);
+/** Where the ABI passes the arguments: rdi, rsi. */
+const [ARGS_REGISTER, TID_REGISTER] = [7, 6];
 const MAX_ROUNDS = 24;
 
 /** Gives every variable and temporary of the program a register, or a place in the frame. */
 export function allocateRegisters(program: Program): Frame {
-  const vectorOrder = program.isAvx512 ? VECTOR_ORDER : VECTOR_ORDER.slice(0, 16);
-  program.args.fixedWish = 7; // rdi
-  program.tid.fixedWish = 6; // rsi
-  const alive = program.variables.filter((v) => v.end >= 0);
-  for (let round = 0; ; round++) {
-    invariant(round < MAX_ROUNDS, `${program.kernel.name}: register allocation does not end`);
-    const intervals = alive.filter((v) => !v.isSpilled);
-    for (const { temps, reloads } of program.steps) {
-      if (temps.length) intervals.push(...temps);
-      if (reloads) intervals.push(...reloads.values());
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const scan = new Scan(program);
+    const spilled = scan.run();
+    if (!spilled.length) return layOut(program, scan.usedIntegers);
+    for (const v of spilled) program.variables.isSpilled[v] = 1;
+    planReloads(program);
+  }
+  throw new Error(`${program.kernel.name}: register allocation does not end`);
+}
+
+/** One pass over the moments 2·step and 2·step+1. Registers are bits of a number for each kind, INTEGER and VECTOR. */
+class Scan {
+  usedIntegers = 0;
+  private freeIntegers = ALL_INTEGERS;
+  private freeVectors: number;
+  /** First variable that begins or ends at a moment, and the next one after a variable; -1: none. */
+  private readonly begins: Int32Array;
+  private readonly nextToBegin: Int32Array;
+  private readonly ends: Int32Array;
+  private readonly nextToEnd: Int32Array;
+  /** Who has a register of each kind, and in which order they got it. */
+  private readonly holders = [new Int32Array(32).fill(-1), new Int32Array(32).fill(-1)];
+  private readonly since: Int32Array;
+  private placed = 0;
+  private readonly spilled: Variable[] = [];
+
+  constructor(private readonly program: Program) {
+    this.freeVectors = program.isAvx512 ? -1 : 0xffff;
+    const { count, start, end, isSpilled } = program.variables;
+    const moments = 2 * program.steps.length;
+    this.begins = new Int32Array(moments).fill(-1);
+    this.ends = new Int32Array(moments).fill(-1);
+    this.nextToBegin = new Int32Array(count);
+    this.nextToEnd = new Int32Array(count);
+    this.since = new Int32Array(count);
+    for (let v = 0; v < count; v++) if (end[v] >= 0 && !isSpilled[v]) this.enqueue(v, start[v]);
+  }
+
+  /** Heavier ones first. */
+  private enqueue(v: Variable, moment: number): void {
+    const { begins, nextToBegin } = this;
+    const { weight } = this.program.variables;
+    let before = -1;
+    let after = begins[moment];
+    while (after >= 0 && weight[after] >= weight[v]) {
+      before = after;
+      after = nextToBegin[after];
     }
-    intervals.sort((a, b) => a.start - b.start || b.weight - a.weight);
-    const spilled = [
-      ...scan(
-        intervals.filter((v) => v.isVec),
-        vectorOrder,
-      ),
-      ...scan(
-        intervals.filter((v) => !v.isVec),
-        INTEGER_ORDER,
-      ),
-    ];
-    if (!spilled.length) return layOut(alive, intervals, program.isAvx512);
-    for (const v of spilled) v.isSpilled = true;
-    for (const step of program.steps) planReloads(step, program.isAvx512);
+    nextToBegin[v] = after;
+    if (before < 0) begins[moment] = v;
+    else nextToBegin[before] = v;
+  }
+
+  /** Returns the variables that have to live in memory. */
+  run(): readonly Variable[] {
+    const { steps } = this.program;
+    for (let i = 0; i < steps.length; i++) {
+      const step = steps[i];
+      const isPlain = step.vectorTemps + step.integerTemps === 0 && !step.reloads;
+      if (!isPlain) this.takeTemps(step);
+      this.moment(2 * i);
+      this.moment(2 * i + 1);
+      if (!isPlain) this.releaseTemps(step);
+    }
+    return this.spilled;
+  }
+
+  private moment(m: number): void {
+    for (let v = this.begins[m]; v >= 0; v = this.nextToBegin[v]) this.place(v);
+    for (let v = this.ends[m]; v >= 0; v = this.nextToEnd[v]) this.release(v);
+  }
+
+  private place(v: Variable): void {
+    const { kind, register, end } = this.program.variables;
+    const k = kind[v];
+    register[v] = -1;
+    if ((k === VECTOR ? this.freeVectors : this.freeIntegers) === 0 && this.evict(k, v) === v) return;
+    const r = this.choose(k, v);
+    this.take(k, r);
+    register[v] = r;
+    this.holders[k][r] = v;
+    this.since[v] = this.placed++;
+    this.nextToEnd[v] = this.ends[end[v]];
+    this.ends[end[v]] = v;
+  }
+  private take(kind: number, r: number): void {
+    if (kind === VECTOR) this.freeVectors &= ~(1 << r);
+    else {
+      this.freeIntegers &= ~(1 << r);
+      this.usedIntegers |= 1 << r;
+    }
+  }
+  private free(kind: number, r: number): void {
+    if (kind === VECTOR) this.freeVectors |= 1 << r;
+    else this.freeIntegers |= 1 << r;
+  }
+  private release(v: Variable): void {
+    const { kind, register } = this.program.variables;
+    const r = register[v];
+    if (r < 0) return; // evicted
+    this.holders[kind[v]][r] = -1;
+    this.free(kind[v], r);
+  }
+
+  /** A register that something ending here leaves behind saves a move. */
+  private choose(kind: number, v: Variable): number {
+    if (kind === INTEGER) {
+      const { args, tid } = this.program;
+      if (v === args) return ARGS_REGISTER;
+      return v === tid ? TID_REGISTER : this.anyOf(kind);
+    }
+    const step = this.program.variables.birth[v];
+    if (step >= 0) {
+      const { steps, uses, variables } = this.program;
+      const { usesEnd } = steps[step];
+      for (let i = steps[step].uses; i < usesEnd; i++) {
+        const r = (uses[i] & ROLE_MASK) === READS_OPERAND ? variables.register[uses[i] >> ROLE_BITS] : -1;
+        if (r >= 0 && (this.freeVectors >> r) & 1) return r;
+      }
+    }
+    return this.anyOf(kind);
+  }
+  private anyOf(kind: number): number {
+    if (kind === VECTOR) return 31 - Math.clz32(this.freeVectors & -this.freeVectors);
+    for (let i = 0; i < INTEGER_ORDER.length; i++) if ((this.freeIntegers >> INTEGER_ORDER[i]) & 1) return INTEGER_ORDER[i];
+    throw new Error("no free register");
+  }
+
+  /** Sends the cheapest of those that have a register, and of v, to memory. v -1: a temporary, which cannot go. */
+  private evict(kind: number, v: Variable): Variable {
+    const { register } = this.program.variables;
+    let victim = v;
+    for (const holder of this.holders[kind]) if (holder >= 0 && (victim < 0 || this.isCheaper(holder, victim))) victim = holder;
+    invariant(victim >= 0, "one statement needs more registers than there are");
+    this.spilled.push(victim);
+    if (victim === v) return v;
+    const r = register[victim];
+    this.holders[kind][r] = -1;
+    this.free(kind, r);
+    register[victim] = -1;
+    return victim;
+  }
+  /** Fewer (loop-weighted) accesses first; constants cost no store; of equals the longer-lived, then whoever came last or first. */
+  private isCheaper(a: Variable, b: Variable): boolean {
+    const { weight, end, constants, register } = this.program.variables;
+    const costA = constants[a] ? weight[a] / 2 : weight[a];
+    const costB = constants[b] ? weight[b] / 2 : weight[b];
+    if (costA !== costB) return costA < costB;
+    if (end[a] !== end[b]) return end[a] > end[b];
+    return register[b] >= 0 && this.since[a] < this.since[b];
+  }
+
+  // ---- temporaries: registers during one step
+
+  private takeTemps(step: Step): void {
+    const { temps } = this.program;
+    for (let i = 0; i < step.vectorTemps; i++) temps[step.temps + i] = this.takeAny(VECTOR);
+    for (let i = 0; i < step.integerTemps; i++) temps[step.temps + step.vectorTemps + i] = this.takeAny(INTEGER);
+    for (const reload of step.reloads ?? []) reload.register = this.takeAny(this.program.variables.kind[reload.variable]);
+  }
+  private takeAny(kind: number): number {
+    if ((kind === VECTOR ? this.freeVectors : this.freeIntegers) === 0) this.evict(kind, -1);
+    const r = this.anyOf(kind);
+    this.take(kind, r);
+    return r;
+  }
+  private releaseTemps(step: Step): void {
+    const { temps, variables } = this.program;
+    for (let i = 0; i < step.vectorTemps; i++) this.free(VECTOR, temps[step.temps + i]);
+    for (let i = 0; i < step.integerTemps; i++) this.free(INTEGER, temps[step.temps + step.vectorTemps + i]);
+    for (const { variable, register } of step.reloads ?? []) this.free(variables.kind[variable], register);
   }
 }
 
-/** One pass. Returns the variables that have to live in memory. */
-function scan(intervals: readonly Variable[], order: readonly number[]): Variable[] {
-  let free = order.reduce((set, r) => set | (1 << r), 0);
-  let active: Variable[] = [];
-  const spilled: Variable[] = [];
-  let nextEnd = Number.POSITIVE_INFINITY;
-  for (const v of intervals) {
-    v.register = -1;
-    if (nextEnd < v.start) {
-      nextEnd = Number.POSITIVE_INFINITY;
-      active = active.filter((a) => {
-        if (a.end < v.start) {
-          free |= 1 << a.register;
-          return false;
-        }
-        if (a.end < nextEnd) nextEnd = a.end;
-        return true;
-      });
-    }
-    if (free === 0) {
-      const victim = active.reduce((worst, a) => (isCheaper(a, worst) ? a : worst), v);
-      invariant(victim.weight !== Number.POSITIVE_INFINITY, "one statement needs more registers than there are");
-      spilled.push(victim);
-      if (victim === v) continue;
-      free |= 1 << victim.register;
-      victim.register = -1;
-      active.splice(active.indexOf(victim), 1);
-    }
-    v.register = choose(v, free, order);
-    free &= ~(1 << v.register);
-    active.push(v);
-    if (v.end < nextEnd) nextEnd = v.end;
-  }
-  return spilled;
-}
-
-/** Fewer (loop-weighted) accesses first; constants cost no store; of equals the longer-lived. */
-function isCheaper(a: Variable, b: Variable): boolean {
-  const costA = a.constant ? a.weight / 2 : a.weight;
-  const costB = b.constant ? b.weight / 2 : b.weight;
-  return costA < costB || (costA === costB && a.end > b.end);
-}
-
-function choose(v: Variable, free: number, order: readonly number[]): number {
-  if (v.fixedWish >= 0 && (free >> v.fixedWish) & 1) return v.fixedWish;
-  for (const wish of v.wishes) if (wish.register >= 0 && (free >> wish.register) & 1) return wish.register;
-  for (const r of order) if ((free >> r) & 1) return r;
-  throw new Error("no free register");
-}
-
-/** Decides which variables in memory a step must have in a register, and which operand its instruction takes from memory. */
-function planReloads(step: Step, isAvx512: boolean): void {
-  const reloads = new Map<Variable, Variable>();
-  const at = 2 * step.index;
-  const need = (v: Variable): void => {
-    if (!v.isSpilled || reloads.has(v)) return;
-    reloads.set(v, { ...newVariable(v.isVec), start: at, end: at + 1, weight: Number.POSITIVE_INFINITY });
-  };
-  step.memory = memoryOperand(step, isAvx512);
-  for (const v of step.vecReads) if (v !== step.memory?.variable) need(v);
-  // Spilled variables with a single constant write are never written: they come from the constant pool.
-  for (const v of step.vecWrites) if (!v.constant) need(v);
-  for (const v of step.baseReads) need(v);
-  for (const v of step.intWrites) if (step.k !== "entry") need(v);
-  step.reloads = reloads.size ? reloads : undefined;
-}
-
-function memoryOperand(step: Step, isAvx512: boolean): Step["memory"] {
-  const { stmt } = step;
-  if (stmt?.k !== "vec" || step.fold?.operand) return undefined;
-  const row = OPERATIONS[stmt.op];
-  for (const operand of row.memory) {
-    const at = (["c", "a", "b"] as const).filter((o) => stmt[o] && !(o === "c" && step.fold?.compare)).indexOf(operand);
-    const variable = step.vecReads[at];
-    if (!variable?.isSpilled) continue;
-    if (step.vecReads.filter((v) => v === variable).length > 1 || step.vecWrites.includes(variable)) continue;
-    if (variable.constant && isAvx512 && row.avx512.broadcast !== 4) continue;
-    return { operand, variable };
-  }
-  return undefined;
-}
-
-function layOut(variables: readonly Variable[], intervals: readonly Variable[], isAvx512: boolean): Frame {
+function layOut({ variables, isAvx512 }: Program, usedIntegers: number): Frame {
   const vectorBytes = isAvx512 ? 64 : 32;
   let bytes = 0;
-  for (const isVec of [true, false]) {
-    for (const v of variables) {
-      if (!v.isSpilled || v.isVec !== isVec || v.constant) continue;
-      v.slot = bytes;
-      bytes += isVec ? vectorBytes : 8;
+  for (const kind of [VECTOR, INTEGER]) {
+    for (let v = 0; v < variables.count; v++) {
+      if (!variables.isSpilled[v] || variables.kind[v] !== kind || variables.constants[v]) continue;
+      variables.slot[v] = bytes;
+      bytes += kind === VECTOR ? vectorBytes : 8;
     }
   }
-  const used = new Set(intervals.filter((v) => !v.isVec).map((v) => v.register));
-  return { bytes, saved: CALLEE_SAVED.filter((r) => used.has(r)) };
+  return { bytes, saved: CALLEE_SAVED.filter((r) => (usedIntegers >> r) & 1) };
 }

@@ -13,31 +13,15 @@ import {
   type Vec,
 } from "../../ir/kernel.ts";
 import { type Census, takeCensus } from "./census.ts";
-import { type Fold, planFolds } from "./fold.ts";
-import { bitsOf, intTempsOf, isInt32, needsScratch, vecTempsOf } from "./needs.ts";
+import { type Folds, planFolds } from "./fold.ts";
+import { Lifetimes } from "./lifetimes.ts";
+import { bitsOf, isInt32, loadTemps, maskTemps, needsScratch, pointerTemps, storeTemps } from "./needs.ts";
+import { OPERATIONS } from "./operations.ts";
+import { INTEGER, type Variable, Variables, VECTOR } from "./variables.ts";
 
 export type PointerStmt = Stmt<PointerAddress>;
 export type StmtOf<K extends PointerStmt["k"]> = Extract<PointerStmt, { k: K }>;
-
-/** What registers are given to: a vector, an integer or pointer, or a temporary of one step. */
-export interface Variable {
-  readonly isVec: boolean;
-  /** First and last moment of life: 2·step when read, 2·step+1 when written. */
-  start: number;
-  end: number;
-  /** Cost of keeping it in memory: accesses, each loop around one counting tenfold. */
-  weight: number;
-  /** Register, -1: none. */
-  register: number;
-  /** Byte offset in the frame when it lives in memory, -1: it does not. */
-  slot: number;
-  isSpilled: boolean;
-  /** Registers it would like: those of variables that die where it is born, or one that the ABI fixes. */
-  readonly wishes: Variable[];
-  fixedWish: number;
-  /** Set when the only write is this constant: then it can be had from the constant pool at any time. */
-  constant?: StmtOf<"const">;
-}
+export type Operand = "a" | "b" | "c";
 
 /** A loop in steps. */
 export interface Loop {
@@ -45,8 +29,8 @@ export interface Loop {
   /** The loop variable, or a counter that runs down to zero when nothing reads the variable. */
   readonly counter: Variable;
   readonly countsDown: boolean;
-  readonly bound: Variable | undefined;
-  /** The constant bound where `bound` is not set. */
+  /** -1: the bound is the constant `limit`. */
+  readonly bound: Variable;
   readonly limit: number;
   /** What a counter that runs down starts from, and loses in each iteration. */
   readonly distance: Affine;
@@ -58,26 +42,50 @@ export interface Loop {
   exit: number;
 }
 
+/** A use is a variable and its role in a step: variable << ROLE_BITS | role. */
+export const ROLE_BITS = 3;
+export const ROLE_MASK = 7;
+/** An operand of a vector instruction, in the order c, a, b. */
+export const READS_OPERAND = 0;
+/** A vector in a register. */
+export const READS_VECTOR = 1;
+export const WRITES_VECTOR = 2;
+/** An integer in a register, as the base of an address. */
+export const READS_BASE = 3;
+/** An integer in a register or in memory. */
+export const READS_INTEGER = 4;
+export const WRITES_INTEGER = 5;
+/** Changes an integer in place, in a register or in memory. */
+export const UPDATES_INTEGER = 6;
+
 export interface Step {
   readonly k: "entry" | "stmt" | "loop" | "endloop" | "if" | "else" | "endif";
   readonly index: number;
   readonly stmt: PointerStmt | undefined;
   readonly loop: Loop | undefined;
-  readonly fold: Fold | undefined;
-  readonly vecReads: Variable[];
-  readonly vecWrites: Variable[];
-  /** Integers needed in a register, as the base of an address. */
-  readonly baseReads: Variable[];
-  /** Integers that may stay in memory. */
-  readonly intReads: Variable[];
-  readonly intWrites: Variable[];
-  /** Integers changed in place: memory or register. */
-  readonly intUpdates: Variable[];
-  readonly temps: Variable[];
+  /** Its uses in Program.uses. */
+  readonly uses: number;
+  readonly usesEnd: number;
+  /** Its temporaries in Program.temps: vectors, then integers. */
+  readonly temps: number;
+  readonly vectorTemps: number;
+  readonly integerTemps: number;
+  /** The comparison that makes operand c of a select (AVX-512). */
+  readonly comparison: StmtOf<"vec"> | undefined;
+  /** The load that is an operand. */
+  readonly load: StmtOf<"load"> | undefined;
+  /** The operand that the instruction takes from memory, and the variable that it is where `load` is not set. */
+  memory: Operand | undefined;
+  memoryVariable: Variable;
   /** Registers of this step for variables in memory. */
-  reloads: Map<Variable, Variable> | undefined;
-  /** The operand that the instruction takes straight from memory, of a variable in memory. */
-  memory: { readonly operand: "a" | "b" | "c"; readonly variable: Variable } | undefined;
+  reloads: readonly Reload[] | undefined;
+}
+
+export interface Reload {
+  readonly variable: Variable;
+  register: number;
+  isRead: boolean;
+  isWritten: boolean;
 }
 
 export interface Program {
@@ -85,39 +93,18 @@ export interface Program {
   readonly isAvx512: boolean;
   readonly census: Census;
   readonly steps: readonly Step[];
-  readonly vecs: ReadonlyMap<number, Variable>;
+  /** Step by step. */
+  readonly uses: readonly number[];
+  /** Registers of temporaries, set by the allocator. */
+  readonly temps: Int8Array;
+  readonly variables: Variables;
+  /** Variables by the ids of vectors, pointers and integers. */
+  readonly vecs: Int32Array;
+  readonly pointers: readonly (Variable | undefined)[];
   readonly ints: ReadonlyMap<number, Variable>;
-  readonly pointers: ReadonlyMap<number, Variable>;
-  readonly variables: readonly Variable[];
   readonly args: Variable;
   readonly tid: Variable;
-}
-
-/** Variables that a block may read before writing them, writes always, writes at all. */
-interface Flow {
-  readonly exposed: Set<Variable>;
-  readonly killed: Set<Variable>;
-  readonly written: Set<Variable>;
-}
-const newFlow = (): Flow => ({ exposed: new Set(), killed: new Set(), written: new Set() });
-
-function append(to: Flow, next: Flow, isDefinite: boolean): void {
-  for (const v of next.exposed) if (!to.killed.has(v)) to.exposed.add(v);
-  if (isDefinite) for (const v of next.killed) to.killed.add(v);
-  for (const v of next.written) to.written.add(v);
-}
-
-export function newVariable(isVec: boolean): Variable {
-  return { isVec, start: Number.MAX_SAFE_INTEGER, end: -1, weight: 0, register: -1, slot: -1, isSpilled: false, wishes: [], fixedWish: -1 };
-}
-
-function lookUp(variables: Map<number, Variable>, id: number, isVec: boolean): Variable {
-  let v = variables.get(id);
-  if (!v) {
-    v = newVariable(isVec);
-    variables.set(id, v);
-  }
-  return v;
+  readonly usesDivision: boolean;
 }
 
 /** Numbers the kernel's statements and finds every variable's interval. */
@@ -125,286 +112,347 @@ export function planSteps(kernel: Kernel<PointerAddress>, isAvx512: boolean): Pr
   return new Planner(kernel, isAvx512).plan();
 }
 
+const ZERO: Affine = { base: 0, terms: [] };
+
 class Planner {
   private readonly steps: Step[] = [];
-  private readonly vecs = new Map<number, Variable>();
-  private readonly ints = new Map<number, Variable>();
-  private readonly pointers = new Map<number, Variable>();
-  private readonly hidden: Variable[] = [];
-  private readonly loops: { readonly begin: number; readonly end: number; readonly flow: Flow }[] = [];
+  private readonly uses: number[] = [];
+  private usesBegin = 0;
+  private temps = 0;
   private readonly census: Census;
-  private readonly args = newVariable(false);
-  private readonly tid = newVariable(false);
-  private weight = 1;
+  private readonly folds: Folds;
+  private readonly variables: Variables;
+  private readonly lifetimes: Lifetimes;
+  private readonly vecs: Int32Array;
+  private readonly pointers: (Variable | undefined)[] = [];
+  private readonly ints = new Map<number, Variable>();
+  private readonly args: Variable;
+  private readonly tid: Variable;
   private innermost: Loop | undefined;
+  private usesDivision = false;
 
   constructor(
     private readonly kernel: Kernel<PointerAddress>,
     private readonly isAvx512: boolean,
   ) {
     this.census = takeCensus(kernel, isAvx512);
+    this.folds = planFolds(kernel, this.census, isAvx512);
+    const capacity = this.census.variables;
+    this.variables = new Variables(capacity);
+    this.lifetimes = new Lifetimes(this.variables, capacity);
+    this.vecs = new Int32Array(this.census.reads.length).fill(-1);
+    this.args = this.variables.add(INTEGER);
+    this.tid = this.variables.add(INTEGER);
   }
 
   plan(): Program {
-    const flow = newFlow();
-    this.hidden.push(this.args, this.tid);
-    this.finish(this.step("entry", { intWrites: [this.args, this.tid] }), flow);
-    this.hoistConstants(flow);
-    this.block(this.kernel.body, flow);
-    this.extendOverLoops();
-    const { kernel, isAvx512, census, steps, vecs, ints, pointers, args, tid } = this;
-    const variables = [...this.hidden, ...pointers.values(), ...ints.values(), ...new Set(vecs.values())];
-    return { kernel, isAvx512, census, steps, vecs, ints, pointers, variables, args, tid };
+    this.integerWrite(this.args);
+    this.integerWrite(this.tid);
+    this.step("entry", undefined);
+    this.hoistConstants();
+    this.block(this.kernel.body);
+    this.lifetimes.finish();
+    const { kernel, isAvx512, census, steps, uses, variables, vecs, pointers, ints, args, tid, usesDivision } = this;
+    const temps = new Int8Array(this.temps);
+    return { kernel, isAvx512, census, steps, uses, temps, variables, vecs, pointers, ints, args, tid, usesDivision };
   }
 
   /** Sets each constant once, before everything, in one register for equal ones. Where registers run out they are the cheapest to leave in memory. */
-  private hoistConstants(flow: Flow): void {
+  private hoistConstants(): void {
     const known = new Map<number, Variable>();
     for (const stmt of this.census.constants) {
       const bits = bitsOf(stmt.type, stmt.value);
       const same = known.get(bits);
-      if (same) {
-        this.vecs.set(stmt.dst.id, same);
+      if (same !== undefined) {
+        this.vecs[stmt.dst.id] = same;
         continue;
       }
+      this.vectorWrite(stmt.dst);
       const v = this.vec(stmt.dst);
-      v.constant = stmt;
+      this.variables.constants[v] = stmt;
       known.set(bits, v);
-      this.finish(this.step("stmt", { stmt, vecWrites: [v] }), flow);
+      this.step("stmt", stmt);
     }
   }
 
-  // ---- variables
+  // ---- uses: noted before the step that they belong to
 
   private vec(v: Vec): Variable {
-    return lookUp(this.vecs, v.id, true);
-  }
-  private int(v: IntVar): Variable {
-    return lookUp(this.ints, v.id, false);
+    const known = this.vecs[v.id];
+    if (known >= 0) return known;
+    const made = this.variables.add(VECTOR);
+    this.vecs[v.id] = made;
+    return made;
   }
   private pointer(p: Pointer): Variable {
-    return lookUp(this.pointers, p.id, false);
+    const known = this.pointers[p.id];
+    if (known !== undefined) return known;
+    const made = this.variables.add(INTEGER);
+    this.pointers[p.id] = made;
+    return made;
   }
-  private terms(...affines: Affine[]): Variable[] {
-    return affines.flatMap((a) => a.terms.map((t) => this.int(t.v)));
+  private newInteger(v: IntVar): Variable {
+    const known = this.ints.get(v.id);
+    if (known !== undefined) return known;
+    const made = this.variables.add(INTEGER);
+    this.ints.set(v.id, made);
+    return made;
+  }
+
+  private read(v: Variable, role: number): void {
+    this.uses.push((v << ROLE_BITS) | role);
+    this.lifetimes.read(v);
+  }
+  private baseRead(p: Pointer): void {
+    this.read(this.pointer(p), READS_BASE);
+  }
+  private termReads({ terms }: Affine): void {
+    for (let i = 0; i < terms.length; i++) {
+      const v = this.ints.get(terms[i].v.id);
+      invariant(v !== undefined, "an integer is read but never written");
+      this.read(v, READS_INTEGER);
+    }
+  }
+  private vectorWrite(dst: Vec): void {
+    const v = this.vec(dst);
+    this.uses.push((v << ROLE_BITS) | WRITES_VECTOR);
+    this.lifetimes.write(v, true);
+  }
+  private integerWrite(v: Variable): void {
+    this.uses.push((v << ROLE_BITS) | WRITES_INTEGER);
+    this.lifetimes.write(v, false);
+  }
+  private integerUpdate(v: Variable): void {
+    this.read(v, UPDATES_INTEGER);
+    this.lifetimes.write(v, false);
   }
 
   // ---- steps
 
-  private step(k: Step["k"], parts: Partial<Step> = {}, temps: readonly [vec: number, int: number] = [0, 0]): Step {
-    const none: Variable[] = [];
-    const step: Step = {
+  private step(
+    k: Step["k"],
+    stmt: PointerStmt | undefined,
+    vectorTemps = 0,
+    integerTemps = 0,
+    loop?: Loop,
+    memory?: Operand,
+    load?: StmtOf<"load">,
+    comparison?: StmtOf<"vec">,
+  ): number {
+    const { uses, usesBegin, temps } = this;
+    const index = this.steps.length;
+    this.usesBegin = uses.length;
+    this.temps += vectorTemps + integerTemps;
+    this.steps.push({
       k,
-      index: this.steps.length,
-      stmt: undefined,
-      loop: undefined,
-      fold: undefined,
-      vecReads: none,
-      vecWrites: none,
-      baseReads: none,
-      intReads: none,
-      intWrites: none,
-      intUpdates: none,
-      temps: none,
+      index,
+      stmt,
+      loop,
+      uses: usesBegin,
+      usesEnd: uses.length,
+      temps,
+      vectorTemps,
+      integerTemps,
+      comparison,
+      load,
+      memory,
+      memoryVariable: -1,
       reloads: undefined,
-      memory: undefined,
-      ...parts,
-    };
-    if (temps[0] + temps[1] > 0) Object.assign(step, { temps: this.temporaries(temps) });
-    this.steps.push(step);
-    return step;
-  }
-  private temporaries([vec, int]: readonly [number, number]): Variable[] {
-    const at = 2 * this.steps.length;
-    return Array.from({ length: vec + int }, (_, i) => ({
-      ...newVariable(i < vec),
-      start: at,
-      end: at + 1,
-      weight: Number.POSITIVE_INFINITY,
-    }));
+    });
+    this.lifetimes.step = index + 1;
+    return index;
   }
 
-  /** Notes the step's accesses in the variables' intervals and in the block's flow. */
-  private finish(step: Step, flow: Flow): void {
-    const read = 2 * step.index;
-    for (const list of [step.vecReads, step.baseReads, step.intReads, step.intUpdates]) {
-      for (const v of list) {
-        this.touch(v, read, read);
-        if (!flow.killed.has(v)) flow.exposed.add(v);
-      }
-    }
-    for (const list of [step.vecWrites, step.intWrites, step.intUpdates]) {
-      for (const v of list) {
-        // Integers are computed in several instructions: the result must not share a register with what is still read.
-        this.touch(v, v.isVec ? read + 1 : read, read + 1);
-        flow.killed.add(v);
-        flow.written.add(v);
-      }
-    }
-  }
-  private touch(v: Variable, from: number, to: number): void {
-    if (from < v.start) v.start = from;
-    if (to > v.end) v.end = to;
-    v.weight += this.weight;
+  private block(stmts: readonly PointerStmt[]): void {
+    for (let i = 0; i < stmts.length; i++) this.statement(stmts[i]);
   }
 
-  private block(stmts: readonly PointerStmt[], flow: Flow): void {
-    const folds = planFolds(stmts, this.census, this.isAvx512);
-    for (const stmt of stmts) {
-      if (folds.absorbed.has(stmt) || (stmt.k === "const" && this.census.vec(stmt.dst).writes === 1)) continue;
-      if (stmt.k === "for" || stmt.k === "parallel") this.loopStmt(stmt, flow);
-      else if (stmt.k === "if") this.branch(stmt, flow);
-      else this.straight(stmt, folds.into.get(stmt), flow);
-    }
-  }
-
-  private straight(stmt: PointerStmt, fold: Fold | undefined, flow: Flow): void {
-    const parts = this.accesses(stmt, fold);
-    const temps = [vecTempsOf(stmt, this.isAvx512), intTempsOf(stmt, this.census, this.isAvx512)] as const;
-    this.finish(this.step("stmt", { stmt, fold, ...parts }, temps), flow);
-  }
-
-  private accesses(stmt: PointerStmt, fold: Fold | undefined): Partial<Step> {
-    switch (stmt.k) {
-      case "const":
-        return { vecWrites: [this.vec(stmt.dst)] };
-      case "iota":
-        return { intReads: this.terms(stmt.a), vecWrites: [this.vec(stmt.dst)] };
-      case "load":
-        return { baseReads: [this.pointer(stmt.from.pointer)], vecWrites: [this.vec(stmt.dst)] };
-      case "gather":
-        return { baseReads: [this.pointer(stmt.from.pointer)], vecReads: [this.vec(stmt.index)], vecWrites: [this.vec(stmt.dst)] };
-      case "store":
-        return { baseReads: [this.pointer(stmt.to.pointer)], vecReads: [this.vec(stmt.src)] };
-      case "prefetch":
-        return { baseReads: [this.pointer(stmt.at.pointer)] };
-      case "loadint":
-        return { baseReads: [this.pointer(stmt.from.pointer)], intWrites: [this.int(stmt.v)] };
-      case "int":
-        return { intReads: this.terms(stmt.a, stmt.b), intWrites: [this.int(stmt.v)] };
-      case "pointer":
-        return this.pointerAccesses(stmt);
+  private statement(s: PointerStmt): void {
+    switch (s.k) {
       case "vec":
-        return this.vecAccesses(stmt, fold);
+        if (this.folds[s.dst.id] !== s) this.operation(s);
+        break;
+      case "load":
+        if (this.folds[s.dst.id] === s) break;
+        this.baseRead(s.from.pointer);
+        this.vectorWrite(s.dst);
+        this.step("stmt", s, loadTemps(s), maskTemps(s, this.census, this.isAvx512));
+        break;
+      case "store":
+        this.read(this.vec(s.src), READS_VECTOR);
+        this.baseRead(s.to.pointer);
+        this.step("stmt", s, storeTemps(s, this.isAvx512), maskTemps(s, this.census, this.isAvx512));
+        break;
+      case "const":
+        if (this.census.writes[s.dst.id] === 1) break; // hoisted, or never read
+        this.vectorWrite(s.dst);
+        this.step("stmt", s);
+        break;
+      case "gather":
+        this.read(this.vec(s.index), READS_VECTOR);
+        this.baseRead(s.from.pointer);
+        this.vectorWrite(s.dst);
+        this.step("stmt", s, this.isAvx512 ? 1 : 2, maskTemps(s, this.census, this.isAvx512));
+        break;
+      case "iota":
+        this.termReads(s.a);
+        this.vectorWrite(s.dst);
+        this.step("stmt", s, 0, s.a.terms.length === 0 ? 0 : 2);
+        break;
+      case "prefetch":
+        this.baseRead(s.at.pointer);
+        this.step("stmt", s);
+        break;
+      case "loadint":
+        this.baseRead(s.from.pointer);
+        this.integerWrite(this.newInteger(s.v));
+        this.step("stmt", s, 0, 1);
+        break;
+      case "int":
+        this.integer(s);
+        break;
+      case "pointer":
+        this.pointerStatement(s);
+        break;
       case "for":
       case "parallel":
+        this.loopStatement(s);
+        break;
       case "if":
-        throw new Error("structured statement");
+        this.branch(s);
+        break;
       default:
-        return stmt satisfies never;
+        s satisfies never;
     }
   }
 
-  private pointerAccesses(stmt: StmtOf<"pointer">): Partial<Step> {
-    const p = this.pointer(stmt.pointer);
-    const intReads = this.terms(stmt.add);
-    if ("buffer" in stmt.from) return { baseReads: [this.args], intReads, intWrites: [p] };
-    const q = this.pointer(stmt.from.pointer);
-    if (q === p)
-      return stmt.add.terms.length || !isInt32(stmt.add.base) ? { intReads: [...intReads, p], intWrites: [p] } : { intUpdates: [p] };
-    return { intReads: [...intReads, q], intWrites: [p] };
+  private operation(s: StmtOf<"vec">): void {
+    const { a, b, c, dst } = s;
+    let memory: Operand | undefined;
+    let load: StmtOf<"load"> | undefined;
+    let comparison: StmtOf<"vec"> | undefined;
+    // The result takes over an operand's register where it can: of c rather than of a or b.
+    if (c) {
+      const folded = this.folds[c.id];
+      if (!folded) this.read(this.vec(c), READS_OPERAND);
+      else if (folded.k === "vec") comparison = folded;
+      else {
+        memory = "c";
+        load = folded;
+      }
+    }
+    const foldedA = this.folds[a.id];
+    if (foldedA?.k === "load") {
+      memory = "a";
+      load = foldedA;
+    } else this.read(this.vec(a), READS_OPERAND);
+    const foldedB = b && this.folds[b.id];
+    if (foldedB?.k === "load") {
+      memory = "b";
+      load = foldedB;
+    } else if (b) this.read(this.vec(b), READS_OPERAND);
+    if (comparison) {
+      this.read(this.vec(comparison.a), READS_VECTOR);
+      if (comparison.b) this.read(this.vec(comparison.b), READS_VECTOR);
+    }
+    if (load) this.baseRead(load.from.pointer);
+    const v = this.vec(dst);
+    if (this.variables.end[v] < 0) this.variables.birth[v] = this.steps.length;
+    this.vectorWrite(dst);
+    this.step("stmt", s, OPERATIONS[s.op].form === "lanes" ? 1 : 0, 0, undefined, memory, load, comparison);
   }
 
-  private vecAccesses(stmt: StmtOf<"vec">, fold: Fold | undefined): Partial<Step> {
-    const dst = this.vec(stmt.dst);
-    const vecReads: Variable[] = [];
-    for (const operand of ["c", "a", "b"] as const) {
-      const v = stmt[operand];
-      if (!v || fold?.operand === operand || (fold?.compare && operand === "c")) continue;
-      const x = this.vec(v);
-      vecReads.push(x);
-      if (x !== dst) dst.wishes.push(x);
+  private integer(s: StmtOf<"int">): void {
+    this.termReads(s.a);
+    this.termReads(s.b);
+    this.integerWrite(this.newInteger(s.v));
+    if (s.op === "div" || s.op === "mod") this.usesDivision = true;
+    this.step("stmt", s, 0, s.op !== "set" ? 2 : needsScratch(s.a) ? 1 : 0);
+  }
+
+  private pointerStatement(s: StmtOf<"pointer">): void {
+    const { from, add } = s;
+    const p = this.pointer(s.pointer);
+    if ("buffer" in from) this.read(this.args, READS_BASE);
+    this.termReads(add);
+    if ("pointer" in from && from.pointer.id === s.pointer.id && add.terms.length === 0 && isInt32(add.base)) this.integerUpdate(p);
+    else {
+      if ("pointer" in from) this.read(this.pointer(from.pointer), READS_INTEGER);
+      this.integerWrite(p);
     }
-    if (fold?.compare) for (const v of [fold.compare.a, fold.compare.b]) if (v) vecReads.push(this.vec(v));
-    return { vecReads, vecWrites: [dst], baseReads: fold?.load ? [this.pointer(fold.load.from.pointer)] : [] };
+    this.step("stmt", s, 0, pointerTemps(s));
   }
 
   // ---- structure
 
-  private branch(stmt: StmtOf<"if">, flow: Flow): void {
+  private branch(stmt: StmtOf<"if">): void {
     const difference = plus(stmt.a, times(stmt.b, -1));
     if (!difference.terms.length) {
-      this.block(difference.base < 0 ? stmt.body : stmt.otherwise, flow);
+      this.block(difference.base < 0 ? stmt.body : stmt.otherwise);
       return;
     }
-    this.finish(this.step("if", { stmt, intReads: this.terms(difference) }, [0, 2]), flow);
-    const then = newFlow();
-    this.block(stmt.body, then);
-    this.step("else", { stmt });
-    const otherwise = newFlow();
-    this.block(stmt.otherwise, otherwise);
-    this.step("endif", { stmt });
-    const merged: Flow = {
-      exposed: new Set([...then.exposed, ...otherwise.exposed]),
-      killed: new Set([...then.killed].filter((v) => otherwise.killed.has(v))),
-      written: new Set([...then.written, ...otherwise.written]),
-    };
-    append(flow, merged, true);
+    const { lifetimes } = this;
+    this.termReads(difference);
+    lifetimes.openCondition();
+    this.step("if", stmt, 0, 2);
+    this.block(stmt.body);
+    lifetimes.otherwise();
+    this.step("else", stmt);
+    this.block(stmt.otherwise);
+    lifetimes.closeCondition();
+    this.step("endif", stmt);
   }
 
-  private loopStmt(stmt: StmtOf<"for"> | StmtOf<"parallel">, flow: Flow): void {
+  private loopStatement(stmt: StmtOf<"for"> | StmtOf<"parallel">): void {
     const isShared = stmt.k === "parallel" && this.kernel.threads > 1;
-    const from = stmt.k === "for" ? stmt.from : { base: 0, terms: [] };
+    const from = stmt.k === "for" ? stmt.from : ZERO;
     const to = stmt.k === "for" ? stmt.to : { base: stmt.extent, terms: [] };
     const step = stmt.k === "for" ? stmt.step : 1;
     const isUsed = this.census.isIntUsed(stmt.v);
     const isConstant = !isShared && !from.terms.length && !to.terms.length;
     if (isConstant && to.base <= from.base) return;
     if (isConstant && from.base + step >= to.base) {
-      if (isUsed) this.straight({ k: "int", v: stmt.v, op: "set", a: from, b: { base: 0, terms: [] } }, undefined, flow);
-      this.block(stmt.body, flow);
+      if (isUsed) this.integer({ k: "int", v: stmt.v, op: "set", a: from, b: ZERO });
+      this.block(stmt.body);
       return;
     }
     const countsDown = !isUsed && !isShared;
-    const counter = isUsed ? this.int(stmt.v) : this.hide();
-    const bound = countsDown || (isConstant && isInt32(to.base)) ? undefined : this.hide();
-    const mayBeEmpty = !isConstant && (isShared || rangeOf(to)[0] <= rangeOf(from)[1]);
+    const hasBound = !countsDown && !(isConstant && isInt32(to.base));
     const loop: Loop = {
       stmt,
-      counter,
+      bound: hasBound ? this.variables.add(INTEGER) : -1,
+      counter: isUsed ? this.newInteger(stmt.v) : this.variables.add(INTEGER),
       countsDown,
-      bound,
       limit: to.base,
       distance: isConstant ? { base: Math.ceil((to.base - from.base) / step), terms: [] } : plus(to, times(from, -1)),
       stride: isConstant ? 1 : step,
-      needsEntryTest: mayBeEmpty,
+      needsEntryTest: !isConstant && (isShared || rangeOf(to)[0] <= rangeOf(from)[1]),
       isInnermost: true,
       head: -1,
       exit: -1,
     };
-    const scratch = isShared || needsScratch(loop.distance) || needsScratch(from) || needsScratch(to) ? 1 : 0;
-    const reads = isShared ? [this.tid] : this.terms(from, to);
-    const begin = this.step("loop", { stmt, loop, intReads: reads, intWrites: bound ? [counter, bound] : [counter] }, [0, scratch]);
-    this.finish(begin, flow);
-    const body = newFlow();
-    this.weight *= 10;
-    this.innermost = loop;
-    this.block(stmt.body, body);
-    if (this.innermost !== loop) loop.isInnermost = false;
-    const end = this.step("endloop", { stmt, loop, intUpdates: [counter], baseReads: bound ? [bound] : [] });
-    this.finish(end, body);
-    this.weight /= 10;
-    this.loops.push({ begin: begin.index, end: end.index, flow: body });
-    append(flow, body, !loop.needsEntryTest);
-  }
-
-  private hide(): Variable {
-    const v = newVariable(false);
-    this.hidden.push(v);
-    return v;
-  }
-
-  /** What a loop's body may read from the previous iteration, or may leave as it was for what follows the loop, is alive in all of the loop. */
-  private extendOverLoops(): void {
-    const cover = (v: Variable, begin: number, end: number): void => {
-      v.start = Math.min(v.start, 2 * begin + 1);
-      v.end = Math.max(v.end, 2 * end + 1);
-    };
-    for (const { begin, end, flow } of this.loops) for (const v of flow.exposed) cover(v, begin, end);
-    for (const { begin, end, flow } of this.loops) {
-      for (const v of flow.written) if (!flow.killed.has(v) && v.end > 2 * end + 1) cover(v, begin, end);
+    const needsTemp = isShared || needsScratch(loop.distance) || needsScratch(from) || needsScratch(to);
+    if (isShared) this.read(this.tid, READS_INTEGER);
+    else {
+      this.termReads(from);
+      this.termReads(to);
     }
-    for (const v of [...this.ints.values(), ...this.vecs.values(), ...this.pointers.values()])
-      invariant(v.end >= v.start || v.end === -1, `${this.kernel.name}: interval`);
+    this.loopSteps(loop, needsTemp ? 1 : 0);
+  }
+
+  private loopSteps(loop: Loop, temps: number): void {
+    const { lifetimes } = this;
+    const { stmt, counter, bound, needsEntryTest } = loop;
+    this.integerWrite(counter);
+    if (bound >= 0) this.integerWrite(bound);
+    lifetimes.openLoop(needsEntryTest);
+    this.step("loop", stmt, 0, temps, loop);
+    this.innermost = loop;
+    this.block(stmt.body);
+    if (this.innermost !== loop) loop.isInnermost = false;
+    if (bound >= 0) this.read(bound, READS_BASE);
+    this.integerUpdate(counter);
+    lifetimes.closeLoop(needsEntryTest);
+    this.step("endloop", stmt, 0, 0, loop);
   }
 }

@@ -1,0 +1,148 @@
+// Reads and writes in the order of the text to the interval in which each variable is alive, loops and conditions included.
+import type { Variable, Variables } from "./variables.ts";
+
+/** A loop that is open. Steps after `begin` are its body. */
+interface OpenLoop {
+  readonly begin: number;
+  readonly outer: OpenLoop | undefined;
+  /** Where the outermost loop around it begins. */
+  readonly outermost: number;
+  /** Variables that its body may read before writing them, so that the previous round's value counts; not those that an outer loop has. */
+  readonly exposed: Variable[];
+  /** Variables that its body writes, but maybe not in every round. */
+  readonly unsure: Variable[];
+}
+
+/** Steps that may be left out: one branch of a condition, or a loop that may have no round. */
+interface OpenCondition {
+  readonly begin: number;
+  readonly outer: OpenCondition | undefined;
+  /** Variables that it writes, each followed by its last sure write before. */
+  changes: number[];
+  /** What the first of two branches writes. */
+  first: readonly number[];
+}
+
+export class Lifetimes {
+  /** The step that reads and writes now. */
+  step = 0;
+  /** What an access counts: ten times as much in each loop. */
+  weight = 1;
+  private loop: OpenLoop | undefined;
+  private condition: OpenCondition | undefined;
+  /** The last step so far that surely wrote a variable, -1: none. */
+  private readonly definedAt: Int32Array;
+  /** First step of the loop that a variable is exposed to, -1: none. */
+  private readonly exposedTo: Int32Array;
+  /** Triples: a variable, and first and last step of a loop that may leave it as it was for what follows. */
+  private readonly kept: number[] = [];
+
+  constructor(
+    private readonly variables: Variables,
+    capacity: number,
+  ) {
+    this.definedAt = new Int32Array(capacity).fill(-1);
+    this.exposedTo = new Int32Array(capacity).fill(-1);
+  }
+
+  read(v: Variable): void {
+    this.touch(v, 2 * this.step, 2 * this.step);
+    const { loop } = this;
+    if (loop && this.definedAt[v] <= loop.begin) this.expose(v, loop);
+  }
+
+  /** From when the result is there: an instruction's result may take the register of an operand, that of several instructions must not. */
+  write(v: Variable, isOneInstruction: boolean): void {
+    this.touch(v, isOneInstruction ? 2 * this.step + 1 : 2 * this.step, 2 * this.step + 1);
+    this.define(v);
+  }
+
+  private touch(v: Variable, from: number, to: number): void {
+    const { start, end, weight } = this.variables;
+    if (from < start[v]) start[v] = from;
+    if (to > end[v]) end[v] = to;
+    weight[v] += this.weight;
+  }
+
+  private define(v: Variable): void {
+    const { condition, definedAt } = this;
+    if (condition && definedAt[v] <= condition.begin) condition.changes.push(v, definedAt[v]);
+    definedAt[v] = this.step;
+  }
+
+  private expose(v: Variable, innermost: OpenLoop): void {
+    if (this.exposedTo[v] === innermost.outermost) return;
+    const since = this.definedAt[v];
+    let loop = innermost;
+    while (loop.outer && since <= loop.outer.begin) loop = loop.outer;
+    if (this.exposedTo[v] === loop.begin) return;
+    this.exposedTo[v] = loop.begin;
+    loop.exposed.push(v);
+    const { start } = this.variables;
+    start[v] = Math.min(start[v], 2 * loop.begin + 1);
+  }
+
+  // ---- structure
+
+  /** After the accesses of the step that begins it. */
+  openLoop(mayBeEmpty: boolean): void {
+    const outer = this.loop;
+    this.loop = { begin: this.step, outer, outermost: outer ? outer.outermost : this.step, exposed: [], unsure: [] };
+    if (mayBeEmpty) this.openCondition();
+    this.weight *= 10;
+  }
+  /** After the accesses of the step that ends it. */
+  closeLoop(mayBeEmpty: boolean): void {
+    const loop = this.loop as OpenLoop; // opened before
+    this.weight /= 10;
+    this.loop = loop.outer;
+    for (const v of loop.exposed) this.keepUntil(v, this.step);
+    for (const v of loop.unsure) {
+      if (this.definedAt[v] > loop.begin) continue;
+      this.kept.push(v, loop.begin, this.step);
+      loop.outer?.unsure.push(v);
+    }
+    if (mayBeEmpty) this.closeCondition();
+  }
+  private keepUntil(v: Variable, step: number): void {
+    const { end } = this.variables;
+    end[v] = Math.max(end[v], 2 * step + 1);
+  }
+
+  openCondition(): void {
+    this.condition = { begin: this.step, outer: this.condition, changes: [], first: [] };
+  }
+  /** Between two branches. */
+  otherwise(): void {
+    const condition = this.condition as OpenCondition;
+    this.undo(condition.changes);
+    condition.first = condition.changes;
+    condition.changes = [];
+  }
+  closeCondition(): void {
+    const { changes, first, outer } = this.condition as OpenCondition;
+    this.undo(changes);
+    this.condition = outer;
+    const inFirst = new Set<Variable>();
+    for (let i = 0; i < first.length; i += 2) inFirst.add(first[i]);
+    for (let i = 0; i < changes.length; i += 2) {
+      if (inFirst.delete(changes[i])) this.define(changes[i]);
+      else this.loop?.unsure.push(changes[i]);
+    }
+    this.loop?.unsure.push(...inFirst);
+  }
+  private undo(changes: readonly number[]): void {
+    for (let i = 0; i < changes.length; i += 2) this.definedAt[changes[i]] = changes[i + 1];
+  }
+
+  /** Once all loops are closed. */
+  finish(): void {
+    const { kept } = this;
+    const { start, end } = this.variables;
+    for (let i = 0; i < kept.length; i += 3) {
+      const [v, from, to] = [kept[i], 2 * kept[i + 1] + 1, 2 * kept[i + 2] + 1];
+      if (end[v] <= to) continue;
+      start[v] = Math.min(start[v], from);
+    }
+  }
+}
