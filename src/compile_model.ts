@@ -15,8 +15,9 @@ export const parseModel = (bytes: Uint8Array, directory: string | undefined): On
 
 export const modelGraph = (onnx: OnnxModel, shapes: Shapes): Graph => importGraph(onnx, shapes);
 
-export const compileModel = (onnx: OnnxModel, shapes: Shapes, options: CompileOptions): Promise<Program> =>
-  compile(importGraph(onnx, shapes), options);
+/** `isDetached`: the program lets go of the graph when it can (run/compile.ts). */
+export const compileModel = (onnx: OnnxModel, shapes: Shapes, options: CompileOptions, isDetached: boolean): Promise<Program> =>
+  compile(importGraph(onnx, shapes), options, isDetached);
 
 /** The first half of compileModel, for a program that exists. */
 export const bindModel = (onnx: OnnxModel, shapes: Shapes, options: CompileOptions): Binding =>

@@ -145,14 +145,12 @@ export class Model implements Disposable {
 
   private async compile(shapes: Shapes, key: string, keepsSchedule: boolean): Promise<Program> {
     const { compileModel, hasExternalData } = await compiler();
-    const onnx = await this.source.onnx();
-    const program = await compileModel(onnx, shapes, this.compileOptions());
-    if (isComplete(program.image)) {
-      const { cached } = this.source;
-      if (cached && !isUncached(this.options) && !hasExternalData(onnx)) this.unsaved.set(program, cached.hash + key);
-      if (!keepsSchedule) program.detach();
-    }
-    this.source.release();
+    const isWhole = !hasExternalData(await this.source.onnx());
+    const compiling = compileModel(await this.source.onnx(), shapes, this.compileOptions(), !keepsSchedule);
+    this.source.release(); // imported by now: what code generation needs is not added to it
+    const program = await compiling;
+    const { cached } = this.source;
+    if (cached && isWhole && isComplete(program.image) && !isUncached(this.options)) this.unsaved.set(program, cached.hash + key);
     return program;
   }
 

@@ -45,10 +45,10 @@ export function packConvWeights(
   shape: ConvShape,
   tile: TileShape,
   target: SimdTarget,
-): Float32Array {
+  out: Float32Array,
+): void {
   const { groups, inChannels, outChannels, y, x } = shape;
   const padded = paddedChannels(shape, target);
-  const out = new Float32Array(groups * padded * y.taps * x.taps * inChannels);
   const width = tile.vectors * target.lanes;
   let to = 0;
   for (let g = 0; g < groups; g++) {
@@ -61,7 +61,6 @@ export function packConvWeights(
             for (let o = 0; o < used; o++) out[to + o] = weights[at(g * outChannels + o0 + o, c, ky, kx)];
     }
   }
-  return out;
 }
 
 /** Buffers: input, packed weights, bias when there is one, the epilogue's inputs, output. */

@@ -67,10 +67,10 @@ export function packRight(
   shape: GemmShape,
   schedule: GemmSchedule,
   target: SimdTarget,
-): Float32Array {
+  out: Float32Array,
+): void {
   const { k, n } = shape;
   const { full, width, restWidth } = tileWidths(n, target.lanes, schedule.tile.vectors);
-  const out = new Float32Array(packedElements(shape, schedule, target));
   const isContiguous = strides.n === 1;
   let at = 0;
   for (let batch = 0; batch < (shape.isRightBatched ? shape.batch : 1); batch++) {
@@ -87,7 +87,6 @@ export function packRight(
       }
     }
   }
-  return out;
 }
 
 /** Buffers: a, packed b, bias when there is one, the epilogue's inputs, output. */

@@ -16,11 +16,9 @@ export interface SlideShape {
 }
 
 /** Weights (taps y, taps x, channels) from (channels, 1, taps y, taps x). */
-export function packDepthwiseWeights(weights: Float32Array, { channels, y, x }: SlideShape): Float32Array {
+export function packDepthwiseWeights(weights: Float32Array, { channels, y, x }: SlideShape, out: Float32Array): void {
   const taps = y.taps * x.taps;
-  const out = new Float32Array(taps * channels);
   for (let c = 0; c < channels; c++) for (let t = 0; t < taps; t++) out[t * channels + c] = weights[c * taps + t];
-  return out;
 }
 
 /** Buffers: input (batch, y, x, channels), weights and bias when there are any, the epilogue's inputs, output. */

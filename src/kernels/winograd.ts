@@ -64,10 +64,10 @@ export function packWinogradWeights(
   { inChannels, outChannels }: WinogradShape,
   { tile }: WinogradSchedule,
   target: SimdTarget,
-): Float32Array {
+  out: Float32Array,
+): void {
   const padded = roundUp(outChannels, target.lanes);
   const width = tile.vectors * target.lanes;
-  const out = new Float32Array(PRODUCTS * inChannels * padded);
   const half = new Float64Array(IN * 3);
   for (let o = 0; o < outChannels; o++) {
     const first = Math.floor(o / width) * width;
@@ -84,7 +84,6 @@ export function packWinogradWeights(
         }
     }
   }
-  return out;
 }
 
 /** Buffers: input, packed weights, bias when there is one, the epilogue's inputs, output. */

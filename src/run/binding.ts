@@ -1,4 +1,5 @@
 // A schedule → where everything of it lies: memories, constants to fill in, launches with places in them, stretches to run at a time.
+import type { Memory } from "../devices/cpu.ts";
 import type { TypedArray } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Value } from "../ir/graph.ts";
@@ -8,7 +9,7 @@ import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
 import type { Schedule } from "./compile.ts";
 import { byteSize, estimateMs } from "./cost.ts";
-import type { Address, MemoryNeed, PlacedLaunch, PlacedTensor, ProgramImage, Segment } from "./image.ts";
+import type { Address, MemoryNeed, PlacedLaunch, PlacedTensor, ProgramPlan, Segment } from "./image.ts";
 import type { Place } from "./step.ts";
 
 const ALIGNMENT = 64;
@@ -23,6 +24,9 @@ export interface BindOptions {
   readonly isSeparate: boolean;
 }
 
+/** What a constant holds: its data, or the function that writes it. */
+type Content = TypedArray | ((out: Float32Array) => void);
+
 /** A tensor at a place in the program's memories. */
 export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) => TensorData;
 
@@ -30,13 +34,13 @@ export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) 
 export class Binding {
   readonly kernels: Kernel[] = [];
   /** What each constant is filled with. */
-  readonly constants: { readonly at: Address; readonly data: TypedArray }[] = [];
+  private readonly contents: { readonly at: Address; readonly data: Content; readonly bytes: number }[] = [];
   /** Launches [from, to) of each step. */
   readonly ranges: readonly (readonly [from: number, to: number])[];
   private readonly memories: MemoryNeed[] = [];
   private readonly launches: PlacedLaunch[] = [];
   private readonly values: ReadonlyMap<Value, Address>;
-  private readonly constantAt: ReadonlyMap<TypedArray, Address>;
+  private readonly constantAt: ReadonlyMap<Content, Address>;
   private readonly temporaries: ReadonlyMap<number, Address>;
   private readonly numbers = new Map<Kernel, number>();
 
@@ -51,7 +55,7 @@ export class Binding {
   }
 
   /** All of the program but its code. */
-  image(): Omit<ProgramImage, "compiled"> {
+  image(): ProgramPlan {
     const { inputs, outputs } = this.schedule.graph;
     const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({ name, ...value.type, at });
     return {
@@ -103,34 +107,54 @@ export class Binding {
     return new Map([...offsets].map(([v, offset]) => [v, [arena, offset]]));
   }
 
-  private places(): Place[] {
-    return this.schedule.steps.flatMap((s) => (s.calls ?? []).flatMap((c) => c.places));
+  /** With the bytes that the kernel expects there. */
+  private places(): { readonly place: Place; readonly bytes: number }[] {
+    return this.schedule.steps.flatMap((s) =>
+      (s.calls ?? []).flatMap(({ kernel, places }) => {
+        const params = kernel.params.filter((p) => p.access !== "scratch");
+        return places.map((place, i) => ({ place, bytes: params[i].bytes }));
+      }),
+    );
   }
 
   /** All constants in one memory, each at a cache line. */
-  private placeConstants(): ReadonlyMap<TypedArray, Address> {
-    const read = this.places().map((p) =>
-      p.k === "constant" ? p.data : p.k === "value" ? constantOf(this.owner(p.value))?.data : undefined,
-    );
-    const given = this.schedule.graph.outputs.map((o) => constantOf(this.owner(o.value))?.data);
-    const all = new Set([...read, ...given].filter((data) => data !== undefined));
-    const total = [...all].reduce((n, data) => n + align(data.byteLength), 0);
-    const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
-    const places = new Map<TypedArray, Address>();
-    let offset = 0;
-    for (const data of all) {
-      const at: Address = shared === undefined ? [this.memory(data.byteLength, true), 0] : [shared, offset];
-      offset += align(data.byteLength);
-      this.constants.push({ at, data });
-      places.set(data, at);
+  private placeConstants(): ReadonlyMap<Content, Address> {
+    const sizes = new Map<Content, number>();
+    const keep = (value: Value): void => {
+      const data = constantOf(this.owner(value))?.data;
+      if (data) sizes.set(data, data.byteLength);
+    };
+    for (const { place, bytes } of this.places()) {
+      if (place.k === "value") keep(place.value);
+      else if (place.k === "constant") sizes.set(place.data, place.data.byteLength);
+      else if (place.k === "packed") sizes.set(place.pack, bytes);
     }
-    return places;
+    for (const { value } of this.schedule.graph.outputs) keep(value);
+    const total = [...sizes.values()].reduce((n, bytes) => n + align(bytes), 0);
+    const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
+    let offset = 0;
+    for (const [data, bytes] of sizes) {
+      const at: Address = shared === undefined ? [this.memory(bytes, true), 0] : [shared, offset];
+      offset += align(bytes);
+      this.contents.push({ at, data, bytes });
+    }
+    return new Map(this.contents.map(({ data, at }) => [data, at]));
+  }
+
+  /** Writes the constants into memories that hold zeros. */
+  fill(memories: readonly Memory[]): void {
+    for (const { at, data, bytes } of this.contents) {
+      const memory = memories[at[0]].view();
+      if (typeof data === "function") data(new Float32Array(memory.buffer, memory.byteOffset + at[1], bytes / 4));
+      else memory.set(new Uint8Array(data.buffer, data.byteOffset, bytes), at[1]);
+    }
   }
 
   /** Steps run one after another, so that all share the same temporaries. */
   private placeTemporaries(): ReadonlyMap<number, Address> {
     const sizes = new Map<number, number>();
-    for (const p of this.places()) if (p.k === "temporary") sizes.set(p.id, Math.max(sizes.get(p.id) ?? 0, p.bytes));
+    for (const { place } of this.places())
+      if (place.k === "temporary") sizes.set(place.id, Math.max(sizes.get(place.id) ?? 0, place.bytes));
     return new Map([...sizes].map(([id, bytes]) => [id, [this.memory(bytes), 0]]));
   }
 
@@ -158,6 +182,8 @@ export class Binding {
         return this.address(place.value);
       case "constant":
         return this.constantAt.get(place.data)!; // placed for all places
+      case "packed":
+        return this.constantAt.get(place.pack)!; // placed for all places
       case "temporary":
         return this.temporaries.get(place.id)!; // placed for all ids
       default:

@@ -7,7 +7,7 @@ import { isAbsolute, join, resolve } from "node:path";
 import type { CompiledKernel, CpuDevice } from "../devices/cpu.ts";
 import { buildId } from "./build_id.ts";
 import { assertOurs, CheckedFile, Unusable, writeChecked } from "./checked_file.ts";
-import type { ProgramImage } from "./image.ts";
+import type { ProgramPlan } from "./image.ts";
 import { Program } from "./program.ts";
 
 const SUFFIX = ".heddle";
@@ -20,8 +20,10 @@ export interface CacheOptions {
   readonly cache?: false | string;
 }
 
-/** An image with its code apart. */
-type StoredImage = Omit<ProgramImage, "compiled"> & { readonly kernels: readonly CompiledKernel[] };
+/** A program's code and constants follow as parts. */
+interface StoredProgram extends ProgramPlan {
+  readonly kernels: readonly CompiledKernel[];
+}
 interface Stored {
   readonly key: string;
   readonly value: unknown;
@@ -115,11 +117,12 @@ export class ProgramCache {
     const start = performance.now();
     const full = programKey(key, device);
     const program = await this.read(full, (value, file) => {
-      const { kernels, ...image } = value as StoredImage; // the key says what it is
-      const code = new Uint8Array(file.parts[0]);
-      file.read(code);
-      return Program.load(device, { ...image, compiled: { code, kernels } }, (memories) => {
-        for (const [i, { isConstant }] of image.memories.entries()) if (isConstant) file.read(memories[i].view());
+      const { kernels, ...plan } = value as StoredProgram; // the key says what it is
+      return Program.load(device, plan, (memories) => {
+        const code = new Uint8Array(file.parts[0]);
+        file.read(code);
+        for (const [i, { isConstant }] of plan.memories.entries()) if (isConstant) file.read(memories[i].view());
+        return { code, kernels };
       });
     });
     if (program) {
@@ -132,8 +135,8 @@ export class ProgramCache {
 
   /** Keeps a program, which must live until this resolves. */
   async store(key: string, device: CpuDevice, program: Program): Promise<void> {
-    const { compiled, ...image } = program.image;
-    const value: StoredImage = { ...image, kernels: compiled.kernels };
+    const { compiled, ...plan } = program.image;
+    const value: StoredProgram = { ...plan, kernels: compiled.kernels };
     await this.write(programKey(key, device), value, [compiled.code, ...program.constants()]);
   }
 

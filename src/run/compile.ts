@@ -6,6 +6,7 @@ import { Constant, constantOf, Input } from "../ops/source.ts";
 import { optimize } from "../passes/pipeline.ts";
 import { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
+import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { Program } from "./program.ts";
@@ -32,16 +33,26 @@ export interface Schedule {
   readonly tensorBytes: number;
 }
 
-/** Compiles for one device. The graph must come from the importer: its shapes are concrete. */
-export async function compile(graph: Graph, options: CompileOptions): Promise<Program> {
-  const { device } = options;
-  const binding = bindGraph(graph, options);
-  const image = { ...binding.image(), compiled: await device.compile(binding.kernels) };
-  const program = await Program.load(device, image, (memories) => {
-    for (const { at, data } of binding.constants)
-      memories[at[0]].view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at[1]);
+/**
+ * Compiles for one device. The graph must come from the importer: its shapes are concrete.
+ * `isDetached`: where the program does not need the graph, lets go of it before code is generated; the weights are in the device's memory then.
+ */
+export function compile(graph: Graph, options: CompileOptions, isDetached = false): Promise<Program> {
+  return load({ binding: bindGraph(graph, options) }, options.device, isDetached);
+}
+
+/** Empties `held`: as an argument of its own the binding would live until the function ends. */
+async function load(held: { binding?: Binding }, device: CpuDevice, isDetached: boolean): Promise<Program> {
+  const plan = held.binding!.image(); // the caller put it there
+  const kept: Binding[] = [];
+  const program = await Program.load(device, plan, (memories) => {
+    const { binding } = held;
+    delete held.binding;
+    binding!.fill(memories); // the first and only call
+    if (!isDetached || !isComplete(plan)) kept.push(binding!);
+    return device.compile(binding!.kernels);
   });
-  program.attach(binding);
+  for (const binding of kept) program.attach(binding);
   return program;
 }
 

@@ -27,7 +27,8 @@ export interface PlacedLaunch {
 /** A stretch of the program: launches [from, to), or a step in JavaScript. */
 export type Segment = { readonly k: "launch"; readonly from: number; readonly to: number } | { readonly k: "host"; readonly step: number };
 
-export interface ProgramImage {
+/** All of a program but its code. */
+export interface ProgramPlan {
   readonly inputs: readonly PlacedTensor[];
   readonly outputs: readonly PlacedTensor[];
   readonly memories: readonly MemoryNeed[];
@@ -35,8 +36,11 @@ export interface ProgramImage {
   readonly arenaBytes: number;
   readonly launches: readonly PlacedLaunch[];
   readonly segments: readonly Segment[];
+}
+
+export interface ProgramImage extends ProgramPlan {
   readonly compiled: Compiled;
 }
 
 /** Whether the image is the whole program: nothing of it runs in JavaScript, where it would need the graph. */
-export const isComplete = (image: ProgramImage): boolean => image.segments.every((s) => s.k === "launch");
+export const isComplete = (image: ProgramPlan): boolean => image.segments.every((s) => s.k === "launch");

@@ -1,5 +1,5 @@
 // A compiled network in memory: memories, one launch list, and how to run and time it.
-import type { CpuDevice, LaunchList, Memory } from "../devices/cpu.ts";
+import type { Compiled, CpuDevice, LaunchList, Memory } from "../devices/cpu.ts";
 import { DTYPES, type TypedArray } from "../ir/dtype.ts";
 import { HeddleError, invariant } from "../ir/error.ts";
 import type { Node, Value } from "../ir/graph.ts";
@@ -7,7 +7,7 @@ import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
 import type { Schedule } from "./compile.ts";
-import type { Address, ProgramImage } from "./image.ts";
+import type { Address, ProgramImage, ProgramPlan } from "./image.ts";
 import type { Step } from "./step.ts";
 
 /** Time of one step. */
@@ -28,15 +28,19 @@ export class Program {
     private readonly list: LaunchList,
   ) {}
 
-  /** `fill` writes the constants into the memories: they are numbered as in the image. */
-  static async load(device: CpuDevice, image: ProgramImage, fill: (memories: readonly Memory[]) => void): Promise<Program> {
+  /** `fill` writes the constants into the memories, which are numbered as in the plan, and gives the code. */
+  static async load(
+    device: CpuDevice,
+    plan: ProgramPlan,
+    fill: (memories: readonly Memory[]) => Compiled | Promise<Compiled>,
+  ): Promise<Program> {
     const memories: Memory[] = [];
     try {
-      for (const { bytes } of image.memories) memories.push(device.alloc(bytes));
-      fill(memories);
+      for (const { bytes } of plan.memories) memories.push(device.alloc(bytes));
+      const compiled = await fill(memories);
       const address = ([memory, offset]: Address): number => memories[memory].address + offset;
-      const launches = image.launches.map(({ kernel, args }) => ({ kernel, args: args.map(address) }));
-      return new Program(device, image, memories, await device.load(image.compiled, launches));
+      const launches = plan.launches.map(({ kernel, args }) => ({ kernel, args: args.map(address) }));
+      return new Program(device, { ...plan, compiled }, memories, await device.load(compiled, launches));
     } catch (e) {
       for (const memory of memories) memory.free();
       throw e;

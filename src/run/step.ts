@@ -10,6 +10,8 @@ export type Place =
   | { readonly k: "value"; readonly value: Value }
   /** Data known when compiling, already in the kernel's order. */
   | { readonly k: "constant"; readonly data: TypedArray }
+  /** The same, written when there is memory for it: all of the parameter, which is zeros before. */
+  | { readonly k: "packed"; readonly pack: (out: Float32Array) => void }
   /** Memory that only this step uses, the same for equal ids. */
   | { readonly k: "temporary"; readonly id: number; readonly bytes: number };
 
@@ -60,6 +62,7 @@ export interface AnchorTask extends TargetOptions {
 export type Implementation = (task: AnchorTask) => readonly KernelCall[] | null;
 
 export const valuePlace = (value: Value): Place => ({ k: "value", value });
+export const packedPlace = (pack: (out: Float32Array) => void): Place => ({ k: "packed", pack });
 export const constantPlace = (data: TypedArray): Place => ({ k: "constant", data });
 
 /** The places of what every kernel with an epilogue ends with. */

@@ -16,6 +16,7 @@ import {
   type Implementation,
   type KernelCall,
   type Place,
+  packedPlace,
   sharedKernel,
   tailPlaces,
   valuePlace,
@@ -107,8 +108,8 @@ function winograd({ task, geometry, weights, bias, y, x }: ConvTask): readonly K
   const kernel = sharedKernel(task, `winograd ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
     winogradKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
   );
-  const packed = packWinogradWeights(weights, shape, schedule, task.target);
-  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
+  const packed = packedPlace((out) => packWinogradWeights(weights, shape, schedule, task.target, out));
+  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), packed, ...biasPlaces(bias), ...tailPlaces(task)] }];
 }
 
 /** A window of one pixel: pixels × channels times the weights. */
@@ -120,8 +121,8 @@ function pointwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
   const kernel = sharedKernel(task, `gemm ${JSON.stringify([shape, schedule])} ${task.epilogueKey}`, () =>
     gemmKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
   );
-  const packed = packRight(weights, { k: 1, n: k }, shape, schedule, task.target);
-  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
+  const packed = packedPlace((out) => packRight(weights, { k: 1, n: k }, shape, schedule, task.target, out));
+  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), packed, ...biasPlaces(bias), ...tailPlaces(task)] }];
 }
 
 function depthwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] {
@@ -136,8 +137,8 @@ function depthwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
   const kernel = sharedKernel(task, `slide ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
     slideKernel(task.name, shape, task.epilogue, task.target, task.threads),
   );
-  const packed = packDepthwiseWeights(weights, shape);
-  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] }];
+  const packed = packedPlace((out) => packDepthwiseWeights(weights, shape, out));
+  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), packed, ...biasPlaces(bias), ...tailPlaces(task)] }];
 }
 
 function direct({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] {
@@ -231,8 +232,8 @@ function convCall(
   const kernel = sharedKernel(task, `conv ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
     convKernel(task.name, shape, tile, epilogue, target, threads),
   );
-  const packed = packConvWeights(weights, at, shape, tile, target);
-  return { kernel, places: [source, constantPlace(packed), ...biasPlaces(bias), ...tailPlaces(task)] };
+  const packed = packedPlace((out) => packConvWeights(weights, at, shape, tile, target, out));
+  return { kernel, places: [source, packed, ...biasPlaces(bias), ...tailPlaces(task)] };
 }
 
 /** A phase of a transposed axis: the taps that reach it, and the window that they are. */

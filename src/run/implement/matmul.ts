@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packKernel } from "../../kernels/pack.ts";
 import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
-import { constantPlace, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { type Implementation, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv.ts";
 import { transposed } from "./transposed.ts";
 
@@ -26,7 +26,7 @@ export const implementMatMul: Implementation = (task) => {
   const weights = constantFloats(right.value);
   const calls: KernelCall[] = [];
   let packed: Place;
-  if (weights) packed = constantPlace(packRight(weights, strides, shape, schedule, target));
+  if (weights) packed = packedPlace((out) => packRight(weights, strides, shape, schedule, target, out));
   else {
     packed = { k: "temporary", id: 0, bytes: 4 * packedElements(shape, schedule, target) };
     const pack = sharedKernel(task, `pack ${key} ${JSON.stringify(strides)}`, () =>
