@@ -19,11 +19,11 @@ export interface AffineStep {
   readonly side: number;
 }
 
-/** How the constant enters, by operator, when it is the second input. */
-const STEPS: Readonly<Record<string, { readonly kind: "mul" | "add"; readonly commutes: boolean; of(c: number): number }>> = {
-  Add: { kind: "add", commutes: true, of: (c) => c },
+/** How the constant enters, by operator, when it is the second input; `of`: not as it is. */
+const STEPS: Readonly<Record<string, { readonly kind: "mul" | "add"; readonly commutes: boolean; of?(c: number): number }>> = {
+  Add: { kind: "add", commutes: true },
   Sub: { kind: "add", commutes: false, of: (c) => -c },
-  Mul: { kind: "mul", commutes: true, of: (c) => c },
+  Mul: { kind: "mul", commutes: true },
   Div: { kind: "mul", commutes: false, of: (c) => 1 / c },
 };
 
@@ -42,13 +42,10 @@ export function affineStep(node: Node, axis: number): AffineStep | null {
   return null;
 }
 
-function finite(tensor: TensorData, of: (c: number) => number): Float64Array | null {
-  const c = toNumbers(tensor);
-  for (let i = 0; i < c.length; i++) {
-    c[i] = of(c[i]);
-    if (!Number.isFinite(c[i])) return null;
-  }
-  return c;
+function finite(tensor: TensorData, of: ((c: number) => number) | undefined): Float64Array | null {
+  const numbers = toNumbers(tensor);
+  const c = of ? numbers.map(of) : numbers;
+  return c.every(Number.isFinite) ? c : null; // without a function of our own, which would be slow before it is compiled
 }
 
 /** The number for channel i. */
@@ -59,23 +56,28 @@ export const IDENTITY: Affine = { scale: Float64Array.of(1), shift: Float64Array
 
 /** `step` after all that `affine` does so far. */
 export const thenStep = ({ scale, shift }: Affine, { kind, c }: AffineStep): Affine =>
-  kind === "mul" ? { scale: product(scale, c), shift: product(shift, c) } : { scale, shift: sum(shift, c) };
+  kind === "mul" ? { scale: times(scale, c), shift: times(shift, c) } : { scale, shift: plus(shift, c) };
 
 /** `step` before all that `affine` does so far. */
 export const firstStep = ({ scale, shift }: Affine, { kind, c }: AffineStep): Affine =>
-  kind === "mul" ? { scale: product(scale, c), shift } : { scale, shift: sum(shift, product(scale, c)) };
+  kind === "mul" ? { scale: times(scale, c), shift } : { scale, shift: plus(shift, times(scale, c)) };
 
-/** Element by element; one number stands for all. */
-function product(a: Float64Array, b: Float64Array): Float64Array {
-  if (a.length < b.length) return product(b, a);
+/** Products element by element; one number stands for all. */
+export function times(a: Float64Array, b: Float64Array): Float64Array {
+  if (a.length < b.length) return times(b, a);
+  if (b.length === 1 && b[0] === 1) return a;
   const out = new Float64Array(a);
-  for (let i = 0; i < out.length; i++) out[i] *= channel(b, i);
+  if (b.length === 1) for (let i = 0, c = b[0]; i < out.length; i++) out[i] *= c;
+  else for (let i = 0; i < out.length; i++) out[i] *= b[i];
   return out;
 }
 
-function sum(a: Float64Array, b: Float64Array): Float64Array {
-  if (a.length < b.length) return sum(b, a);
+/** Sums, likewise. */
+export function plus(a: Float64Array, b: Float64Array): Float64Array {
+  if (a.length < b.length) return plus(b, a);
+  if (b.length === 1 && b[0] === 0) return a;
   const out = new Float64Array(a);
-  for (let i = 0; i < out.length; i++) out[i] += channel(b, i);
+  if (b.length === 1) for (let i = 0, c = b[0]; i < out.length; i++) out[i] += c;
+  else for (let i = 0; i < out.length; i++) out[i] += b[i];
   return out;
 }

@@ -4,8 +4,8 @@ import { fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { convGeometry } from "../ops/conv.ts";
 import { OPS } from "../ops/index.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
-import { type Affine, channel, IDENTITY } from "./affine.ts";
-import { scaledWeights, shiftSums } from "./weights.ts";
+import { type Affine, plus, times } from "./affine.ts";
+import { foldedWeights } from "./weights.ts";
 
 /** A node that multiplies by constant weights (first axis, second axis, taps…). */
 export interface Linear {
@@ -68,11 +68,12 @@ export function linearOf(node: Node): Linear | null {
   }
 }
 
-/** The node with `before` and `after` (null: nothing) in its weights and bias; MatMul, which has no bias, gets a sum after it. */
-export function foldedLinear(linear: Linear, x: Value, before: Affine | null, after: Affine | null): Value {
-  const { node, weights } = linear;
-  const newWeights = constantValue(scaledWeights(linear, before, after), node.inputs[1]!.node.from);
-  const bias = shiftBias(linear, before, after);
+/** The node with `before` and `after` in its weights and bias; MatMul, which has no bias, gets a sum after it. */
+export function foldedLinear(linear: Linear, x: Value, before: Affine, after: Affine): Value {
+  const { node } = linear;
+  const { weights, sums } = foldedWeights(linear, before, after);
+  const newWeights = constantValue(weights, node.inputs[1]!.node.from);
+  const bias = foldedBias(linear, sums, after);
   const newBias = bias && constantValue(fromNumbers(weights.dtype, [bias.length], bias), node.from);
   const inputs = linear.hasBias && newBias ? [x, newWeights, newBias] : [x, newWeights];
   const types = node.outputs.map((o) => o.type);
@@ -81,16 +82,7 @@ export function foldedLinear(linear: Linear, x: Value, before: Affine | null, af
 }
 
 /** after.scale · (bias + what the shift before adds) + after.shift; null: zero. */
-function shiftBias(linear: Linear, before: Affine | null, after: Affine | null): Float64Array | null {
-  const bias = new Float64Array(linear.outChannels);
-  if (linear.bias) bias.set(toNumbers(linear.bias));
-  const { scale, shift } = after ?? IDENTITY;
-  const added = before && shiftSums(linear, before.shift);
-  let isZero = true;
-  for (let m = 0; m < bias.length; m++) {
-    const sum = added ? bias[m] + added[m] : bias[m];
-    bias[m] = channel(scale, m) * sum + channel(shift, m);
-    isZero &&= bias[m] === 0;
-  }
-  return isZero ? null : bias;
+function foldedBias({ bias }: Linear, sums: Float64Array, { scale, shift }: Affine): Float64Array | null {
+  const result = plus(times(bias ? plus(toNumbers(bias), sums) : sums, scale), shift);
+  return result.some((v) => v !== 0) ? result : null;
 }

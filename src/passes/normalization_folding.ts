@@ -8,16 +8,15 @@ import { type Uses, usesOf } from "./uses.ts";
 /** What is folded into one linear node. */
 interface Plan {
   readonly linear: Linear;
-  /** Null: nothing. */
-  readonly before: Affine | null;
-  readonly after: Affine | null;
+  readonly before: Affine;
+  readonly after: Affine;
 }
 
 /** Folded nodes: the number of the input that takes their place. */
 type Absorbed = Map<Node, number>;
 
 /** What the only readers of the output do to it, as long as they are affine. */
-function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | null {
+function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
   const steps = new Map<Node, AffineStep>();
   let [value] = linear.node.outputs;
   for (let user = uses.onlyUser(value); user; user = uses.onlyUser(value)) {
@@ -27,7 +26,7 @@ function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | 
     [value] = user.outputs;
   }
   // Without a bias, one sum would only become a sum again.
-  if (steps.size === 0 || (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add")) return null;
+  if (steps.size === 0 || (!linear.hasBias && steps.size === 1 && [...steps.values()][0].kind === "add")) return IDENTITY;
   let affine = IDENTITY;
   for (const [node, step] of steps) {
     affine = thenStep(affine, step);
@@ -37,14 +36,14 @@ function collectAfter(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | 
 }
 
 /** What happens to the data input before, as long as it is affine and nothing else reads it. */
-function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine | null {
-  let affine: Affine | null = null;
+function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
+  let affine = IDENTITY;
   let value = linear.node.inputs[0]!;
   while (uses.onlyUser(value) && !absorbed.has(value.node)) {
     const step = affineStep(value.node, linear.inAxis);
     const isHarmless = step && (linear.seesAll || step.kind === "mul" || step.c.every((v) => v === 0));
     if (!isHarmless) break;
-    affine = firstStep(affine ?? IDENTITY, step);
+    affine = firstStep(affine, step);
     absorbed.set(value.node, step.side);
     value = step.x;
   }
@@ -63,7 +62,7 @@ export const normalizationFolding: Pass = {
     const plans = new Map<Node, Plan>();
     for (const [i, linear] of linears.entries()) {
       const plan = { linear, after: afters[i], before: collectBefore(linear, uses, absorbed) };
-      if (plan.before || plan.after) plans.set(linear.node, plan);
+      if (plan.before !== IDENTITY || plan.after !== IDENTITY) plans.set(linear.node, plan);
     }
     return rewriteGraph(graph, (node, inputs) => {
       const side = absorbed.get(node);

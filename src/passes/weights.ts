@@ -1,101 +1,60 @@
-// Loops over constant weights: products with the scales of their channels, and sums over what one shifted input channel adds.
-// They meet millions of numbers once, in code that is still cold: few, flat and of one type, so that they are soon compiled.
-import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
-import { type Affine, channel, IDENTITY } from "./affine.ts";
+// What scales and shifts of the channels around constant weights do to the weights, and what they add to the bias.
+import { fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { type Affine, channel, times } from "./affine.ts";
 import type { Linear } from "./linear.ts";
+import { foldRows } from "./weight_rows.ts";
 
-type Floats = Float32Array | Float64Array;
-
-/** Weights as numbers; float32 ones as they are stored. */
-const numbersOf = (tensor: TensorData): Floats => (tensor.dtype === "f32" ? (tensor.data as Float32Array) : toNumbers(tensor));
-
-/** Weights times the scale of their input channel and the scale of their output channel. */
-export function scaledWeights(linear: Linear, before: Affine | null, after: Affine | null): TensorData {
-  const { weights, inOf, outOf, walks } = linear;
-  const { scale: input } = before ?? IDENTITY;
-  const { scale: output } = after ?? IDENTITY;
-  if (input.length === 1 && output.length === 1 && input[0] * output[0] === 1) return weights;
-  const [outer, inner] = weights.shape;
-  const taps = elementCount(weights.shape.slice(2));
-  const from = numbersOf(weights);
-  const to = from instanceof Float32Array ? new Float32Array(from.length) : new Float64Array(from.length);
-  // One of the two scales stays along the second axis.
-  const [staying, walking] = walks === "in" ? [output, input] : [input, output];
-  const factors = new Float64Array(outer);
-  for (let a = 0; a < outer; a++) factors[a] = channel(staying, walks === "in" ? outOf(a) : inOf(a));
-  if (walking.length === 1) {
-    for (let a = 0; a < outer; a++) factors[a] *= walking[0];
-    scaleRows(from, to, factors, inner * taps);
-  } else {
-    for (let a = 0; a < outer; a++) {
-      const first = walks === "in" ? inOf(a) : outOf(a);
-      scaleChannels(from, to, a * inner * taps, taps, walking, first, inner, factors[a]);
-    }
-  }
-  return to instanceof Float32Array ? { ...weights, data: to } : fromNumbers(weights.dtype, weights.shape, to);
+export interface FoldedWeights {
+  readonly weights: TensorData;
+  /** What the shift before adds to each output channel. */
+  readonly sums: Float64Array;
 }
 
-/** Each row of `length` numbers times its factor. */
-function scaleRows(from: Floats, to: Floats, factors: Float64Array, length: number): void {
-  for (let row = 0, k = 0; row < factors.length; row++) {
-    const factor = factors[row];
-    for (const end = k + length; k < end; k++) to[k] = from[k] * factor;
-  }
-}
-
-/** `count` channels of `taps` weights each, from `at` on, times factor and the scales from `first` on. */
-function scaleChannels(
-  from: Floats,
-  to: Floats,
-  at: number,
-  taps: number,
-  scale: Float64Array,
-  first: number,
-  count: number,
-  factor: number,
-): void {
-  for (let b = 0, k = at; b < count; b++) {
-    const f = scale[first + b] * factor;
-    for (const end = k + taps; k < end; k++) to[k] = from[k] * f;
-  }
-}
-
-/** What a shift of each input channel adds to each output channel, where all taps see it; null: nothing. */
-export function shiftSums({ weights, inOf, outOf, outChannels, walks }: Linear, shift: Float64Array): Float64Array | null {
-  if (shift.length === 1 && shift[0] === 0) return null;
+/** Weights times the scales of their input and output channels. */
+export function foldedWeights(linear: Linear, before: Affine, after: Affine): FoldedWeights {
+  const { weights, walks, outChannels } = linear;
+  const { scale, shift } = before;
+  const isShifted = shift.length > 1 || shift[0] !== 0;
+  const isScaled = scale.length > 1 || after.scale.length > 1 || scale[0] * after.scale[0] !== 1;
   const sums = new Float64Array(outChannels);
+  if ((!isShifted && !isScaled) || weights.data.length === 0) return { weights, sums };
+  const from = weights.dtype === "f32" ? (weights.data as Float32Array) : toNumbers(weights); // f32 is stored so
+  const to = from instanceof Float32Array ? new Float32Array(from.length) : new Float64Array(from.length);
+  // The second axis walks over input or output channels: where those differ, each [a][b] is a row of its own, else each [a] is one.
+  const differ = walks === "in" ? scale.length > 1 || shift.length > 1 : after.scale.length > 1 || isShifted;
+  if (differ) foldEach(linear, from, to, before, after, sums);
+  else {
+    const outer = weights.shape[0];
+    const factors = times(scale, after.scale); // of which one is a single number
+    const rowSums = new Float64Array(outer);
+    foldRows(from, to, factors.length === outer ? factors : new Float64Array(outer).fill(factors[0]), rowSums, from.length / outer);
+    if (isShifted) sums.set(times(rowSums, shift)); // rows are output channels
+  }
+  if (!isScaled) return { weights, sums };
+  return { weights: to instanceof Float32Array ? { ...weights, data: to } : fromNumbers(weights.dtype, weights.shape, to), sums };
+}
+
+/** Folds each [a][b] with its own factor. */
+function foldEach<T extends Float32Array | Float64Array>(
+  { weights, inOf, outOf, walks }: Linear,
+  from: T,
+  to: T,
+  { scale, shift }: Affine,
+  after: Affine,
+  sums: Float64Array,
+): void {
   const [outer, inner] = weights.shape;
-  const taps = elementCount(weights.shape.slice(2));
-  const values = numbersOf(weights);
-  if (walks === "out") {
-    const rows = new Float64Array(outer * inner);
-    addRows(values, rows, taps);
-    for (let a = 0, k = 0; a < outer; a++) for (let b = 0; b < inner; b++, k++) sums[outOf(a) + b] += channel(shift, inOf(a)) * rows[k];
-  } else if (shift.length === 1) {
-    const rows = new Float64Array(outer);
-    addRows(values, rows, inner * taps);
-    for (let a = 0; a < outer; a++) sums[outOf(a)] += rows[a] * shift[0];
-  } else {
-    for (let a = 0; a < outer; a++) sums[outOf(a)] += weightedSum(values, a * inner * taps, taps, shift, inOf(a), inner);
+  const size = from.length / outer;
+  const [inStep, outStep] = walks === "in" ? [1, 0] : [0, 1];
+  const factors = new Float64Array(inner);
+  const rowSums = new Float64Array(inner);
+  for (let a = 0; a < outer; a++) {
+    const [i, o] = [inOf(a), outOf(a)];
+    for (let b = 0; b < inner; b++) factors[b] = channel(scale, i + b * inStep) * channel(after.scale, o + b * outStep);
+    rowSums.fill(0);
+    foldRows(from.subarray(a * size, (a + 1) * size), to.subarray(a * size, (a + 1) * size), factors, rowSums, size / inner);
+    if (shift.length > 1 || shift[0] !== 0)
+      // a sum that is no number must not meet a zero
+      for (let b = 0; b < inner; b++) sums[o + b * outStep] += channel(shift, i + b * inStep) * rowSums[b];
   }
-  return sums;
-}
-
-/** The sum of each row of `length` numbers. */
-function addRows(values: Floats, sums: Float64Array, length: number): void {
-  for (let row = 0, k = 0; row < sums.length; row++) {
-    let sum = 0;
-    for (const end = k + length; k < end; k++) sum += values[k];
-    sums[row] = sum;
-  }
-}
-
-/** Σ of `count` channels of `taps` weights each, from `at` on, times the shifts from `first` on. */
-function weightedSum(weights: Floats, at: number, taps: number, shift: Float64Array, first: number, count: number): number {
-  let sum = 0;
-  for (let b = 0, k = at; b < count; b++) {
-    const f = shift[first + b];
-    for (const end = k + taps; k < end; k++) sum += weights[k] * f;
-  }
-  return sum;
 }
