@@ -39,8 +39,18 @@ const MAX_PROGRAMS = 16;
  * Throws HeddleError: "missing" (file, device), "bad-model", "unsupported", "bad-argument".
  */
 export async function loadModel(source: string | Uint8Array, options: LoadOptions = {}): Promise<Model> {
-  return openModel(await readModel(source, isUncached(options) ? { ...options, cache: false } : options), options);
+  const device = await openFor(options);
+  device?.start(); // its threads come up while the model is read
+  const found = await readModel(source, isUncached(options) ? { ...options, cache: false } : options).catch((e: unknown) => {
+    device?.close();
+    throw e;
+  });
+  return load(found, device, options);
 }
+
+/** Null: the float64 reference. */
+const openFor = async (options: LoadOptions): Promise<CpuDevice | null> =>
+  options.device === "reference" ? null : await openDevice(options);
 
 /** The first half of loadModel: finds out what the model takes and gives, and opens no device. */
 export const readModel = (source: string | Uint8Array, options: SourceOptions = {}): Promise<ModelSource> =>
@@ -48,7 +58,10 @@ export const readModel = (source: string | Uint8Array, options: SourceOptions = 
 
 /** The second half of loadModel: opens a device, and compiles where all shapes are known. */
 export async function openModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  const device = options.device === "reference" ? null : await openDevice(options);
+  return load(source, await openFor(options), options);
+}
+
+async function load(source: ModelSource, device: CpuDevice | null, options: LoadOptions): Promise<Model> {
   const model = new Model(source, device, options);
   try {
     if (options.shapes || model.inputs.every((i) => i.shape?.every((d) => typeof d === "number")))

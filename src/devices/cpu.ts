@@ -53,6 +53,8 @@ export interface CpuDevice {
   readonly threads: number;
   /** All that compiled code depends on besides the kernels and heddle itself. */
   readonly codeKey: string;
+  /** Lets the threads come up while the caller does something else; load() does at the latest. */
+  start(): void;
   alloc(bytes: number): Memory;
   compile(kernels: readonly Kernel[]): Promise<Compiled>;
   /** Prepares launches of compiled kernels, or of kernels that it compiles first. */

@@ -81,6 +81,11 @@ class WasmDevice implements CpuDevice, ListHost {
     if (this.isShared) this.pool = new Pool(host, this.heap.memory, { threads, spinMicroseconds });
   }
 
+  start(): void {
+    this.assertOpen();
+    this.pool?.start().catch(() => {}); // reported where somebody waits for them
+  }
+
   alloc(bytes: number): Memory {
     this.assertOpen();
     const memory = this.heap.alloc(bytes, (m, release) => {

@@ -128,7 +128,7 @@ export class Pool {
 
   /** Starts the workers if they are not; resolves when they run. */
   private started: Promise<void> | undefined;
-  private start(): Promise<void> {
+  start(): Promise<void> {
     this.started ??= (async () => {
       Atomics.add(this.control, this.cell(CONTROL.mail), 1); // the message that starts each
       const tids = Array.from({ length: this.options.threads - 1 }, (_, i) => i + 1);

@@ -66,6 +66,11 @@ class X86Device implements CpuDevice, ListHost {
     private readonly guardPages: boolean,
   ) {}
 
+  start(): void {
+    this.assertOpen();
+    this.pool.start();
+  }
+
   alloc(bytes: number): Memory {
     this.assertOpen();
     const memory = allocate(this.native, bytes, this.guardPages, (m, unmap) => {
@@ -82,8 +87,7 @@ class X86Device implements CpuDevice, ListHost {
   }
 
   async compile(kernels: readonly Kernel[]): Promise<Compiled> {
-    this.assertOpen();
-    this.pool.start(); // threads come up while kernels are compiled
+    this.start(); // threads come up while kernels are compiled
     const { emitX86 } = await import("../../codegen/x86/index.ts");
     const emitted = kernels.map((kernel) => emitX86(kernel, this.target));
     const { code, at } = joinCode(emitted.map((e) => e.code));
@@ -91,8 +95,7 @@ class X86Device implements CpuDevice, ListHost {
   }
 
   async load(source: Compiled | readonly Kernel[], launches: readonly Launch[]): Promise<LaunchList> {
-    this.assertOpen();
-    this.pool.start();
+    this.start();
     const { code, kernels } = "code" in source ? source : await this.compile(source);
     checkLaunches(kernels, launches, this.threads);
     const region = placeCode(this.native, [code, RETURN]);
