@@ -1,4 +1,5 @@
 // What the two CPU devices (x86-64 machine code, WebAssembly) have in common: memory, loaded kernels, and launch lists walked by all threads together.
+import type { TypedArray } from "../ir/dtype.ts";
 import type { Kernel, SimdTarget } from "../ir/kernel.ts";
 
 /** Device memory, 64-byte aligned, visible to every thread. */
@@ -35,6 +36,12 @@ export interface Launch {
   readonly args: readonly number[];
 }
 
+/** An argument of a launch, by number; scratch does not count. */
+export interface Slot {
+  readonly launch: number;
+  readonly arg: number;
+}
+
 /** Compiled kernels with a fixed list of launches. Each launch runs on all threads, with a barrier after it. */
 export interface LaunchList {
   readonly length: number;
@@ -42,6 +49,11 @@ export interface LaunchList {
   run(from: number, to: number): void;
   /** The same without blocking the event loop. */
   runAsync(from: number, to: number): Promise<void>;
+  /**
+   * Where kernels can reach the host's arrays: a function that points these arguments at an array's elements, or with null back to where they were.
+   * The caller keeps the array alive, and its memory in place, while it runs.
+   */
+  slots?(slots: readonly Slot[]): (data: TypedArray | null) => void;
   /** Bytes of generated code. */
   readonly codeBytes: number;
   free(): void;

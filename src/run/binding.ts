@@ -1,5 +1,5 @@
 // A schedule → where everything of it lies: memories, constants to fill in, launches with places in them, stretches to run at a time.
-import type { Memory } from "../devices/cpu.ts";
+import type { Memory, Slot } from "../devices/cpu.ts";
 import type { TypedArray } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Value } from "../ir/graph.ts";
@@ -57,7 +57,12 @@ export class Binding {
   /** All of the program but its code. */
   image(): ProgramPlan {
     const { inputs, outputs } = this.schedule.graph;
-    const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({ name, ...value.type, at });
+    const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({
+      name,
+      ...value.type,
+      at,
+      slots: this.slotsOf(value),
+    });
     return {
       inputs: inputs.map((v) => placed(inputName(v), v, this.values.get(v) ?? null)),
       outputs: outputs.map(({ name, value }) => placed(name, value, this.address(value))),
@@ -66,6 +71,22 @@ export class Binding {
       launches: this.launches,
       segments: this.segments(),
     };
+  }
+
+  /** All uses of an input or output as arguments of launches; null where it is used in JavaScript, or as another input or output too. */
+  private slotsOf(value: Value): Slot[] | null {
+    if (this.options.isSeparate) return null; // each tensor at its guard page
+    const owner = this.owner(value);
+    const { inputs, outputs } = this.schedule.graph;
+    const faces = [...inputs, ...outputs.map((o) => o.value)].filter((v) => this.owner(v) === owner);
+    const isHost = this.schedule.steps.some(
+      (s) => !s.calls && [...s.node.inputs, ...s.node.outputs].some((v) => v && this.owner(v) === owner),
+    );
+    if (faces.length !== 1 || isHost || constantOf(owner)) return null;
+    const calls = this.schedule.steps.flatMap((s) => s.calls ?? []);
+    return calls.flatMap(({ places }, launch) =>
+      places.flatMap((p, arg) => (p.k === "value" && this.owner(p.value) === owner ? [{ launch, arg }] : [])),
+    );
   }
 
   /** The tensor of a value; a constant's own. */

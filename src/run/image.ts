@@ -1,5 +1,5 @@
 // What a compiled program is as plain data: memories, launches with places in them, code; the form in which it is loaded and kept on disk.
-import type { Compiled } from "../devices/cpu.ts";
+import type { Compiled, Slot } from "../devices/cpu.ts";
 import type { DType } from "../ir/dtype.ts";
 
 /** Which of the program's memories, and how many bytes into it. */
@@ -11,12 +11,16 @@ export interface MemoryNeed {
   readonly isConstant: boolean;
 }
 
-/** An input or output. No address: an input that nothing reads. */
+/**
+ * An input or output. No address: an input that nothing reads. `slots`: the arguments of launches that are all its uses,
+ * so that they may as well be pointed at the user's array; null: it must be where `at` says.
+ */
 export interface PlacedTensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly at: Address | null;
+  readonly slots: readonly Slot[] | null;
 }
 
 export interface PlacedLaunch {

@@ -1,13 +1,13 @@
 // A compiled network in memory: memories, one launch list, and how to run and time it.
 import type { Compiled, CpuDevice, LaunchList, Memory } from "../devices/cpu.ts";
-import { DTYPES, type TypedArray } from "../ir/dtype.ts";
+import { DTYPES, type DType, type TypedArray } from "../ir/dtype.ts";
 import { HeddleError, invariant } from "../ir/error.ts";
 import type { Node, Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
 import type { Schedule } from "./compile.ts";
-import type { Address, ProgramImage, ProgramPlan } from "./image.ts";
+import type { Address, PlacedTensor, ProgramImage, ProgramPlan } from "./image.ts";
 import type { Step } from "./step.ts";
 
 /** Time of one step. */
@@ -19,6 +19,8 @@ export interface StepTime {
 /** A network compiled for one device and one set of shapes. */
 export class Program {
   private binding: Binding | undefined;
+  /** By name of an input or output: points its uses at an array, or with null back at the program's memory. Where the device can. */
+  private readonly pointers = new Map<string, (data: TypedArray | null) => void>();
   private isFreed = false;
 
   private constructor(
@@ -26,7 +28,12 @@ export class Program {
     readonly image: ProgramImage,
     private readonly memories: readonly Memory[],
     private readonly list: LaunchList,
-  ) {}
+  ) {
+    for (const { name, slots } of [...image.inputs, ...image.outputs]) {
+      const point = slots?.length ? list.slots?.(slots) : undefined;
+      if (point) this.pointers.set(name, point);
+    }
+  }
 
   /** `fill` writes the constants into the memories, which are numbered as in the plan, and gives the code. */
   static async load(
@@ -87,7 +94,10 @@ export class Program {
 
   /** Runs the network. `isOffThread`: the calling thread stays free all the time; otherwise it is held for some milliseconds at a time. */
   async run(inputs: Readonly<Record<string, TensorData>>, isOffThread = false): Promise<Record<string, TensorData>> {
-    this.write(inputs);
+    // While the event loop turns the user could transfer an input's memory away.
+    const isOneStretch = !isOffThread && this.image.segments.length === 1;
+    this.write(inputs, isOneStretch);
+    const outputs = this.makeOutputs();
     for (const [i, segment] of this.image.segments.entries()) {
       if (segment.k === "host") this.source.evaluate(segment.step, this.view);
       else if (isOffThread) await this.list.runAsync(segment.from, segment.to);
@@ -96,12 +106,13 @@ export class Program {
         this.list.run(segment.from, segment.to);
       }
     }
-    return this.read();
+    return this.read(outputs);
   }
 
   /** Runs the network step by step and says how long each took. */
   profile(inputs: Readonly<Record<string, TensorData>>): readonly StepTime[] {
-    this.write(inputs);
+    this.write(inputs, false);
+    for (const { name } of this.image.outputs) this.pointers.get(name)?.(null);
     const { schedule, ranges } = this.source;
     return schedule.steps.map((step, i) => {
       const [from, to] = ranges[i];
@@ -112,7 +123,7 @@ export class Program {
     });
   }
 
-  /** Copies of all values that the last run computed and that nothing has overwritten since, in order; for debugging with separate tensors. */
+  /** Copies of all values that the last profile() computed and that nothing has overwritten since, in order; for debugging with separate tensors. */
   values(): { readonly value: Value; readonly tensor: TensorData }[] {
     const { steps } = this.schedule;
     return steps.flatMap((s) => s.node.outputs.map((value) => ({ value, tensor: copyOf(this.source.read(value, this.view)) })));
@@ -139,20 +150,51 @@ export class Program {
     return { dtype, shape, data: new DTYPES[dtype].array(bytes.buffer, bytes.byteOffset + offset, elementCount(shape)) };
   };
 
-  private write(inputs: Readonly<Record<string, TensorData>>): void {
+  /** Copies the inputs into the program's memory, or points the program at large ones. */
+  private write(inputs: Readonly<Record<string, TensorData>>, mayPoint: boolean): void {
     for (const tensor of this.image.inputs) {
       const { name, dtype, shape, at } = tensor;
       const given = inputs[name];
       if (!given) throw new HeddleError("bad-input", `input ${name} is missing`);
       if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
         throw new HeddleError("bad-input", `input ${name}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
-      if (at) copyInto(this.view(tensor, at).data, given.data);
+      const point = this.pointers.get(name);
+      const isPointed = mayPoint && point !== undefined && given.data.byteLength >= LARGE_BYTES;
+      point?.(isPointed ? given.data : null);
+      if (at && !isPointed) copyInto(this.view(tensor, at).data, given.data);
     }
   }
 
-  private read(): Record<string, TensorData> {
-    return Object.fromEntries(this.image.outputs.map((tensor) => [tensor.name, copyOf(this.view(tensor, tensor.at!))])); // outputs have places
+  /** Arrays that the program writes large outputs into. */
+  private makeOutputs(): ReadonlyMap<string, TypedArray> {
+    const made = new Map<string, TypedArray>();
+    for (const { name, dtype, shape } of this.image.outputs) {
+      const point = this.pointers.get(name);
+      const isLarge = elementCount(shape) * DTYPES[dtype].bytes >= LARGE_BYTES;
+      const data = point && isLarge ? unfilled(dtype, elementCount(shape)) : null;
+      point?.(data);
+      if (data) made.set(name, data);
+    }
+    return made;
   }
+
+  private read(made: ReadonlyMap<string, TypedArray>): Record<string, TensorData> {
+    const tensorOf = (tensor: PlacedTensor): TensorData => {
+      const { name, dtype, shape, at } = tensor;
+      const data = made.get(name);
+      return data ? { dtype, shape, data } : copyOf(this.view(tensor, at!)); // outputs have places
+    };
+    return Object.fromEntries(this.image.outputs.map((tensor) => [tensor.name, tensorOf(tensor)]));
+  }
+}
+
+/** Tensors of this size are worth the microsecond that finding an array's address takes. */
+const LARGE_BYTES = 16 << 10;
+
+/** An array of a large output, which the program fills: only Node has memory that is not cleared first. */
+function unfilled(dtype: DType, count: number): TypedArray {
+  const { array, bytes } = DTYPES[dtype];
+  return new array(Buffer.allocUnsafeSlow(count * bytes).buffer, 0, count);
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -1,5 +1,6 @@
 // Opens the x86-64 device: kernels become machine code in executable memory, launched on a pool of threads.
 import { avx2Target, avx512Target } from "../../codegen/x86/target.ts";
+import type { TypedArray } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
@@ -84,6 +85,10 @@ class X86Device implements CpuDevice, ListHost {
   /** The processor's model is not part of it: code is made for an instruction set and sizes of caches. */
   get codeKey(): string {
     return JSON.stringify([this.name, this.target, this.threads]);
+  }
+
+  addressOf(data: TypedArray): number {
+    return this.native.addressOf(data);
   }
 
   async compile(kernels: readonly Kernel[]): Promise<Compiled> {

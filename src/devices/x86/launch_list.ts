@@ -1,6 +1,8 @@
 // Turns kernels' code and launches into the records that the driver walks: for each thread, function and arguments of every launch.
+
+import type { TypedArray } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
-import type { CompiledKernel, Launch, LaunchList, Memory } from "../cpu.ts";
+import type { CompiledKernel, Launch, LaunchList, Memory, Slot } from "../cpu.ts";
 import { checkRange, scratchBytes } from "../launches.ts";
 import { LIST_HEADER, RECORD } from "./driver.ts";
 import type { CodeRegion } from "./memory.ts";
@@ -11,6 +13,7 @@ export interface ListHost {
   readonly threads: number;
   readonly pool: Pool;
   alloc(bytes: number): Memory;
+  addressOf(data: TypedArray): number;
   /** Counts an asynchronous run as in flight until it settles. Throws when the device is closed. */
   track<T>(start: () => Promise<T>): Promise<T>;
   assertOpen(): void;
@@ -62,6 +65,21 @@ function encode(
   return words;
 }
 
+/** Word of an argument in what encode() returns. */
+function argumentWord(
+  kernels: readonly CompiledKernel[],
+  launches: readonly Launch[],
+  threads: number,
+  tid: number,
+  { launch, arg }: Slot,
+): number {
+  const counts = launches.map((l) => kernels[l.kernel].params.length);
+  const sum = (list: readonly number[]): number => list.reduce((n, c) => n + c, 0);
+  const { params } = kernels[launches[launch].kernel];
+  const given = params.flatMap((p, i) => (p === null ? [i] : []));
+  return (LIST_HEADER + threads * launches.length * RECORD) / 8 + tid * sum(counts) + sum(counts.slice(0, launch)) + given[arg];
+}
+
 /** Bytes that encode() needs. */
 const listBytes = (kernels: readonly CompiledKernel[], launches: readonly Launch[], threads: number): number =>
   LIST_HEADER + threads * launches.reduce((n, l) => n + RECORD + 8 * kernels[l.kernel].params.length, 0);
@@ -79,6 +97,10 @@ export function createLaunchList(
   const memory = host.alloc(listBytes(kernels, launches, host.threads));
   const words = encode(kernels, entries, launches, scratch, host.threads, memory.address);
   memory.view().set(new Uint8Array(words.buffer));
+  const words64 = (): BigUint64Array => {
+    const bytes = memory.view();
+    return new BigUint64Array(bytes.buffer, bytes.byteOffset, words.length);
+  };
   let isFreed = false;
   const check = (from: number, to: number): void => {
     host.assertOpen();
@@ -95,6 +117,16 @@ export function createLaunchList(
     async runAsync(from, to) {
       check(from, to);
       if (from < to) await host.track(() => host.pool.runAsync(memory.address, from * RECORD, to * RECORD));
+    },
+    slots(places) {
+      const threads = Array.from({ length: host.threads }, (_, tid) => tid);
+      const at = threads.flatMap((tid) => places.map((p) => argumentWord(kernels, launches, host.threads, tid, p)));
+      const [home] = places.map(({ launch, arg }) => launches[launch].args[arg]);
+      return (data) => {
+        const address = BigInt(data ? host.addressOf(data) : home);
+        const view = words64();
+        for (const word of at) view[word] = address;
+      };
     },
     free() {
       if (isFreed) return;

@@ -1,5 +1,6 @@
 // Turns koffi into the few system calls and function pointers that running generated code needs; addresses are plain numbers.
 import { createRequire } from "node:module";
+import type { TypedArray } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 
 /** Generated code as a function of up to four 64-bit integers. `async` runs it on a thread of libuv's pool. */
@@ -17,6 +18,8 @@ export interface Native {
   adviseHuge(address: number, bytes: number): void;
   /** Bytes at an address, without copying. Nothing is freed when the result is collected. */
   view(address: number, bytes: number): ArrayBuffer;
+  /** Where an array's elements are. They stay there as long as the array lives and is not transferred. */
+  addressOf(data: TypedArray): number;
   callable(address: number): NativeFunction;
   /** Logical CPUs on which the calling thread may run. */
   affinity(): number[];
@@ -87,6 +90,7 @@ async function bindings(): Promise<Native> {
       madvise(address, bytes, MADV_HUGEPAGE);
     },
     view: (address, bytes) => koffi.view(address, bytes),
+    addressOf: (data) => Number(koffi.address(data)),
     callable: (address) => koffi.decode(address, signature) as NativeFunction,
     affinity() {
       const mask = new Uint8Array(CPU_SET_BYTES);
