@@ -1,4 +1,5 @@
 // Turns a scalar expression over output variables into a JavaScript loop nest and runs it: float64 arithmetic, exact integers, one rounding at the end.
+import { moveElements } from "./constant_expr.ts";
 import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError, invariant } from "./error.ts";
 import type { Expr } from "./expr.ts";
@@ -15,6 +16,8 @@ export function loadReader(type: TensorType, input: number): Reader {
 
 /** The tensor that a reader describes, with the loads taken from `inputs`. */
 export function interpret(reader: Reader, inputs: readonly (TensorData | null)[]): TensorData {
+  const moved = moveElements(reader, inputs);
+  if (moved) return moved;
   const { dtype, shape } = reader.type;
   const vars = shape.map((extent) => newVar(extent));
   const out = zeros(dtype, shape);
