@@ -1,6 +1,6 @@
 // Checks the names of an ONNX graph and gives its nodes with producers before users.
 import { HeddleError } from "../../ir/error.ts";
-import type { GraphProto, NodeProto } from "./messages.ts";
+import { type GraphProto, NONE, type NodeProto } from "./messages.ts";
 
 /** Sub-graphs and functions nested deeper than this are refused. */
 export const MAX_DEPTH = 32;
@@ -16,6 +16,7 @@ export const nodeName = (proto: NodeProto, index: number): string => (proto.name
 
 /** Text of the file fit for an error message: one line of limited length. */
 export function plain(text: string, limit = 200): string {
+  if (text.length <= limit && /^[ -~]*$/.test(text)) return text; // nearly always
   const line = text.replace(/[\p{Cc}\u2028\u2029]/gu, "?");
   return line.length > limit ? `${line.slice(0, limit)}…` : line;
 }
@@ -87,14 +88,22 @@ function sortNodes(nodes: readonly PlacedNode[], given: Set<string>, isOuter: (n
 }
 
 /** Inputs of a node, and what its sub-graphs may read from around it. */
-function usedNames(proto: NodeProto): string[] {
+function usedNames(proto: NodeProto): readonly string[] {
+  const graphs = subGraphs(proto);
+  if (graphs.length === 0 && !proto.input.includes("")) return proto.input;
   const names = proto.input.filter((name) => name !== "");
-  for (const graph of subGraphs(proto)) collectNames(graph, names, 0);
+  for (const graph of graphs) collectNames(graph, names, 0);
   return names;
 }
 
-const subGraphs = ({ attribute }: NodeProto): readonly GraphProto[] =>
-  attribute.some((a) => a.g || a.graphs.length > 0) ? attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs)) : [];
+function subGraphs({ attribute }: NodeProto): readonly GraphProto[] {
+  let found: GraphProto[] | undefined;
+  for (let i = 0; i < attribute.length; i++) {
+    const { g, graphs } = attribute[i];
+    if (g || graphs.length > 0) found = [...(found ?? []), ...(g ? [g] : []), ...graphs];
+  }
+  return found ?? NONE;
+}
 
 function collectNames(graph: GraphProto, names: string[], depth: number): void {
   if (depth > MAX_DEPTH) throw new HeddleError("limit", `graph ${plain(graph.name)}: sub-graphs are nested more than ${MAX_DEPTH} deep`);

@@ -17,13 +17,15 @@ const bad = (why: string): HeddleError => new HeddleError("bad-model", `model: n
 
 class Reader {
   private readonly view: DataView;
-  private readonly text = new TextDecoder();
+  /** The same memory: its texts and parts are made in native code, which TextDecoder and a Buffer's subarray reach only through JavaScript of Node. */
+  private readonly buffer: Buffer;
   private at = 0;
   /** Upper half of the varint that was read last. */
   private high = 0;
 
   constructor(private readonly bytes: Uint8Array) {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
   /** Reads fields up to `end` into the message. */
@@ -69,13 +71,13 @@ class Reader {
     switch (type) {
       case "string": {
         const last = this.length(end);
-        const text = this.text.decode(this.bytes.subarray(this.at, last));
+        const text = this.at === last ? "" : this.buffer.toString("utf8", this.at, last);
         this.at = last;
         return text;
       }
       case "bytes": {
         const last = this.length(end);
-        const part = this.bytes.subarray(this.at, last);
+        const part = new Uint8Array(this.bytes.buffer, this.bytes.byteOffset + this.at, last - this.at);
         this.at = last;
         return part;
       }
