@@ -34,7 +34,7 @@ function findCases(data: string): string[] {
 
 /** The child's side: a case folder comes in, its verdict goes out. */
 function serve(): void {
-  const load = { device: options.device, threads: Number(options.threads) } as LoadOptions; // a wrong name is loadModel's to refuse
+  const load = { cache: false, device: options.device, threads: Number(options.threads) } as LoadOptions; // a wrong name is loadModel's to refuse
   process.on("message", async (folder: string) => process.send?.(await runCase(folder, load)));
 }
 
