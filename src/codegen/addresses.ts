@@ -54,6 +54,12 @@ class Lowering {
   private statement(s: Stmt, scope: Scope): void {
     const { out } = scope;
     switch (s.k) {
+      case "vec":
+      case "const":
+      case "iota":
+      case "pointer":
+        out.push(s);
+        return;
       case "for":
       case "parallel": {
         const body = this.block(s.body, scope, s);

@@ -39,6 +39,8 @@ interface PoolEntry {
   readonly words: Int32Array;
 }
 
+/** No instruction has more bytes, alignment included. */
+const LONGEST = 32;
 const LEGACY_PREFIX = [0, 0x66, 0xf3, 0xf2];
 const SCALE_BITS = [0, 0, 1, 0, 2, 0, 0, 0, 3];
 const NOPS = [
@@ -236,7 +238,7 @@ export class Assembler {
 
   /** A vector or mask instruction. `len` XMM YMM ZMM; operands by encoding slot; `k` 1–7 masks (zeroing if `zero`), 0 does not; for a fourth register pass reg << 4 as imm. */
   vec(row: Row, len: number, reg: number, vvvv: number, rm: number, imm = 0, k = 0, zero = false): void {
-    this.reserve();
+    if (this.length + LONGEST > this.buffer.length) this.grow(LONGEST);
     const start = this.length;
     const l = row.length >= 0 ? row.length : len;
     const m = this.memory;
@@ -356,7 +358,7 @@ export class Assembler {
     this.length = n + 4;
   }
   /** Makes room for one instruction. */
-  private reserve(bytes = 32): void {
+  private reserve(bytes = LONGEST): void {
     if (this.length + bytes > this.buffer.length) this.grow(bytes);
   }
   private grow(bytes: number): void {

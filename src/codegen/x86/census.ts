@@ -7,8 +7,8 @@ export interface Census {
   /** Reads and writes of each vector, by its id. */
   readonly reads: Int32Array;
   readonly writes: Int32Array;
-  /** An upper bound of how many variables a kernel has. */
-  readonly variables: number;
+  /** An upper bound of how many integers and pointers the kernel's code has. */
+  readonly integers: number;
   isIntUsed(v: IntVar): boolean;
   /** Constants that are their vector's only write, and are read: they can be set once, anywhere. */
   readonly constants: readonly ConstStmt[];
@@ -59,7 +59,7 @@ class Counter {
     return {
       reads,
       writes,
-      variables: reads.length + this.integers + 2,
+      integers: this.integers + 2, // and the arguments
       isIntUsed: (v) => used.has(v.id),
       constants: this.constants.filter(({ dst }) => writes[dst.id] === 1 && reads[dst.id] > 0),
       maskRegister: (lanes) => maskRegisters.get(lanes) ?? 0,

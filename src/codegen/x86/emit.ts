@@ -17,8 +17,8 @@ import { emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from 
 import { constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
 import { bitsOf, isInt32 } from "./needs.ts";
 import { allocateRegisters, type Frame } from "./registers.ts";
-import { type Loop, type Program, planSteps, type Step, type StmtOf } from "./steps.ts";
-import { type Variable, VECTOR } from "./variables.ts";
+import { type Loop, type PointerStmt, type Program, planSteps, type Reload, type Step, type StmtOf } from "./steps.ts";
+import { type Variable, type Variables, VECTOR } from "./variables.ts";
 
 /** Bytes that the heads of innermost loops are aligned to: half a cache line, what decoders fetch at once. */
 const LOOP_ALIGNMENT = 32;
@@ -42,6 +42,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   readonly census: Census;
   readonly registers: Int8Array;
   step: Step;
+  private readonly variables: Variables;
   private readonly branches: { otherwise: number; end: number }[] = [];
   private readonly frameBytes: number;
 
@@ -53,6 +54,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     this.asm = new Assembler(isListing);
     this.isAvx512 = program.isAvx512;
     this.census = program.census;
+    this.variables = program.variables;
     this.registers = program.variables.register;
     this.step = program.steps[0];
     const division = program.usesDivision ? DIVISION_BYTES : 0;
@@ -66,21 +68,21 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     for (let i = 0; i < steps.length; i++) {
       const step = steps[i];
       this.step = step;
-      if (step.reloads) this.reload();
-      this.emitStep(step);
+      if (step.reloads) this.reload(step.reloads);
+      if (step.k !== "stmt") this.emitStructure(step);
+      else {
+        this.emitStatement(step.stmt as PointerStmt); // such a step has one
+        if (step.reloads) this.storeBack(step.reloads);
+      }
     }
     this.epilogue();
     return this.asm;
   }
 
-  private emitStep(step: Step): void {
+  private emitStructure(step: Step): void {
     switch (step.k) {
       case "entry":
         this.prologue();
-        break;
-      case "stmt":
-        this.emitStatement(step);
-        if (step.reloads) this.storeBack();
         break;
       case "loop":
         this.loopHead(step.loop as Loop); // loop steps have one
@@ -88,13 +90,8 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
       case "endloop":
         this.loopEnd(step.loop as Loop);
         break;
-      case "if":
-      case "else":
-      case "endif":
-        this.branch(step);
-        break;
       default:
-        step.k satisfies never;
+        this.branch(step);
     }
   }
 
@@ -123,18 +120,17 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     return r >= 0 ? r : this.slot(v);
   }
   private slot(v: Variable): number {
-    return this.asm.at(RSP, this.program.variables.slot[v]);
+    return this.asm.at(RSP, this.variables.slot[v]);
   }
   divisionFrame(): number {
     return this.frame.bytes;
   }
   vec(v: Vec): number {
-    const x = this.program.vecs[v.id];
-    const r = this.registers[x];
-    return r >= 0 ? r : this.reloaded(x);
+    const r = this.registers[v.id];
+    return r >= 0 ? r : this.register(this.variables.ofVector(v));
   }
   constantOf(v: Vec): StmtOf<"const"> | undefined {
-    return this.program.variables.constants[this.program.vecs[v.id]];
+    return this.variables.constants[this.variables.ofVector(v)];
   }
   private pointer(p: Pointer): Variable {
     const x = this.program.pointers[p.id];
@@ -153,29 +149,27 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     return load.mode === "splat" ? this.asm.broadcast() : MEM;
   }
   private spilledOperand(v: Variable): number {
-    const constant = this.program.variables.constants[v];
+    const constant = this.variables.constants[v];
     return constant ? constantOperand(this.asm, this.isAvx512, bitsOf(constant.type, constant.value)) : this.slot(v);
   }
 
   // ---- variables in memory
 
-  private reload(): void {
-    const { asm } = this;
-    const { kind, constants } = this.program.variables;
-    for (const { variable, register, isRead } of this.step.reloads ?? []) {
+  private reload(reloads: readonly Reload[]): void {
+    const { asm, variables } = this;
+    for (const { variable, register, isRead } of reloads) {
       if (!isRead) continue;
-      const constant = constants[variable];
+      const constant = variables.constants[variable];
       if (constant) emitConstant(asm, this.isAvx512, constant, register);
-      else if (kind[variable] === VECTOR) asm.vec(I.vmovups, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
+      else if (variables.kind(variable) === VECTOR) asm.vec(I.vmovups, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
       else asm.op(I.mov, register, this.slot(variable));
     }
   }
-  private storeBack(): void {
-    const { asm } = this;
-    const { kind } = this.program.variables;
-    for (const { variable, register, isWritten } of this.step.reloads ?? []) {
+  private storeBack(reloads: readonly Reload[]): void {
+    const { asm, variables } = this;
+    for (const { variable, register, isWritten } of reloads) {
       if (!isWritten) continue;
-      if (kind[variable] === VECTOR) asm.vec(I.vmovups_store, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
+      if (variables.kind(variable) === VECTOR) asm.vec(I.vmovups_store, this.isAvx512 ? ZMM : YMM, register, 0, this.slot(variable));
       else asm.op(I.mov_store, register, this.slot(variable));
     }
   }
@@ -244,7 +238,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         if (bound >= 0) evaluate(this, this.register(bound), to, scratch);
       }
     }
-    if (this.step.reloads) this.storeBack();
+    if (this.step.reloads) this.storeBack(this.step.reloads);
     if (loop.needsEntryTest) {
       if (loop.countsDown) compareImmediate(asm, counterRegister, 0);
       else if (bound >= 0) asm.op(I.cmp, counterRegister, this.register(bound));
@@ -288,43 +282,40 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
 
   // ---- statements
 
-  private emitStatement(step: Step): void {
-    const s = step.stmt;
-    invariant(s, "a statement step has a statement");
+  private emitStatement(s: PointerStmt): void {
     const { asm } = this;
     switch (s.k) {
-      case "const": {
-        const v = this.program.vecs[s.dst.id];
-        const isInPool = this.registers[v] < 0 && this.program.variables.constants[v];
-        if (!isInPool) emitConstant(asm, this.isAvx512, s, this.vec(s.dst));
-        return;
-      }
-      case "iota":
-        this.iota(s);
+      case "vec":
+        emitVec(this, s);
         break;
       case "load":
         emitLoad(this, s, this.vec(s.dst));
         break;
-      case "gather":
-        emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from.pointer)));
-        break;
       case "store":
         emitStore(this, s, this.vec(s.src));
         break;
+      case "pointer":
+        this.pointerStatement(s);
+        break;
+      case "const": {
+        const isInPool = this.registers[s.dst.id] < 0 && this.variables.constants[s.dst.id];
+        if (!isInPool) emitConstant(asm, this.isAvx512, s, this.vec(s.dst));
+        break;
+      }
+      case "iota":
+        this.iota(s);
+        break;
+      case "gather":
+        emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from.pointer)));
+        break;
       case "prefetch":
         asm.op(I.prefetcht0, 0, this.address(s.at));
-        break;
-      case "vec":
-        emitVec(this, s);
         break;
       case "int":
         emitInt(this, s);
         break;
       case "loadint":
         emitLoadInt(this, s, this.pointer(s.from.pointer));
-        break;
-      case "pointer":
-        this.pointerStatement(s);
         break;
       case "for":
       case "parallel":
@@ -338,7 +329,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   private pointerStatement(s: StmtOf<"pointer">): void {
     const pointer = this.pointer(s.pointer);
     // A bump that nothing reads any more: the last iteration of an unrolled loop.
-    if (this.program.variables.end[pointer] <= 2 * this.step.index + 1) return;
+    if (this.variables.end[pointer] <= 2 * this.step.index + 1) return;
     const source = "buffer" in s.from ? this.program.args : this.pointer(s.from.pointer);
     emitPointer(this, s, pointer, source);
   }

@@ -124,14 +124,13 @@ function select(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
 function fma(c: VectorContext, s: StmtOf<"vec">, dst: number, len: number): void {
   const form = FMA_FORMS[s.op as "fma" | "fnma"]; // the only operations of this form
   const { asm } = c;
-  const { memory } = c.step;
-  if (memory) {
-    fmaFromMemory(c, s, dst, len, memory);
+  if (c.step.memory) {
+    fmaFromMemory(c, s, dst, len, c.step.memory);
     return;
   }
-  const a = operand(c, s, "a");
-  const b = operand(c, s, "b");
-  const addend = operand(c, s, "c");
+  const a = c.vec(s.a);
+  const b = c.vec(s.b as Vec); // it has three operands
+  const addend = c.vec(s.c as Vec);
   if (dst === addend) asm.vec(form.f231, len, dst, a, b);
   else if (dst === a) asm.vec(form.f213, len, dst, b, addend);
   else if (dst === b) asm.vec(form.f213, len, dst, a, addend);

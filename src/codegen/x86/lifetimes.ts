@@ -23,11 +23,29 @@ interface OpenCondition {
   first: readonly number[];
 }
 
+/** A use is a variable and its role in a step: variable << ROLE_BITS | role. */
+export const ROLE_BITS = 3;
+export const ROLE_MASK = 7;
+/** An operand of a vector instruction, in the order c, a, b. */
+export const READS_OPERAND = 0;
+/** A vector in a register. */
+export const READS_VECTOR = 1;
+export const WRITES_VECTOR = 2;
+/** An integer in a register, as the base of an address. */
+export const READS_BASE = 3;
+/** An integer in a register or in memory. */
+export const READS_INTEGER = 4;
+export const WRITES_INTEGER = 5;
+/** Changes an integer in place, in a register or in memory. */
+export const UPDATES_INTEGER = 6;
+
 export class Lifetimes {
   /** The step that reads and writes now. */
   step = 0;
+  /** What is used, step by step. */
+  readonly uses: number[] = [];
   /** What an access counts: ten times as much in each loop. */
-  weight = 1;
+  private weight = 1;
   private loop: OpenLoop | undefined;
   private condition: OpenCondition | undefined;
   /** The last step so far that surely wrote a variable, -1: none. */
@@ -37,31 +55,33 @@ export class Lifetimes {
   /** Triples: a variable, and first and last step of a loop that may leave it as it was for what follows. */
   private readonly kept: number[] = [];
 
-  constructor(
-    private readonly variables: Variables,
-    capacity: number,
-  ) {
+  constructor(private readonly variables: Variables) {
+    const capacity = variables.start.length;
     this.definedAt = new Int32Array(capacity).fill(-1);
     this.exposedTo = new Int32Array(capacity).fill(-1);
   }
 
-  read(v: Variable): void {
-    this.touch(v, 2 * this.step, 2 * this.step);
+  read(v: Variable, role: number): void {
+    const { start, end, weight } = this.variables;
+    const moment = 2 * this.step;
+    if (moment < start[v]) start[v] = moment;
+    if (moment > end[v]) end[v] = moment;
+    weight[v] += this.weight;
+    this.uses.push((v << ROLE_BITS) | role);
     const { loop } = this;
     if (loop && this.definedAt[v] <= loop.begin) this.expose(v, loop);
   }
 
-  /** From when the result is there: an instruction's result may take the register of an operand, that of several instructions must not. */
-  write(v: Variable, isOneInstruction: boolean): void {
-    this.touch(v, isOneInstruction ? 2 * this.step + 1 : 2 * this.step, 2 * this.step + 1);
-    this.define(v);
-  }
-
-  private touch(v: Variable, from: number, to: number): void {
+  write(v: Variable, role: number): void {
     const { start, end, weight } = this.variables;
+    const moment = 2 * this.step + 1;
+    // One instruction may give its result the register of an operand; the several that compute an integer must not.
+    const from = role === WRITES_VECTOR ? moment : moment - 1;
     if (from < start[v]) start[v] = from;
-    if (to > end[v]) end[v] = to;
+    if (moment > end[v]) end[v] = moment;
     weight[v] += this.weight;
+    this.uses.push((v << ROLE_BITS) | role);
+    this.define(v);
   }
 
   private define(v: Variable): void {

@@ -1,7 +1,8 @@
 // Live intervals to registers by linear scan; what does not fit lives in the stack frame, the cheapest first, and the scan runs again.
 import { invariant } from "../../ir/error.ts";
+import { READS_OPERAND, ROLE_BITS, ROLE_MASK } from "./lifetimes.ts";
 import { planReloads } from "./reloads.ts";
-import { type Program, READS_OPERAND, ROLE_BITS, ROLE_MASK, type Step } from "./steps.ts";
+import type { Program, Step } from "./steps.ts";
 import { INTEGER, type Variable, VECTOR } from "./variables.ts";
 
 export interface Frame {
@@ -31,7 +32,7 @@ export function allocateRegisters(program: Program): Frame {
   throw new Error(`${program.kernel.name}: register allocation does not end`);
 }
 
-/** One pass over the moments 2·step and 2·step+1. Registers are bits of a number for each kind, INTEGER and VECTOR. */
+/** One pass over the moments 2·step and 2·step+1. Free registers are bits of a number for each kind. */
 class Scan {
   usedIntegers = 0;
   private freeIntegers = ALL_INTEGERS;
@@ -56,7 +57,7 @@ class Scan {
     this.nextToBegin = new Int32Array(count);
     this.nextToEnd = new Int32Array(count);
     this.since = new Int32Array(count);
-    for (let v = 0; v < count; v++) if (end[v] >= 0 && !isSpilled[v]) this.enqueue(v, start[v]);
+    for (let v = 0; v < count; v++) if (end[v] >= 0 && isSpilled[v] === 0) this.enqueue(v, start[v]);
   }
 
   /** Heavier ones first. */
@@ -76,32 +77,30 @@ class Scan {
 
   /** Returns the variables that have to live in memory. */
   run(): readonly Variable[] {
+    const { begins, nextToBegin, ends, nextToEnd } = this;
     const { steps } = this.program;
     for (let i = 0; i < steps.length; i++) {
       const step = steps[i];
-      const isPlain = step.vectorTemps + step.integerTemps === 0 && !step.reloads;
-      if (!isPlain) this.takeTemps(step);
-      this.moment(2 * i);
-      this.moment(2 * i + 1);
-      if (!isPlain) this.releaseTemps(step);
+      const hasTemps = step.vectorTemps + step.integerTemps > 0 || step.reloads !== undefined;
+      if (hasTemps) this.takeTemps(step);
+      for (let moment = 2 * i; moment <= 2 * i + 1; moment++) {
+        for (let v = begins[moment]; v >= 0; v = nextToBegin[v]) this.place(v);
+        for (let v = ends[moment]; v >= 0; v = nextToEnd[v]) this.release(v);
+      }
+      if (hasTemps) this.releaseTemps(step);
     }
     return this.spilled;
   }
 
-  private moment(m: number): void {
-    for (let v = this.begins[m]; v >= 0; v = this.nextToBegin[v]) this.place(v);
-    for (let v = this.ends[m]; v >= 0; v = this.nextToEnd[v]) this.release(v);
-  }
-
   private place(v: Variable): void {
-    const { kind, register, end } = this.program.variables;
-    const k = kind[v];
+    const { vectors, register, end } = this.program.variables;
+    const kind = v < vectors ? VECTOR : INTEGER;
     register[v] = -1;
-    if ((k === VECTOR ? this.freeVectors : this.freeIntegers) === 0 && this.evict(k, v) === v) return;
-    const r = this.choose(k, v);
-    this.take(k, r);
+    if ((kind === VECTOR ? this.freeVectors : this.freeIntegers) === 0 && this.evict(kind, v) === v) return;
+    const r = kind === VECTOR ? this.vectorFor(v) : this.integerFor(v);
+    this.take(kind, r);
     register[v] = r;
-    this.holders[k][r] = v;
+    this.holders[kind][r] = v;
     this.since[v] = this.placed++;
     this.nextToEnd[v] = this.ends[end[v]];
     this.ends[end[v]] = v;
@@ -118,33 +117,37 @@ class Scan {
     else this.freeIntegers |= 1 << r;
   }
   private release(v: Variable): void {
-    const { kind, register } = this.program.variables;
+    const { vectors, register } = this.program.variables;
     const r = register[v];
     if (r < 0) return; // evicted
-    this.holders[kind[v]][r] = -1;
-    this.free(kind[v], r);
+    const kind = v < vectors ? VECTOR : INTEGER;
+    this.holders[kind][r] = -1;
+    this.free(kind, r);
   }
 
   /** A register that something ending here leaves behind saves a move. */
-  private choose(kind: number, v: Variable): number {
-    if (kind === INTEGER) {
-      const { args, tid } = this.program;
-      if (v === args) return ARGS_REGISTER;
-      return v === tid ? TID_REGISTER : this.anyOf(kind);
+  private vectorFor(v: Variable): number {
+    const { steps, uses, variables } = this.program;
+    const birth = variables.birth[v];
+    if (birth < 0) return this.anyVector();
+    const { uses: first, usesEnd } = steps[birth];
+    for (let i = first; i < usesEnd; i++) {
+      const use = uses[i];
+      if ((use & ROLE_MASK) !== READS_OPERAND) break; // operands come first
+      const r = variables.register[use >> ROLE_BITS];
+      if (r >= 0 && (this.freeVectors >> r) & 1) return r;
     }
-    const step = this.program.variables.birth[v];
-    if (step >= 0) {
-      const { steps, uses, variables } = this.program;
-      const { usesEnd } = steps[step];
-      for (let i = steps[step].uses; i < usesEnd; i++) {
-        const r = (uses[i] & ROLE_MASK) === READS_OPERAND ? variables.register[uses[i] >> ROLE_BITS] : -1;
-        if (r >= 0 && (this.freeVectors >> r) & 1) return r;
-      }
-    }
-    return this.anyOf(kind);
+    return this.anyVector();
   }
-  private anyOf(kind: number): number {
-    if (kind === VECTOR) return 31 - Math.clz32(this.freeVectors & -this.freeVectors);
+  private anyVector(): number {
+    return 31 - Math.clz32(this.freeVectors & -this.freeVectors);
+  }
+  private integerFor(v: Variable): number {
+    const { args, tid } = this.program;
+    if (v === args) return ARGS_REGISTER;
+    return v === tid ? TID_REGISTER : this.anyInteger();
+  }
+  private anyInteger(): number {
     for (let i = 0; i < INTEGER_ORDER.length; i++) if ((this.freeIntegers >> INTEGER_ORDER[i]) & 1) return INTEGER_ORDER[i];
     throw new Error("no free register");
   }
@@ -179,11 +182,11 @@ class Scan {
     const { temps } = this.program;
     for (let i = 0; i < step.vectorTemps; i++) temps[step.temps + i] = this.takeAny(VECTOR);
     for (let i = 0; i < step.integerTemps; i++) temps[step.temps + step.vectorTemps + i] = this.takeAny(INTEGER);
-    for (const reload of step.reloads ?? []) reload.register = this.takeAny(this.program.variables.kind[reload.variable]);
+    for (const reload of step.reloads ?? []) reload.register = this.takeAny(this.program.variables.kind(reload.variable));
   }
   private takeAny(kind: number): number {
     if ((kind === VECTOR ? this.freeVectors : this.freeIntegers) === 0) this.evict(kind, -1);
-    const r = this.anyOf(kind);
+    const r = kind === VECTOR ? this.anyVector() : this.anyInteger();
     this.take(kind, r);
     return r;
   }
@@ -191,7 +194,7 @@ class Scan {
     const { temps, variables } = this.program;
     for (let i = 0; i < step.vectorTemps; i++) this.free(VECTOR, temps[step.temps + i]);
     for (let i = 0; i < step.integerTemps; i++) this.free(INTEGER, temps[step.temps + step.vectorTemps + i]);
-    for (const { variable, register } of step.reloads ?? []) this.free(variables.kind[variable], register);
+    for (const { variable, register } of step.reloads ?? []) this.free(variables.kind(variable), register);
   }
 }
 
@@ -200,7 +203,7 @@ function layOut({ variables, isAvx512 }: Program, usedIntegers: number): Frame {
   let bytes = 0;
   for (const kind of [VECTOR, INTEGER]) {
     for (let v = 0; v < variables.count; v++) {
-      if (!variables.isSpilled[v] || variables.kind[v] !== kind || variables.constants[v]) continue;
+      if (!variables.isSpilled[v] || variables.kind(v) !== kind || variables.constants[v]) continue;
       variables.slot[v] = bytes;
       bytes += kind === VECTOR ? vectorBytes : 8;
     }

@@ -1,45 +1,34 @@
 // Variables in memory: which ones a step must have in a register, and which operand its instruction takes straight from memory.
+import { READS_BASE, READS_OPERAND, READS_VECTOR, ROLE_BITS, ROLE_MASK, WRITES_INTEGER, WRITES_VECTOR } from "./lifetimes.ts";
 import { OPERATIONS } from "./operations.ts";
-import {
-  type Operand,
-  type Program,
-  READS_BASE,
-  READS_OPERAND,
-  READS_VECTOR,
-  type Reload,
-  ROLE_BITS,
-  ROLE_MASK,
-  type Step,
-  WRITES_INTEGER,
-  WRITES_VECTOR,
-} from "./steps.ts";
+import type { Operand, Program, Reload, Step } from "./steps.ts";
 import type { Variable } from "./variables.ts";
 
 /** After variables went to memory. */
 export function planReloads(program: Program): void {
-  for (const step of program.steps) {
-    if (!touchesMemory(program, step)) continue;
-    chooseOperand(program, step);
-    step.reloads = reloadsOf(program, step);
+  const { steps, uses, variables } = program;
+  for (let i = 0; i < steps.length; i++) {
+    const step = steps[i];
+    for (let at = step.uses; at < step.usesEnd; at++) {
+      if (variables.isSpilled[uses[at] >> ROLE_BITS] === 0) continue;
+      chooseOperand(program, step);
+      step.reloads = reloadsOf(program, step);
+      break;
+    }
   }
 }
 
-function touchesMemory({ uses, variables }: Program, step: Step): boolean {
-  const { isSpilled } = variables;
-  for (let i = step.uses; i < step.usesEnd; i++) if (isSpilled[uses[i] >> ROLE_BITS]) return true;
-  return false;
-}
-
 function reloadsOf({ uses, variables }: Program, step: Step): readonly Reload[] | undefined {
-  const reloads: Reload[] = [];
+  let reloads: Reload[] | undefined;
   for (let i = step.uses; i < step.usesEnd; i++) {
     const variable = uses[i] >> ROLE_BITS;
+    if (variables.isSpilled[variable] === 0 || variable === step.memoryVariable) continue;
     const role = uses[i] & ROLE_MASK;
-    const isFromMemory = (role === READS_OPERAND || role === READS_VECTOR) && variable === step.memoryVariable;
+    const isRead = role === READS_OPERAND || role === READS_VECTOR || role === READS_BASE;
     // A constant in memory is never written: it comes from the constant pool.
-    const isRead = (role === READS_OPERAND || role === READS_VECTOR || role === READS_BASE) && !isFromMemory;
     const isWritten = (role === WRITES_VECTOR && !variables.constants[variable]) || (role === WRITES_INTEGER && step.k !== "entry");
-    if (!variables.isSpilled[variable] || !(isRead || isWritten)) continue;
+    if (!isRead && !isWritten) continue;
+    reloads ??= [];
     const known = reloads.find((r) => r.variable === variable);
     if (!known) reloads.push({ variable, register: -1, isRead, isWritten });
     else {
@@ -47,28 +36,39 @@ function reloadsOf({ uses, variables }: Program, step: Step): readonly Reload[] 
       known.isWritten ||= isWritten;
     }
   }
-  return reloads.length ? reloads : undefined;
+  return reloads;
 }
 
+/** Operands in the order of their uses. */
 const OPERANDS: readonly Operand[] = ["c", "a", "b"];
 
-function chooseOperand({ uses, variables, isAvx512 }: Program, step: Step): void {
+function chooseOperand(program: Program, step: Step): void {
   const { stmt, load } = step;
   if (stmt?.k !== "vec" || load) return;
   step.memory = undefined;
   step.memoryVariable = -1;
   const row = OPERATIONS[stmt.op];
-  const used = uses.slice(step.uses, step.usesEnd);
-  const operands = OPERANDS.filter((o) => stmt[o] && !(o === "c" && step.comparison)); // as they are among the uses
-  for (const operand of row.memory) {
-    const at = operands.indexOf(operand);
-    if (at < 0) continue;
-    const variable: Variable = used[at] >> ROLE_BITS;
-    const isElsewhere = used.some((use, i) => i !== at && use >> ROLE_BITS === variable);
-    if (!variables.isSpilled[variable] || isElsewhere) continue;
-    if (variables.constants[variable] && isAvx512 && row.avx512.broadcast !== 4) continue;
-    step.memory = operand;
-    step.memoryVariable = variable;
-    return;
+  let rank = row.memory.length;
+  let at = step.uses;
+  for (let i = 0; i < OPERANDS.length; i++) {
+    const operand = OPERANDS[i];
+    if (!stmt[operand] || (operand === "c" && step.comparison)) continue;
+    const preference = row.memory.indexOf(operand);
+    const variable = program.uses[at] >> ROLE_BITS;
+    if (preference >= 0 && preference < rank && canComeFromMemory(program, step, at)) {
+      rank = preference;
+      step.memory = operand;
+      step.memoryVariable = variable;
+    }
+    at++;
   }
+}
+
+/** Whether the use is of a variable in memory that the step uses nowhere else. */
+function canComeFromMemory({ uses, variables, isAvx512 }: Program, step: Step, at: number): boolean {
+  const variable: Variable = uses[at] >> ROLE_BITS;
+  if (variables.isSpilled[variable] === 0) return false;
+  for (let i = step.uses; i < step.usesEnd; i++) if (i !== at && uses[i] >> ROLE_BITS === variable) return false;
+  const isRepeated = isAvx512 && variables.constants[variable] !== undefined;
+  return !isRepeated || step.stmt?.k !== "vec" || OPERATIONS[step.stmt.op].avx512.broadcast === 4;
 }

@@ -14,10 +14,19 @@ import {
 } from "../../ir/kernel.ts";
 import { type Census, takeCensus } from "./census.ts";
 import { type Folds, planFolds } from "./fold.ts";
-import { Lifetimes } from "./lifetimes.ts";
+import {
+  Lifetimes,
+  READS_BASE,
+  READS_INTEGER,
+  READS_OPERAND,
+  READS_VECTOR,
+  UPDATES_INTEGER,
+  WRITES_INTEGER,
+  WRITES_VECTOR,
+} from "./lifetimes.ts";
 import { bitsOf, isInt32, loadTemps, maskTemps, needsScratch, pointerTemps, storeTemps } from "./needs.ts";
 import { OPERATIONS } from "./operations.ts";
-import { INTEGER, type Variable, Variables, VECTOR } from "./variables.ts";
+import { type Variable, Variables } from "./variables.ts";
 
 export type PointerStmt = Stmt<PointerAddress>;
 export type StmtOf<K extends PointerStmt["k"]> = Extract<PointerStmt, { k: K }>;
@@ -41,22 +50,6 @@ export interface Loop {
   head: number;
   exit: number;
 }
-
-/** A use is a variable and its role in a step: variable << ROLE_BITS | role. */
-export const ROLE_BITS = 3;
-export const ROLE_MASK = 7;
-/** An operand of a vector instruction, in the order c, a, b. */
-export const READS_OPERAND = 0;
-/** A vector in a register. */
-export const READS_VECTOR = 1;
-export const WRITES_VECTOR = 2;
-/** An integer in a register, as the base of an address. */
-export const READS_BASE = 3;
-/** An integer in a register or in memory. */
-export const READS_INTEGER = 4;
-export const WRITES_INTEGER = 5;
-/** Changes an integer in place, in a register or in memory. */
-export const UPDATES_INTEGER = 6;
 
 export interface Step {
   readonly k: "entry" | "stmt" | "loop" | "endloop" | "if" | "else" | "endif";
@@ -93,13 +86,12 @@ export interface Program {
   readonly isAvx512: boolean;
   readonly census: Census;
   readonly steps: readonly Step[];
-  /** Step by step. */
+  /** See lifetimes.ts. */
   readonly uses: readonly number[];
   /** Registers of temporaries, set by the allocator. */
   readonly temps: Int8Array;
   readonly variables: Variables;
-  /** Variables by the ids of vectors, pointers and integers. */
-  readonly vecs: Int32Array;
+  /** Variables by the ids of pointers and integers. */
   readonly pointers: readonly (Variable | undefined)[];
   readonly ints: ReadonlyMap<number, Variable>;
   readonly args: Variable;
@@ -116,14 +108,12 @@ const ZERO: Affine = { base: 0, terms: [] };
 
 class Planner {
   private readonly steps: Step[] = [];
-  private readonly uses: number[] = [];
   private usesBegin = 0;
   private temps = 0;
   private readonly census: Census;
   private readonly folds: Folds;
   private readonly variables: Variables;
   private readonly lifetimes: Lifetimes;
-  private readonly vecs: Int32Array;
   private readonly pointers: (Variable | undefined)[] = [];
   private readonly ints = new Map<number, Variable>();
   private readonly args: Variable;
@@ -137,12 +127,10 @@ class Planner {
   ) {
     this.census = takeCensus(kernel, isAvx512);
     this.folds = planFolds(kernel, this.census, isAvx512);
-    const capacity = this.census.variables;
-    this.variables = new Variables(capacity);
-    this.lifetimes = new Lifetimes(this.variables, capacity);
-    this.vecs = new Int32Array(this.census.reads.length).fill(-1);
-    this.args = this.variables.add(INTEGER);
-    this.tid = this.variables.add(INTEGER);
+    this.variables = new Variables(this.census.reads.length, this.census.integers);
+    this.lifetimes = new Lifetimes(this.variables);
+    this.args = this.variables.add();
+    this.tid = this.variables.add();
   }
 
   plan(): Program {
@@ -152,9 +140,10 @@ class Planner {
     this.hoistConstants();
     this.block(this.kernel.body);
     this.lifetimes.finish();
-    const { kernel, isAvx512, census, steps, uses, variables, vecs, pointers, ints, args, tid, usesDivision } = this;
+    const { kernel, isAvx512, census, steps, variables, pointers, ints, args, tid, usesDivision } = this;
+    const { uses } = this.lifetimes;
     const temps = new Int8Array(this.temps);
-    return { kernel, isAvx512, census, steps, uses, temps, variables, vecs, pointers, ints, args, tid, usesDivision };
+    return { kernel, isAvx512, census, steps, uses, temps, variables, pointers, ints, args, tid, usesDivision };
   }
 
   /** Sets each constant once, before everything, in one register for equal ones. Where registers run out they are the cheapest to leave in memory. */
@@ -164,11 +153,11 @@ class Planner {
       const bits = bitsOf(stmt.type, stmt.value);
       const same = known.get(bits);
       if (same !== undefined) {
-        this.vecs[stmt.dst.id] = same;
+        this.variables.share(stmt.dst, same);
         continue;
       }
       this.vectorWrite(stmt.dst);
-      const v = this.vec(stmt.dst);
+      const v = stmt.dst.id;
       this.variables.constants[v] = stmt;
       known.set(bits, v);
       this.step("stmt", stmt);
@@ -177,54 +166,40 @@ class Planner {
 
   // ---- uses: noted before the step that they belong to
 
-  private vec(v: Vec): Variable {
-    const known = this.vecs[v.id];
-    if (known >= 0) return known;
-    const made = this.variables.add(VECTOR);
-    this.vecs[v.id] = made;
-    return made;
-  }
   private pointer(p: Pointer): Variable {
     const known = this.pointers[p.id];
     if (known !== undefined) return known;
-    const made = this.variables.add(INTEGER);
+    const made = this.variables.add();
     this.pointers[p.id] = made;
     return made;
   }
   private newInteger(v: IntVar): Variable {
     const known = this.ints.get(v.id);
     if (known !== undefined) return known;
-    const made = this.variables.add(INTEGER);
+    const made = this.variables.add();
     this.ints.set(v.id, made);
     return made;
   }
 
-  private read(v: Variable, role: number): void {
-    this.uses.push((v << ROLE_BITS) | role);
-    this.lifetimes.read(v);
+  private vectorWrite({ id }: Vec): void {
+    this.lifetimes.write(id, WRITES_VECTOR); // what is written is not shared
   }
   private baseRead(p: Pointer): void {
-    this.read(this.pointer(p), READS_BASE);
+    this.lifetimes.read(this.pointer(p), READS_BASE);
   }
   private termReads({ terms }: Affine): void {
     for (let i = 0; i < terms.length; i++) {
       const v = this.ints.get(terms[i].v.id);
       invariant(v !== undefined, "an integer is read but never written");
-      this.read(v, READS_INTEGER);
+      this.lifetimes.read(v, READS_INTEGER);
     }
   }
-  private vectorWrite(dst: Vec): void {
-    const v = this.vec(dst);
-    this.uses.push((v << ROLE_BITS) | WRITES_VECTOR);
-    this.lifetimes.write(v, true);
-  }
   private integerWrite(v: Variable): void {
-    this.uses.push((v << ROLE_BITS) | WRITES_INTEGER);
-    this.lifetimes.write(v, false);
+    this.lifetimes.write(v, WRITES_INTEGER);
   }
   private integerUpdate(v: Variable): void {
-    this.read(v, UPDATES_INTEGER);
-    this.lifetimes.write(v, false);
+    this.lifetimes.read(v, UPDATES_INTEGER);
+    this.lifetimes.write(v, UPDATES_INTEGER);
   }
 
   // ---- steps
@@ -239,9 +214,10 @@ class Planner {
     load?: StmtOf<"load">,
     comparison?: StmtOf<"vec">,
   ): number {
-    const { uses, usesBegin, temps } = this;
+    const { usesBegin, temps } = this;
     const index = this.steps.length;
-    this.usesBegin = uses.length;
+    const usesEnd = this.lifetimes.uses.length;
+    this.usesBegin = usesEnd;
     this.temps += vectorTemps + integerTemps;
     this.steps.push({
       k,
@@ -249,7 +225,7 @@ class Planner {
       stmt,
       loop,
       uses: usesBegin,
-      usesEnd: uses.length,
+      usesEnd,
       temps,
       vectorTemps,
       integerTemps,
@@ -279,7 +255,7 @@ class Planner {
         this.step("stmt", s, loadTemps(s), maskTemps(s, this.census, this.isAvx512));
         break;
       case "store":
-        this.read(this.vec(s.src), READS_VECTOR);
+        this.lifetimes.read(this.variables.ofVector(s.src), READS_VECTOR);
         this.baseRead(s.to.pointer);
         this.step("stmt", s, storeTemps(s, this.isAvx512), maskTemps(s, this.census, this.isAvx512));
         break;
@@ -289,7 +265,7 @@ class Planner {
         this.step("stmt", s);
         break;
       case "gather":
-        this.read(this.vec(s.index), READS_VECTOR);
+        this.lifetimes.read(this.variables.ofVector(s.index), READS_VECTOR);
         this.baseRead(s.from.pointer);
         this.vectorWrite(s.dst);
         this.step("stmt", s, this.isAvx512 ? 1 : 2, maskTemps(s, this.census, this.isAvx512));
@@ -334,7 +310,7 @@ class Planner {
     // The result takes over an operand's register where it can: of c rather than of a or b.
     if (c) {
       const folded = this.folds[c.id];
-      if (!folded) this.read(this.vec(c), READS_OPERAND);
+      if (!folded) this.lifetimes.read(this.variables.ofVector(c), READS_OPERAND);
       else if (folded.k === "vec") comparison = folded;
       else {
         memory = "c";
@@ -345,21 +321,20 @@ class Planner {
     if (foldedA?.k === "load") {
       memory = "a";
       load = foldedA;
-    } else this.read(this.vec(a), READS_OPERAND);
+    } else this.lifetimes.read(this.variables.ofVector(a), READS_OPERAND);
     const foldedB = b && this.folds[b.id];
     if (foldedB?.k === "load") {
       memory = "b";
       load = foldedB;
-    } else if (b) this.read(this.vec(b), READS_OPERAND);
+    } else if (b) this.lifetimes.read(this.variables.ofVector(b), READS_OPERAND);
     if (comparison) {
-      this.read(this.vec(comparison.a), READS_VECTOR);
-      if (comparison.b) this.read(this.vec(comparison.b), READS_VECTOR);
+      this.lifetimes.read(this.variables.ofVector(comparison.a), READS_VECTOR);
+      if (comparison.b) this.lifetimes.read(this.variables.ofVector(comparison.b), READS_VECTOR);
     }
     if (load) this.baseRead(load.from.pointer);
-    const v = this.vec(dst);
-    if (this.variables.end[v] < 0) this.variables.birth[v] = this.steps.length;
+    if (this.variables.end[dst.id] < 0) this.variables.birth[dst.id] = this.steps.length;
     this.vectorWrite(dst);
-    this.step("stmt", s, OPERATIONS[s.op].form === "lanes" ? 1 : 0, 0, undefined, memory, load, comparison);
+    this.step("stmt", s, !b && OPERATIONS[s.op].form === "lanes" ? 1 : 0, 0, undefined, memory, load, comparison);
   }
 
   private integer(s: StmtOf<"int">): void {
@@ -373,11 +348,11 @@ class Planner {
   private pointerStatement(s: StmtOf<"pointer">): void {
     const { from, add } = s;
     const p = this.pointer(s.pointer);
-    if ("buffer" in from) this.read(this.args, READS_BASE);
+    if ("buffer" in from) this.lifetimes.read(this.args, READS_BASE);
     this.termReads(add);
     if ("pointer" in from && from.pointer.id === s.pointer.id && add.terms.length === 0 && isInt32(add.base)) this.integerUpdate(p);
     else {
-      if ("pointer" in from) this.read(this.pointer(from.pointer), READS_INTEGER);
+      if ("pointer" in from) this.lifetimes.read(this.pointer(from.pointer), READS_INTEGER);
       this.integerWrite(p);
     }
     this.step("stmt", s, 0, pointerTemps(s));
@@ -420,8 +395,8 @@ class Planner {
     const hasBound = !countsDown && !(isConstant && isInt32(to.base));
     const loop: Loop = {
       stmt,
-      bound: hasBound ? this.variables.add(INTEGER) : -1,
-      counter: isUsed ? this.newInteger(stmt.v) : this.variables.add(INTEGER),
+      bound: hasBound ? this.variables.add() : -1,
+      counter: isUsed ? this.newInteger(stmt.v) : this.variables.add(),
       countsDown,
       limit: to.base,
       distance: isConstant ? { base: Math.ceil((to.base - from.base) / step), terms: [] } : plus(to, times(from, -1)),
@@ -432,7 +407,7 @@ class Planner {
       exit: -1,
     };
     const needsTemp = isShared || needsScratch(loop.distance) || needsScratch(from) || needsScratch(to);
-    if (isShared) this.read(this.tid, READS_INTEGER);
+    if (isShared) this.lifetimes.read(this.tid, READS_INTEGER);
     else {
       this.termReads(from);
       this.termReads(to);
@@ -450,7 +425,7 @@ class Planner {
     this.innermost = loop;
     this.block(stmt.body);
     if (this.innermost !== loop) loop.isInnermost = false;
-    if (bound >= 0) this.read(bound, READS_BASE);
+    if (bound >= 0) this.lifetimes.read(bound, READS_BASE);
     this.integerUpdate(counter);
     lifetimes.closeLoop(needsEntryTest);
     this.step("endloop", stmt, 0, 0, loop);

@@ -1,7 +1,7 @@
 // What wants a register for longer than one step — vectors, integers, pointers — as rows of one table, kept in columns: thousands of them cost no object.
-import type { PointerAddress, Stmt } from "../../ir/kernel.ts";
+import type { PointerAddress, Stmt, Vec } from "../../ir/kernel.ts";
 
-/** Row number of a variable. */
+/** Row number of a variable. A vector's is its id, unless it is a constant that another vector holds, too; integers and pointers follow. */
 export type Variable = number;
 
 /** Kinds of registers, as indices. */
@@ -12,9 +12,7 @@ export const VECTOR = 1;
 const NEVER = 0x7fffffff;
 
 export class Variables {
-  count = 0;
-  /** INTEGER (pointers, too) or VECTOR. */
-  readonly kind: Uint8Array;
+  count: number;
   /** First and last moment of life: 2·step when read, 2·step+1 when written; end -1: never touched. */
   readonly start: Int32Array;
   readonly end: Int32Array;
@@ -29,25 +27,39 @@ export class Variables {
   readonly birth: Int32Array;
   /** Set when the only write is this constant: then it can be had from the constant pool at any time. */
   readonly constants: (Extract<Stmt<PointerAddress>, { k: "const" }> | undefined)[] = [];
+  /** The variable that holds the same constant as a vector, -1: none. */
+  private readonly same: Int32Array;
 
-  constructor(capacity: number) {
-    this.kind = new Uint8Array(capacity);
-    this.start = new Int32Array(capacity);
-    this.end = new Int32Array(capacity);
+  constructor(
+    /** Variables below are vectors, the others integers. */
+    readonly vectors: number,
+    integers: number,
+  ) {
+    this.count = vectors;
+    const capacity = vectors + integers;
+    this.start = new Int32Array(capacity).fill(NEVER);
+    this.end = new Int32Array(capacity).fill(-1);
     this.weight = new Float64Array(capacity);
-    this.register = new Int8Array(capacity);
+    this.register = new Int8Array(capacity).fill(-1);
     this.isSpilled = new Uint8Array(capacity);
     this.slot = new Int32Array(capacity);
-    this.birth = new Int32Array(capacity);
+    this.birth = new Int32Array(capacity).fill(-1);
+    this.same = new Int32Array(vectors).fill(-1);
   }
 
-  add(kind: number): Variable {
-    const v = this.count++;
-    this.kind[v] = kind;
-    this.start[v] = NEVER;
-    this.end[v] = -1;
-    this.register[v] = -1;
-    this.birth[v] = -1;
-    return v;
+  /** A new integer or pointer. */
+  add(): Variable {
+    return this.count++;
+  }
+  kind(v: Variable): number {
+    return v < this.vectors ? VECTOR : INTEGER;
+  }
+  ofVector({ id }: Vec): Variable {
+    const same = this.same[id];
+    return same < 0 ? id : same;
+  }
+  /** Lets `v` hold the constant of `vector`, too. */
+  share(vector: Vec, v: Variable): void {
+    this.same[vector.id] = v;
   }
 }
