@@ -33,6 +33,33 @@ export function zeros(dtype: DType, shape: Shape): TensorData {
   return { dtype, shape, data: new DTYPES[dtype].array(elementCount(shape)) };
 }
 
+/** Where the elements of tensors lie that were made by unalignedTensor. */
+const storage = new WeakMap<TensorData, Uint8Array>();
+
+/** A tensor whose elements are the little-endian `bytes`, which are not aligned for its type: they are copied when `data` is first asked for. */
+export function unalignedTensor(dtype: DType, shape: Shape, bytes: Uint8Array): TensorData {
+  let copy: TypedArray | undefined;
+  const tensor: TensorData = {
+    dtype,
+    shape,
+    get data() {
+      copy ??= new DTYPES[dtype].array(new Uint8Array(bytes).buffer); // not slice(): a Buffer's shares memory
+      return copy;
+    },
+  };
+  storage.set(tensor, bytes);
+  return tensor;
+}
+
+/** The bytes of a tensor's elements, whatever their alignment; never a copy. */
+export const bytesOf = (tensor: TensorData): Uint8Array => {
+  const { buffer, byteOffset, byteLength } = storage.get(tensor) ?? tensor.data;
+  return new Uint8Array(buffer, byteOffset, byteLength);
+};
+
+/** The same object for tensors that share their elements. */
+export const elementsOf = (tensor: TensorData): object => storage.get(tensor) ?? tensor.data;
+
 const f32Bits = new Float32Array(1);
 const u32Bits = new Uint32Array(f32Bits.buffer);
 

@@ -1,6 +1,7 @@
 // Merges nodes that compute the same: same operator, inputs and attributes; and small constants with the same numbers.
+import { DTYPES } from "../ir/dtype.ts";
 import { type Attrs, type AttrValue, type Graph, type Node, type Pass, rewriteGraph, type Value, withInputs } from "../ir/graph.ts";
-import type { TensorData } from "../ir/tensor.ts";
+import { bytesOf, elementCount, elementsOf, type TensorData } from "../ir/tensor.ts";
 import { constantOf, Input } from "../ops/source.ts";
 
 /** Larger constants are equal only when they are the same object: comparing weights would cost more than it finds. */
@@ -45,9 +46,10 @@ function hashing(): (node: Node, inputs: readonly (Value | null)[]) => number {
 }
 
 /** Equal for equal constants; few others share it. */
-function constantKey({ data }: TensorData): unknown {
+function constantKey(tensor: TensorData): unknown {
+  if (isLarge(tensor)) return elementsOf(tensor);
+  const { data } = tensor;
   const { length } = data;
-  if (data.byteLength > MAX_COMPARED_BYTES) return data;
   return length === 1 ? data[0] : `${length}: ${data[0]} ${data[length >> 1]} ${data[length - 1]}`;
 }
 
@@ -75,13 +77,14 @@ const isTensor = (v: object): v is TensorData => "dtype" in v && "data" in v;
 
 function sameTensor(a: TensorData, b: TensorData): boolean {
   if (a.dtype !== b.dtype || a.shape.length !== b.shape.length || !a.shape.every((d, i) => d === b.shape[i])) return false;
-  if (a.data === b.data) return true;
-  return a.data.byteLength <= MAX_COMPARED_BYTES && sameBytes(a, b);
+  return elementsOf(a) === elementsOf(b) || (!isLarge(a) && sameBytes(a, b));
 }
 
+const isLarge = ({ dtype, shape }: TensorData): boolean => elementCount(shape) * DTYPES[dtype].bytes > MAX_COMPARED_BYTES;
+
 /** Bits are compared: -0 is not 0. */
-function sameBytes({ data: a }: TensorData, { data: b }: TensorData): boolean {
-  const [x, y] = [a, b].map((data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+function sameBytes(a: TensorData, b: TensorData): boolean {
+  const [x, y] = [bytesOf(a), bytesOf(b)];
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
   return true;
 }

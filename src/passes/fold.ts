@@ -11,7 +11,7 @@ const MAX_ELEMENTS = 1 << 16;
 const outputElements = (node: Node): number => node.outputs.reduce((n, o) => n + elementCount(o.type.shape), 0);
 
 function isWorthFolding(node: Node, inputs: readonly (TensorData | null)[]): boolean {
-  const given = inputs.reduce((n, t) => n + (t?.data.length ?? 0), 0);
+  const given = inputs.reduce((n, t) => n + (t ? elementCount(t.shape) : 0), 0);
   return outputElements(node) <= Math.max(MAX_ELEMENTS, 2 * given);
 }
 

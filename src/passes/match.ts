@@ -1,7 +1,7 @@
 // Small questions that pattern passes ask about values: which operator made it, is it a known number, are its numbers one a channel.
 import type { Node, Pass, Value } from "../ir/graph.ts";
 import { rewriteGraph } from "../ir/graph.ts";
-import { type Shape, type TensorData, toNumber, toNumbers } from "../ir/tensor.ts";
+import { elementCount, type Shape, type TensorData, toNumber, toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
 
 /** Replacement values of a node whose inputs were already rewritten, or null to keep it. */
@@ -18,7 +18,7 @@ export function madeBy(value: Value | null | undefined, op: string): Node | unde
 /** The number behind a constant of one element. */
 export function numberOf(value: Value | null | undefined): number | undefined {
   const tensor = constantOf(value);
-  return tensor?.data.length === 1 ? toNumber(tensor, 0) : undefined;
+  return tensor && elementCount(tensor.shape) === 1 ? toNumber(tensor, 0) : undefined;
 }
 
 /** Numbers of a constant list (axes, sizes, …). */

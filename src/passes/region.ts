@@ -1,5 +1,6 @@
 // Grows an anchor (a node with a hand-scheduled kernel) into a region: the elementwise nodes after it that can be its kernel's epilogue.
 import type { Node, Value } from "../ir/graph.ts";
+import { elementCount } from "../ir/tensor.ts";
 import { constantOf } from "../ops/source.ts";
 import { sameShape } from "./match.ts";
 import type { Uses } from "./uses.ts";
@@ -17,10 +18,12 @@ const MAX_MEMBERS = 40;
 /** Buffers that one kernel gets. */
 export const MAX_INPUTS = 16;
 
+const isNumber = (v: Value): boolean => constantOf(v) !== undefined && elementCount(v.type.shape) === 1;
+
 /** Values that the nodes read from outside, without single numbers. */
 export function outsideInputs(nodes: readonly Node[]): number {
   const inside = new Set(nodes);
-  const isRead = (v: Value | null) => v !== null && !inside.has(v.node) && constantOf(v)?.data.length !== 1;
+  const isRead = (v: Value | null) => v !== null && !inside.has(v.node) && !isNumber(v);
   return new Set(nodes.flatMap((n) => n.inputs).filter(isRead)).size;
 }
 

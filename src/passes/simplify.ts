@@ -24,7 +24,7 @@ const neutral =
   (node, inputs) => {
     for (const side of commutes ? [1, 0] : [1]) {
       const tensor = constantOf(inputs[side]);
-      const size = tensor?.data.length ?? 0;
+      const size = tensor ? elementCount(tensor.shape) : 0;
       const mayBe = tensor && size <= 4096 && (size === 0 || toNumber(tensor, 0) === number);
       const isNeutral = mayBe && toNumbers(tensor).every((v) => v === number);
       const kept = isNeutral && inputs[1 - side] ? same(node, inputs[1 - side]!) : null;
@@ -85,7 +85,7 @@ const simplifyCast: Rule = (node, [x]) => same(node, x!);
 
 const simplifyPow: Rule = (node, [x, exponent]) => {
   const tensor = constantOf(exponent);
-  return tensor?.data.length === 1 && toNumber(tensor, 0) === 1 ? same(node, x!) : null;
+  return tensor && elementCount(tensor.shape) === 1 && toNumber(tensor, 0) === 1 ? same(node, x!) : null;
 };
 
 const simplifyClip: Rule = (node, [x, lo, hi]) => (!lo && !hi ? same(node, x!) : null);
@@ -103,7 +103,7 @@ const simplifySub: Rule = (node, inputs) => {
 const simplifyDiv: Rule = (node, inputs) => {
   const unchanged = neutral(1, false)(node, inputs);
   const c = constantOf(inputs[1]);
-  if (unchanged || !c || !isFloat(c.dtype) || c.data.length > 4096) return unchanged;
+  if (unchanged || !c || !isFloat(c.dtype) || elementCount(c.shape) > 4096) return unchanged;
   const values = toNumbers(c);
   if (!values.every((v) => Number.isFinite(1 / v) && Number.isInteger(Math.log2(Math.abs(v))))) return null;
   const inverse = constantValue(fromNumbers(c.dtype, c.shape, values.map((v) => 1 / v)), node.from); // biome-ignore format: short

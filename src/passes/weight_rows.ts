@@ -48,6 +48,7 @@ const moduleBytes = (): Uint8Array<ArrayBuffer> =>
 
 interface Window {
   readonly table: Float64Array;
+  readonly bytes: Uint8Array;
   readonly numbers: Float32Array;
   rows(at: number, bytes: number, row: number, rowEnd: number): void;
 }
@@ -59,27 +60,24 @@ function open(): Window | null {
   try {
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(moduleBytes()));
     const { rows, memory } = exports as { rows: Window["rows"]; memory: WebAssembly.Memory }; // as the sections say
-    return { rows, table: new Float64Array(memory.buffer, 0, MAX_ROWS * 2), numbers: new Float32Array(memory.buffer, PAGE_BYTES) };
+    const { buffer } = memory;
+    return { rows, table: new Float64Array(buffer, 0, MAX_ROWS * 2), bytes: new Uint8Array(buffer, PAGE_BYTES), numbers: new Float32Array(buffer, PAGE_BYTES) }; // biome-ignore format: one idea
   } catch {
     return null;
   }
 }
 
-/** to = from · factors, `length` numbers a row; `sums` gets the sum of each row of `from`. */
-export function foldRows<T extends Float32Array | Float64Array>(
-  from: T,
-  to: T,
-  factors: Float64Array,
-  sums: Float64Array,
-  length: number,
-): void {
+/** to = from · factors, `length` numbers a row; `sums` gets the sum of each row of `from`, which are little-endian float32, aligned or not. */
+export function foldRows(from: Uint8Array, to: Float32Array, factors: Float64Array, sums: Float64Array, length: number): void {
   if (length === 0) return;
   if (opened === undefined) opened = open();
-  if (!opened || !(from instanceof Float32Array) || !(to instanceof Float32Array)) {
-    foldRowsPlainly(from, to, factors, sums, length);
+  if (!opened) {
+    const numbers = new Float32Array(new Uint8Array(from.subarray(0, factors.length * length * 4)).buffer);
+    foldRowsPlainly(numbers, factors, sums, length);
+    to.set(numbers);
     return;
   }
-  const { table, numbers, rows } = opened;
+  const { table, bytes, numbers, rows } = opened;
   const piece = Math.min(length, MAX_NUMBERS); // of a row that is too long for the window
   const together = Math.min(MAX_ROWS, Math.floor(MAX_NUMBERS / piece));
   for (let row = 0; row < factors.length; row += together) {
@@ -87,28 +85,22 @@ export function foldRows<T extends Float32Array | Float64Array>(
     for (let i = 0; i < count; i++) table[2 * i] = factors[row + i];
     for (let done = 0; done < length; done += piece) {
       const start = row * length + done;
-      const part = from.subarray(start, start + count * Math.min(piece, length - done));
-      numbers.set(part);
-      rows(PAGE_BYTES, (part.length / count) * 4, 0, count * ENTRY_BYTES);
-      to.set(numbers.subarray(0, part.length), start);
+      const size = Math.min(piece, length - done);
+      bytes.set(from.subarray(start * 4, (start + count * size) * 4));
+      rows(PAGE_BYTES, size * 4, 0, count * ENTRY_BYTES);
+      to.set(numbers.subarray(0, count * size), start);
       for (let i = 0; i < count; i++) sums[row + i] += table[2 * i + 1];
     }
   }
 }
 
-/** The same in JavaScript, for other types. */
-export function foldRowsPlainly<T extends Float32Array | Float64Array>(
-  from: T,
-  to: T,
-  factors: Float64Array,
-  sums: Float64Array,
-  length: number,
-): void {
+/** The same in JavaScript and in place, for other types. */
+export function foldRowsPlainly(numbers: Float32Array | Float64Array, factors: Float64Array, sums: Float64Array, length: number): void {
   for (let row = 0, k = 0; row < factors.length; row++) {
     let sum = 0;
     for (const end = k + length; k < end; k++) {
-      sum += from[k];
-      to[k] = from[k] * factors[row];
+      sum += numbers[k];
+      numbers[k] *= factors[row];
     }
     sums[row] += sum;
   }

@@ -10,7 +10,7 @@ const MAX_OUTPUT = 65536;
 const MAX_INPUT = 1 << 18;
 /** Multiplications and the like that one node and one whole import may spend: plain loops do some ten million a second. */
 const MAX_NODE_WORK = 1 << 22;
-const MAX_TOTAL_WORK = 1 << 24;
+const MAX_TOTAL_WORK = 1 << 23;
 
 /** Work that one import has done so far. */
 export interface FoldBudget {
@@ -32,7 +32,7 @@ function evaluated(node: Node, budget: FoldBudget): readonly TensorData[] | unde
     inputs.push(tensor ?? null);
   }
   const outputSize = node.outputs.reduce((n, o) => n + elementCount(o.type.shape), 0);
-  const inputSize = inputs.reduce((n, t) => n + (t?.data.length ?? 0), 0);
+  const inputSize = inputs.reduce((n, t) => n + (t ? elementCount(t.shape) : 0), 0);
   const work = Math.max(outputSize + inputSize, node.op.flops?.(node) ?? 0);
   if (outputSize > MAX_OUTPUT || inputSize > MAX_INPUT || work > MAX_NODE_WORK || budget.work + work > MAX_TOTAL_WORK) return undefined;
   budget.work += work;

@@ -1,7 +1,7 @@
 // ONNX TensorProto ↔ host tensor, with every length checked before anything is allocated.
 import { DTYPES, type DType, dtypeFromOnnx, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
-import { elementCount, type TensorData } from "../../ir/tensor.ts";
+import { elementCount, type TensorData, unalignedTensor } from "../../ir/tensor.ts";
 import { readExternal } from "./external.ts";
 import { create, TENSOR, type TensorProto } from "./messages.ts";
 
@@ -40,6 +40,9 @@ export function checkSizes(shape: readonly number[], what: string): void {
   if (count > MAX_ELEMENTS) throw new HeddleError("limit", `${what}: shape (${shape}) has more than 2^31 elements`);
 }
 
+/** Bytes that are worth not to be copied before somebody needs them. */
+const LARGE = 4096;
+
 /** Values of a tensor of the file. Those in raw form and aligned are views of the file's bytes. */
 export function decodeTensor(proto: TensorProto, what: string, directory?: string): TensorData {
   const dtype = onnxDType(proto.dataType, what);
@@ -51,7 +54,10 @@ export function decodeTensor(proto: TensorProto, what: string, directory?: strin
     const wanted = count * DTYPES[dtype].bytes;
     if (bytes.length !== wanted)
       throw new HeddleError("bad-model", `${what}: ${bytes.length} bytes of data, ${dtype}[${shape}] has ${wanted}`);
-    return { dtype, shape, data: viewBytes(dtype, bytes) };
+    const isAligned = bytes.byteOffset % DTYPES[dtype].bytes === 0;
+    return isAligned || dtype === "bool" || bytes.length < LARGE
+      ? { dtype, shape, data: viewBytes(dtype, bytes) }
+      : unalignedTensor(dtype, shape, bytes);
   }
   const { field, values } = typedData(proto, dtype);
   if (values.length !== count)
