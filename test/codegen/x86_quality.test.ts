@@ -76,6 +76,7 @@ function sharePointers(kernel: Kernel<PointerAddress>): Kernel<PointerAddress> {
       return [s];
     }
     if (s.k === "load") return [{ ...s, from: { ...s.from, pointer: same.get(s.from.pointer.id) ?? s.from.pointer } }];
+    if (s.k === "store") return [{ ...s, to: { ...s.to, pointer: same.get(s.to.pointer.id) ?? s.to.pointer } }];
     return [s];
   };
   return { ...kernel, body: kernel.body.flatMap(rename) };

@@ -167,6 +167,11 @@ class Planner {
   // ---- uses: noted before the step that they belong to
 
   private pointer(p: Pointer): Variable {
+    const v = this.pointers[p.id];
+    if (v === undefined) invariant(false, "a pointer is read but never set");
+    return v;
+  }
+  private newPointer(p: Pointer): Variable {
     const known = this.pointers[p.id];
     if (known !== undefined) return known;
     const made = this.variables.add();
@@ -347,7 +352,7 @@ class Planner {
 
   private pointerStatement(s: StmtOf<"pointer">): void {
     const { from, add } = s;
-    const p = this.pointer(s.pointer);
+    const p = this.newPointer(s.pointer);
     if ("buffer" in from) this.lifetimes.read(this.args, READS_BASE);
     this.termReads(add);
     if ("pointer" in from && from.pointer.id === s.pointer.id && add.terms.length === 0 && isInt32(add.base)) this.integerUpdate(p);
