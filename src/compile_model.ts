@@ -9,22 +9,29 @@ import type { Binding } from "./run/binding.ts";
 import { bindGraph, type CompileOptions, compile } from "./run/compile.ts";
 import type { Program } from "./run/program.ts";
 
-type Shapes = Readonly<Record<string, readonly number[]>>;
+/** What a program is made for: the shapes of all inputs, and the values of those that decide shapes inside. */
+export interface Specialization {
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly values: Readonly<Record<string, TensorData>>;
+}
 
 export const parseModel = (bytes: Uint8Array, directory: string | undefined): OnnxModel => readOnnx(bytes, { directory });
 
-export const modelGraph = (onnx: OnnxModel, shapes: Shapes): Graph => importGraph(onnx, shapes);
+export const modelGraph = (onnx: OnnxModel, { shapes, values }: Specialization): Graph => importGraph(onnx, shapes, values);
 
 /** `isDetached`: the program lets go of the graph when it can (run/compile.ts). */
-export const compileModel = (onnx: OnnxModel, shapes: Shapes, options: CompileOptions, isDetached: boolean): Promise<Program> =>
-  compile(importGraph(onnx, shapes), options, isDetached);
+export const compileModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions, isDetached: boolean): Promise<Program> =>
+  compile(modelGraph(onnx, made), options, isDetached);
 
 /** The first half of compileModel, for a program that exists. */
-export const bindModel = (onnx: OnnxModel, shapes: Shapes, options: CompileOptions): Binding =>
-  bindGraph(importGraph(onnx, shapes), options);
+export const bindModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions): Binding =>
+  bindGraph(modelGraph(onnx, made), options);
 
-export const evaluateModel = (onnx: OnnxModel, inputs: Readonly<Record<string, TensorData>>): Record<string, TensorData> =>
-  evaluateGraph(importGraph(onnx, Object.fromEntries(onnx.inputs.map(({ name }) => [name, inputs[name].shape]))), inputs);
+export const evaluateModel = (
+  onnx: OnnxModel,
+  made: Specialization,
+  inputs: Readonly<Record<string, TensorData>>,
+): Record<string, TensorData> => evaluateGraph(modelGraph(onnx, made), inputs);
 
 /** ONNX's number for data in a file beside the model's. */
 const EXTERNAL = 1;

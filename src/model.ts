@@ -1,10 +1,12 @@
 // A network as its user sees it: loaded from a file, compiled for each set of input shapes when first needed, run with tensors.
+
+import type { Specialization } from "./compile_model.ts";
 import type { CpuDevice } from "./devices/cpu.ts";
 import { type DeviceOptions, openDevice } from "./devices/open.ts";
 import type { DType } from "./ir/dtype.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
-import type { TensorData } from "./ir/tensor.ts";
+import { elementCount, type Shape, type TensorData } from "./ir/tensor.ts";
 import { ModelSource, type SourceOptions } from "./model_source.ts";
 import type { CompileOptions } from "./run/compile.ts";
 import { isComplete } from "./run/image.ts";
@@ -30,6 +32,16 @@ export interface ModelValue {
 
 export type Tensors = Readonly<Record<string, TensorData>>;
 export type Shapes = Readonly<Record<string, readonly number[]>>;
+
+/** Inputs up to this size may decide shapes inside of a network: axes, sizes, repeats, a number of boxes. */
+const MAX_DECISIVE = 1024;
+
+/** Which inputs become constants when a network cannot be compiled for shapes alone: first none, then whole numbers, then all small ones. */
+const DECISIVE: readonly ((t: TensorData) => boolean)[] = [
+  () => false,
+  ({ dtype, data }) => data.length <= MAX_DECISIVE && /^[iub]\d|^bool/.test(dtype),
+  ({ data }) => data.length <= MAX_DECISIVE,
+];
 
 /** Programs for this many sets of shapes are kept; the one used longest ago goes first. */
 const MAX_PROGRAMS = 16;
@@ -67,11 +79,15 @@ async function load(source: ModelSource, device: CpuDevice | null, options: Load
     if (options.shapes || model.inputs.every((i) => i.shape?.every((d) => typeof d === "number")))
       await model.prepare(options.shapes ?? {});
   } catch (e) {
+    // Compiled when the values of the small inputs are known; shapes that the user gave must do by themselves.
+    if (isDynamic(e) && !options.shapes && model.hasSmallInputs) return model;
     model.dispose();
     throw e;
   }
   return model;
 }
+
+const isDynamic = (e: unknown): boolean => e instanceof HeddleError && e.code === "dynamic";
 
 /** Guard pages need a layout of their own, and who watches the passes wants them to run. */
 const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
@@ -88,6 +104,8 @@ export class Model implements Disposable {
   private saving: Promise<unknown> = Promise.resolve();
   private queue: Promise<unknown> = Promise.resolve();
   private isDisposed = false;
+  /** Number in DECISIVE that this model needs. */
+  private decisive = 0;
 
   /** Use loadModel. */
   constructor(
@@ -100,24 +118,30 @@ export class Model implements Disposable {
     this.outputs = source.outputs;
   }
 
+  /** Whether there are inputs whose values may decide shapes. */
+  get hasSmallInputs(): boolean {
+    return this.inputs.some(({ shape }) => shape?.every((d) => typeof d === "number") && elementCount(shape as Shape) <= MAX_DECISIVE);
+  }
+
   /** The network for these input shapes, as it was read. */
   async graph(shapes: Shapes = {}): Promise<Graph> {
     const { modelGraph } = await compiler();
-    return modelGraph(await this.source.onnx(), shapes);
+    return modelGraph(await this.source.onnx(), { shapes, values: {} });
   }
 
   /** Compiles for these input shapes ahead of the first run. */
   async prepare(shapes: Shapes = {}): Promise<void> {
-    if (this.device) await this.ready(shapes);
+    if (this.device) await this.ready({ shapes, values: {} });
     else await this.graph(shapes);
   }
 
   /** The compiled program for these input shapes, with the schedule it was made from. */
   async program(shapes: Shapes = {}): Promise<Program> {
-    const program = await this.ready(shapes, true);
+    const made = { shapes, values: {} };
+    const program = await this.ready(made, true);
     if (!program.isAttached) {
       const { bindModel } = await compiler();
-      program.attach(bindModel(await this.source.onnx(), shapes, this.compileOptions()));
+      program.attach(bindModel(await this.source.onnx(), made, this.compileOptions()));
     }
     return program;
   }
@@ -131,10 +155,12 @@ export class Model implements Disposable {
     return { device: this.openedDevice(), separateTensors: this.options.guardPages, onPass: this.options.onPass };
   }
 
-  /** The program for these input shapes. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
-  private ready(shapes: Shapes, keepsSchedule = false): Promise<Program> {
+  /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
+  private ready(made: Specialization, keepsSchedule = false): Promise<Program> {
+    const { shapes, values } = made;
     const device = this.openedDevice();
-    const key = JSON.stringify(this.inputs.map(({ name, shape }) => (Object.hasOwn(shapes, name) ? shapes[name] : shape)));
+    const sizes = this.inputs.map(({ name, shape }) => (Object.hasOwn(shapes, name) ? shapes[name] : shape));
+    const key = [sizes, ...Object.entries(values).map(([name, { data }]) => [name, `${data}`])].map((part) => JSON.stringify(part)).join();
     const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
     const known = isOdd ? undefined : this.programs.get(key);
     if (known) {
@@ -142,12 +168,12 @@ export class Model implements Disposable {
       this.programs.set(key, known);
       return known;
     }
-    if (isOdd) return this.compile(shapes, key, keepsSchedule);
-    const made = this.load(key, device).then((program) => program ?? this.compile(shapes, key, keepsSchedule));
-    this.programs.set(key, made);
-    made.catch(() => this.programs.delete(key));
+    if (isOdd) return this.compile(made, key, keepsSchedule);
+    const program = this.load(key, device).then((cached) => cached ?? this.compile(made, key, keepsSchedule));
+    this.programs.set(key, program);
+    program.catch(() => this.programs.delete(key));
     this.dropOldest();
-    return made;
+    return program;
   }
 
   /** From the cache. */
@@ -156,10 +182,10 @@ export class Model implements Disposable {
     return cached && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
   }
 
-  private async compile(shapes: Shapes, key: string, keepsSchedule: boolean): Promise<Program> {
+  private async compile(made: Specialization, key: string, keepsSchedule: boolean): Promise<Program> {
     const { compileModel, hasExternalData } = await compiler();
     const isWhole = !hasExternalData(await this.source.onnx());
-    const compiling = compileModel(await this.source.onnx(), shapes, this.compileOptions(), !keepsSchedule);
+    const compiling = compileModel(await this.source.onnx(), made, this.compileOptions(), !keepsSchedule);
     this.source.release(); // imported by now: what code generation needs is not added to it
     const program = await compiling;
     const { cached } = this.source;
@@ -203,14 +229,42 @@ export class Model implements Disposable {
 
   private async runNow(inputs: Tensors): Promise<Record<string, TensorData>> {
     this.checkInputs(inputs);
+    const run = await this.runnerFor(inputs);
+    return run();
+  }
+
+  /** Gets a program for the inputs' shapes; where those are not enough, for the values of small inputs too. Returns what runs it. */
+  private async runnerFor(inputs: Tensors): Promise<() => Promise<Record<string, TensorData>>> {
+    const shapes = Object.fromEntries(this.inputs.map(({ name }) => [name, inputs[name].shape]));
+    let refusal: unknown;
+    for (let level = this.decisive; level < DECISIVE.length; level++) {
+      const fixed = this.inputs.filter(({ name }) => DECISIVE[level](inputs[name]));
+      if (level > this.decisive && fixed.length === 0) continue;
+      const values = Object.fromEntries(fixed.map(({ name }) => [name, { ...inputs[name], data: inputs[name].data.slice() }]));
+      try {
+        const run = await this.runner({ shapes, values }, inputs);
+        this.decisive = level;
+        return run;
+      } catch (e) {
+        if (!isDynamic(e)) throw e;
+        refusal ??= e;
+      }
+    }
+    throw refusal;
+  }
+
+  private async runner(made: Specialization, inputs: Tensors): Promise<() => Promise<Record<string, TensorData>>> {
     if (!this.device) {
       const { evaluateModel } = await compiler();
-      return evaluateModel(await this.source.onnx(), inputs);
+      const results = evaluateModel(await this.source.onnx(), made, inputs);
+      return async () => results;
     }
-    const program = await this.ready(Object.fromEntries(this.inputs.map(({ name }) => [name, inputs[name].shape])));
-    const outputs = await program.run(inputs, this.options.offThread);
-    if (this.unsaved.has(program)) setImmediate(() => this.save(program)); // after the result
-    return outputs;
+    const program = await this.ready(made);
+    return async () => {
+      const outputs = await program.run(inputs, this.options.offThread);
+      if (this.unsaved.has(program)) setImmediate(() => this.save(program)); // after the result
+      return outputs;
+    };
   }
 
   /** Runs `work` after what was queued before. */

@@ -32,7 +32,7 @@ export async function runCase(folder: string, options: LoadOptions): Promise<Ver
     const message = await firstDifference(folder, bytes, proto, options);
     return { status: message === "" ? "passed" : "failed", op, message };
   } catch (error) {
-    const isRefusal = error instanceof HeddleError && error.code === "unsupported";
+    const isRefusal = error instanceof HeddleError && (error.code === "unsupported" || error.code === "dynamic");
     return { status: isRefusal ? "unsupported" : "failed", op, message: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -5,6 +5,7 @@ export type ErrorCode =
   | "bad-input" // a tensor given to run() has the wrong name, type or shape
   | "bad-argument" // an option or command-line argument is wrong
   | "unsupported" // valid, but heddle cannot do it (names operator, opset and node)
+  | "dynamic" // sizes inside the network depend on values that are known only at run time
   | "missing" // a file, package or device is not there
   | "limit" // a size would pass a limit (memory, dimensions)
   | "verify" // an internal check failed: a bug in heddle, reported with where

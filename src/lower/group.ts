@@ -25,7 +25,7 @@ export function canLowerGroup(body: Graph): boolean {
     const { type, at } = groupReader(body);
     return canLower(at(type.shape.map((d) => varIndex(newVar(d)))));
   } catch (e) {
-    if (e instanceof HeddleError && e.code === "unsupported") return false;
+    if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return false;
     throw e;
   }
 }

@@ -30,7 +30,7 @@ function knownNumber(op: string, value: Value, what: string): number {
   const tensor = constantOf(value);
   if (!tensor)
     throw new HeddleError(
-      "unsupported",
+      "dynamic",
       `${op}: ${what} is computed from data at run time; heddle compiles a fixed sequence of operators: make it a constant`,
     );
   return toNumbers(tensor)[0];

@@ -29,22 +29,23 @@ export function checkDType(op: string, i: number, dtype: DType, dtypes: readonly
 /** The inputs from number `from` on must share a dtype, which is returned. */
 export function sameDType(op: string, types: readonly TensorType[], from = 0): DType {
   const { dtype } = types[from];
-  const i = types.findIndex((t, k) => k >= from && t.dtype !== dtype);
-  if (i >= 0)
-    throw new HeddleError("bad-model", `${op}: input ${from} is ${dtype}, input ${i} is ${types[i].dtype}; the types must be equal`);
+  for (let i = from + 1; i < types.length; i++)
+    if (types[i].dtype !== dtype)
+      throw new HeddleError("bad-model", `${op}: input ${from} is ${dtype}, input ${i} is ${types[i].dtype}; the types must be equal`);
   return dtype;
 }
 
 export function broadcastShapes(op: string, shapes: readonly Shape[]): number[] {
-  const rank = Math.max(0, ...shapes.map((s) => s.length));
+  let rank = 0;
+  for (const shape of shapes) rank = Math.max(rank, shape.length);
   const out = new Array<number>(rank).fill(1);
   for (const shape of shapes) {
-    shape.forEach((d, i) => {
-      const axis = rank - shape.length + i;
+    for (let i = 0, axis = rank - shape.length; i < shape.length; i++, axis++) {
+      const d = shape[i];
       if (out[axis] === 1) out[axis] = d;
       else if (d !== 1 && d !== out[axis])
         throw new HeddleError("bad-model", `${op}: shapes ${shapes.map((s) => `(${s})`).join(" and ")} do not broadcast`);
-    });
+    }
   }
   return out;
 }
@@ -80,7 +81,7 @@ export function constantInput(op: string, inputs: readonly (Value | null)[], i: 
   const tensor = constantOf(value);
   if (!tensor)
     throw new HeddleError(
-      "unsupported",
+      "dynamic",
       `${op}: ${what} is computed from data at run time; heddle compiles for fixed shapes: make it a constant`,
     );
   return tensor;

@@ -12,7 +12,7 @@ export function decisive(op: string, inputs: Parameters<Op["infer"]>[0], i: numb
   } catch (cause) {
     if (!(cause instanceof HeddleError)) throw cause;
     const message = `${op}: the output's shape depends on data known only at run time; heddle compiles for fixed shapes`;
-    throw new HeddleError("unsupported", message, { cause });
+    throw new HeddleError("dynamic", message, { cause });
   }
 }
 

@@ -2,7 +2,7 @@
 import type { DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr } from "../ir/expr.ts";
-import { type AttrSpec, defineOp, type ImportContext, type Node, type Op, type Sample, type Value } from "../ir/graph.ts";
+import { type AttrSpec, defineOp, type ImportContext, type Node, type Op, type Sample, type TensorType, type Value } from "../ir/graph.ts";
 import type { ScalarFn } from "../ir/scalar.ts";
 import {
   broadcastShapes,
@@ -55,8 +55,9 @@ export function mapOp<A extends object>(spec: MapSpec<A>): Op {
       if (spec.variadic ? count < spec.arity : count > spec.arity)
         throw new HeddleError("bad-model", `${name}: got ${count} inputs, wanted ${spec.variadic ? `${spec.arity} or more` : spec.arity}`);
       const wanted = spec.variadic ? count : spec.arity;
-      const present = [...Array(wanted).keys()].filter((i) => inputs[i] || !optional.includes(i));
-      const types = present.map((i) => inputType(name, inputs, i, spec.dtypesOf?.[i] ?? spec.dtypes));
+      const types: TensorType[] = [];
+      for (let i = 0; i < wanted; i++)
+        if (inputs[i] || !optional.includes(i)) types.push(inputType(name, inputs, i, spec.dtypesOf?.[i] ?? spec.dtypes));
       if (spec.sameFrom !== types.length) sameDType(name, types, spec.sameFrom);
       const problem = spec.check?.(types[0].dtype, attrs);
       if (problem) throw new HeddleError("bad-model", `${name}: ${problem}`);

@@ -3,7 +3,7 @@ import { HeddleError } from "../../ir/error.ts";
 import { type Attrs, apply, type Graph, type ImportContext, type Op, type Value } from "../../ir/graph.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { OPS } from "../../ops/index.ts";
-import { constantValue, input } from "../../ops/source.ts";
+import { constantOf, constantValue, input } from "../../ops/source.ts";
 import { checkedAttributes, decodeAttributes } from "./attribute.ts";
 import { constantTensor } from "./constant_node.ts";
 import { type FoldBudget, foldNode } from "./fold.ts";
@@ -43,16 +43,25 @@ interface Scope {
 }
 
 /**
- * The network for these input shapes. Inputs with symbolic sizes must be in `shapes`; others may be.
+ * The network for these input shapes. Inputs with symbolic sizes must be in `shapes`; others may be. Inputs in `values` become constants,
+ * so that shapes may depend on them.
  * Throws HeddleError: "bad-argument" (shapes), "unsupported" (operator, domain, opset and node are named), "bad-model", "missing", "limit".
  */
-export function importGraph(model: OnnxModel, shapes: Readonly<Record<string, readonly number[]>> = {}): Graph {
+export function importGraph(
+  model: OnnxModel,
+  shapes: Readonly<Record<string, readonly number[]>> = {},
+  values: Readonly<Record<string, TensorData>> = {},
+): Graph {
   return asBadModel("model", () => {
     const concrete = resolveShapes(model, shapes);
     const session: Session = { functions: functionTable(model.proto), directory: model.directory, budget: { work: 0 }, nodes: 0 };
-    const inputs = model.inputs.map(({ name, dtype }) => input(name, { dtype, shape: concrete.get(name)! })); // resolved for all inputs
-    const scope = graphScope(model.graph, session, null, model.opsets, "", new Map(inputs.map((v, i) => [model.inputs[i].name, v])));
+    const given = model.inputs.map(
+      ({ name, dtype }) =>
+        Object.hasOwn(values, name) ? constantValue(values[name], plain(name)) : input(name, { dtype, shape: concrete.get(name)! }), // resolved for all inputs
+    );
+    const scope = graphScope(model.graph, session, null, model.opsets, "", new Map(given.map((v, i) => [model.inputs[i].name, v])));
     runNodes(model.nodes, scope);
+    const inputs = given.filter((v) => !constantOf(v));
     return { inputs, outputs: model.graph.output.map(({ name }) => ({ name, value: lookUp(scope, name, "graph output") })) };
   });
 }

@@ -56,7 +56,7 @@ function epilogueOf(rest: Graph): Epilogue | null {
     const leaves = rest.inputs.map((v, i) => loadReader(v.type, i));
     return canLower(epilogue.compose(leaves).at(type.shape.map((d) => varIndex(newVar(d))))) ? epilogue : null;
   } catch (e) {
-    if (e instanceof HeddleError && e.code === "unsupported") return null;
+    if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return null;
     throw e;
   }
 }
