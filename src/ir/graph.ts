@@ -216,7 +216,9 @@ export interface Pass {
  */
 export function rewriteGraph(graph: Graph, rewrite: (node: Node, inputs: readonly (Value | null)[]) => readonly Value[] | null): Graph {
   const replaced = new Map<Value, Value>();
-  for (const node of topologicalOrder(graph)) {
+  const order = topologicalOrder(graph);
+  for (let n = 0; n < order.length; n++) {
+    const node = order[n];
     const inputs = replaced.size > 0 ? rewritten(node.inputs, replaced) : node.inputs;
     const outputs = rewrite(node, inputs) ?? (inputs === node.inputs ? node.outputs : withInputs(node, inputs).outputs);
     if (outputs === node.outputs) continue;

@@ -5,7 +5,7 @@ import { OPS } from "../ops/index.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
 import { madeBy, numberOf, plusNumber, rulePass, sameShape } from "./match.ts";
 import { keptAxes } from "./softmax.ts";
-import { usesOf } from "./uses.ts";
+import { type Uses, usesOf } from "./uses.ts";
 
 const NAME = "LayerNormalization";
 
@@ -66,7 +66,11 @@ function perElement(value: Value, shape: Shape): Value | undefined {
 export const layerNorm: Pass = {
   name: "layer norm",
   run(graph) {
-    const uses = usesOf(graph);
+    let known: Uses | undefined; // most graphs do not ask
+    const uses = () => {
+      known ??= usesOf(graph);
+      return known;
+    };
     const plain = new Set<Value>(); // normalized values whose scale is still all ones, as no product was seen
     return rulePass("layer norm", (node, inputs) => {
       const found = normalized(node, inputs);
@@ -86,7 +90,7 @@ export const layerNorm: Pass = {
         // biome-ignore format: short
         const norm = madeBy(inputs[side], NAME);
         const isOurs =
-          norm && uses.onlyUser(node.inputs[side]!) === node && sameShape(node.outputs[0].type.shape, inputs[side]!.type.shape);
+          norm && uses().onlyUser(node.inputs[side]!) === node && sameShape(node.outputs[0].type.shape, inputs[side]!.type.shape);
         if (!isOurs) continue;
         const tail = norm.inputs[0]!.type.shape.slice((norm.attrs as { axis: number }).axis);
         const numbers = perElement(inputs[c]!, tail);

@@ -14,8 +14,10 @@ export interface Uses {
 export function usesOf(graph: Graph): Uses {
   const order = topologicalOrder(graph);
   const users = new Map<Value, Node[]>();
-  for (const node of order) {
-    for (const value of node.inputs) {
+  for (let n = 0; n < order.length; n++) {
+    const node = order[n];
+    for (let i = 0; i < node.inputs.length; i++) {
+      const value = node.inputs[i];
       if (!value) continue;
       const list = users.get(value);
       if (list) list.push(node);
