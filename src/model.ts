@@ -19,6 +19,8 @@ export interface LoadOptions extends DeviceOptions, SourceOptions {
   readonly offThread?: boolean;
   /** Each tensor in memory of its own, against a guard page (x86): any access past its end kills the process. For tests. */
   readonly guardPages?: boolean;
+  /** Bytes that tensors and weights may take for one set of shapes; more is refused before it is allocated. Default: what this machine has. */
+  readonly memoryLimit?: number;
   /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -152,7 +154,8 @@ export class Model implements Disposable {
     return this.device;
   }
   private compileOptions(): CompileOptions {
-    return { device: this.openedDevice(), separateTensors: this.options.guardPages, onPass: this.options.onPass };
+    const { guardPages, memoryLimit, onPass } = this.options;
+    return { device: this.openedDevice(), separateTensors: guardPages, memoryLimit, onPass };
   }
 
   /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */

@@ -3,7 +3,7 @@ import { isFloat } from "../ir/dtype.ts";
 import { call, cast, constant, type Expr } from "../ir/expr.ts";
 import type { Op } from "../ir/graph.ts";
 import { toNumbers } from "../ir/tensor.ts";
-import { FLOATS, f32, i32, NUMBERS, SIGNED, scalarOf, tensorOf } from "./define.ts";
+import { emittable, FLOATS, f32, i32, inParts, MAX_JOINED, NUMBERS, SIGNED, scalarOf, tensorOf } from "./define.ts";
 import {
   binary,
   broadcastSamples,
@@ -99,6 +99,20 @@ const Clip = withMovedAttributes<object>(
   ],
 );
 
+const Sum = variadic("Sum", NUMBERS, sum);
+const Mean: Op = variadic(
+  "Mean",
+  FLOATS,
+  sum,
+  (total, n) => (n === 1 ? total : call("div", total, constant(total.dtype, n))),
+  (context) => {
+    const { inputs, attrs, emit } = context;
+    if (inputs.length <= MAX_JOINED) return emit(emittable(Mean), inputs, attrs);
+    const [total] = inParts(Sum, context, attrs);
+    return emit(emittable(Div), [total, context.constant(scalarOf(total.type.dtype, inputs.length))]);
+  },
+);
+
 export const arithmeticOps: readonly Op[] = [
   Add,
   Sub,
@@ -109,8 +123,8 @@ export const arithmeticOps: readonly Op[] = [
   Clip,
   variadic("Max", NUMBERS, larger),
   variadic("Min", NUMBERS, smaller),
-  variadic("Sum", NUMBERS, sum),
-  variadic("Mean", FLOATS, sum, (total, n) => (n === 1 ? total : call("div", total, constant(total.dtype, n)))),
+  Sum,
+  Mean,
   unary("Abs", NUMBERS, "abs"),
   unary("Neg", SIGNED, "neg"),
   unary("Sign", NUMBERS, "sign"),

@@ -138,6 +138,20 @@ function attributeTensor(value: AttrValue, dtype: DType, scalar: boolean): Tenso
   return fromNumbers(dtype, scalar ? [] : [numbers.length], numbers);
 }
 
+/** An operator reads no more inputs than this at once: its kernel has an expression for each. */
+export const MAX_JOINED = 64;
+
+/** importOnnx for operators that take any number of inputs, and their own results among them: many inputs are combined in parts. */
+export function inParts(op: Op, { emit, inputs }: ImportContext, attrs: Attrs): readonly Value[] {
+  let left = inputs;
+  while (left.length > MAX_JOINED) {
+    const parts: (Value | null)[] = [];
+    for (let i = 0; i < left.length; i += MAX_JOINED) parts.push(emit(emittable(op), left.slice(i, i + MAX_JOINED), attrs)[0]);
+    left = parts;
+  }
+  return emit(emittable(op), left, attrs);
+}
+
 /** The operator with the type that ImportContext.emit wants: attributes are checked when it is applied. */
 export const emittable = (op: Op): Op<never> => op as unknown as Op<never>;
 

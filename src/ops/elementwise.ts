@@ -11,6 +11,7 @@ import {
   f32,
   i32,
   i64,
+  inParts,
   inputType,
   ints,
   type MovedAttribute,
@@ -187,15 +188,19 @@ export const variadic = (
   dtypes: readonly DType[],
   combine: (a: Expr, b: Expr) => Expr,
   finish = (sum: Expr, _count: number) => sum,
-): Op =>
-  mapOp<object>({
+  importOnnx?: (context: ImportContext) => readonly Value[],
+): Op => {
+  const op: Op = mapOp<object>({
     name,
     arity: 1,
     variadic: true,
     dtypes,
     value: (args) => finish(args.slice(1).reduce(combine, args[0]), args.length),
     samples: [{ inputs: [f32(3, 5)] }, { inputs: [f32(3, 5), f32(5)] }, { inputs: [f32(2, 1, 3), f32(4, 1), f32()] }],
+    importOnnx: importOnnx ?? ((context) => inParts(op, context, context.attrs)),
   });
+  return op;
+};
 
 /** Scalar operators whose attributes became inputs. */
 export const withMovedAttributes = <A extends object>(spec: MapSpec<A>, moved: readonly MovedAttribute[]): Op => {

@@ -6,9 +6,9 @@ import { addIndex, clampIndex, type Index, mulIndex } from "../ir/index_expr.ts"
 import type { Shape } from "../ir/tensor.ts";
 import {
   constantNumbers,
-  emittable,
   f32,
   i32,
+  inParts,
   inputType,
   ints,
   movedToInputs,
@@ -190,7 +190,7 @@ const Concat: Op = defineOp<{ axis: number }>({
     );
   },
   // Before opset 4 the axis had a default.
-  importOnnx: ({ emit, inputs, attrs, opset }) => emit(emittable(Concat), inputs, opset < 4 ? { axis: 1, ...attrs } : attrs),
+  importOnnx: (context) => inParts(Concat, context, context.opset < 4 ? { axis: 1, ...context.attrs } : context.attrs),
   flops: () => 0,
   samples: [
     { inputs: [f32(2, 3), f32(2, 5)], attrs: { axis: 1 } },

@@ -9,6 +9,8 @@ import type { Uses } from "./uses.ts";
 /** How often an element may be computed, on average: a Pad or an odd slice reads a few twice. */
 const MAX_REPEATS = 1.5;
 const MAX_MEMBERS = 48;
+/** Elements that are read for one of the output, reductions apart: each is an expression in the kernel. */
+const MAX_READS = 128;
 
 export interface GrowContext {
   readonly uses: Uses;
@@ -22,6 +24,8 @@ export interface GrowContext {
 interface Member {
   /** How often each element is computed. */
   readonly repeats: number;
+  /** Expressions that it is: views that read it at different places each have their own. */
+  readonly copies: number;
   /** Computed here only; other regions do not repeat it. */
   readonly isExclusive: boolean;
 }
@@ -40,8 +44,9 @@ const isUnitReshape = (node: Node): boolean =>
 /** The region that ends at `sink`. */
 export function growLowered(sink: Node, context: GrowContext): Region {
   const { position, isFree } = context;
-  const members = new Map<Node, Member>([[sink, { repeats: 1, isExclusive: true }]]);
+  const members = new Map<Node, Member>([[sink, { repeats: 1, copies: 1, isExclusive: true }]]);
   let hasReduce = sink.op.kind === "reduce";
+  let reads = readsOf(sink).size;
   const candidates = new Set<Node>();
   const offer = (node: Node) => {
     for (const i of readsOf(node).keys()) {
@@ -56,6 +61,9 @@ export function growLowered(sink: Node, context: GrowContext): Region {
     candidates.delete(node);
     const member = judge(node, members, context);
     if (!member || (node.op.kind === "reduce" && hasReduce)) continue;
+    const more = member.copies * readsOf(node).size;
+    if (reads + more > MAX_READS) continue;
+    reads += more;
     hasReduce ||= node.op.kind === "reduce";
     members.set(node, member);
     offer(node);
@@ -71,16 +79,17 @@ function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded,
   const readers = uses.users(value);
   const isExclusive = !isNeeded(value) && readers.every((u) => members.get(u)?.isExclusive);
   const repeats = repeatsOf(node, members);
+  const copies = copiesOf(node, members);
   if (isReshape(node)) {
     // Alone it costs nothing; inside it costs divisions, unless it only moves axes of size 1 between two nodes that fuse.
     const producer = node.inputs[0]!.node;
     const joins = isUnitReshape(node) && isFree(producer) && uses.onlyUser(node.inputs[0]!) === node;
-    return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, isExclusive } : null;
+    return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, copies, isExclusive } : null;
   }
   // Reading a view again is no more work than reading again what it would have stored.
   const most = node.op.kind === "reduce" ? 1 : MAX_REPEATS; // a reduction is too much to repeat
-  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, isExclusive };
-  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, isExclusive: false } : null;
+  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, copies, isExclusive };
+  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, copies, isExclusive: false } : null;
 }
 
 /** A view that several read: it grows its input (so that it is better read than stored), or each reads another part of it. */
@@ -97,4 +106,16 @@ function repeatsOf(node: Node, members: ReadonlyMap<Node, Member>): number {
     for (const [i, reads] of readsOf(reader)) if (reader.inputs[i]?.node === node) most = Math.max(most, (repeats * reads) / size(node));
   }
   return most;
+}
+
+/** Elementwise readers share what they read at the same place; each reading of a view is of another place. */
+function copiesOf(node: Node, members: ReadonlyMap<Node, Member>): number {
+  let shared = 0;
+  let own = 0;
+  for (const [reader, { copies }] of members) {
+    const readings = [...readsOf(reader).keys()].filter((i) => reader.inputs[i]?.node === node).length;
+    if (reader.op.kind === "view") own += readings * copies;
+    else if (readings > 0) shared = Math.max(shared, copies);
+  }
+  return shared + own;
 }

@@ -8,6 +8,7 @@ import { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
+import { withinMemory } from "./memory_limit.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { Program } from "./program.ts";
 import type { Step } from "./step.ts";
@@ -16,6 +17,8 @@ export interface CompileOptions {
   readonly device: CpuDevice;
   /** Gives every tensor memory of its own, against a guard page where the device does that. */
   readonly separateTensors?: boolean;
+  /** Bytes that tensors and weights may take. Default: what this machine has. */
+  readonly memoryLimit?: number;
   /** Called after each pass. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -58,7 +61,8 @@ async function load(held: { binding?: Binding }, device: CpuDevice, isDetached: 
 
 /** All of compilation that comes before code. */
 export function bindGraph(graph: Graph, options: CompileOptions): Binding {
-  return new Binding(scheduleGraph(graph, options), { threads: options.device.threads, isSeparate: options.separateTensors ?? false });
+  const { device, separateTensors: isSeparate = false, memoryLimit } = options;
+  return withinMemory(new Binding(scheduleGraph(graph, options), { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** All of compilation that needs no memory of the device. */

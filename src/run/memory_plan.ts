@@ -1,5 +1,6 @@
 // Lifetimes of tensors → their offsets in one arena, so that no two that live at the same time overlap.
 import { HeddleError } from "../ir/error.ts";
+import { sweepMemory } from "./memory_sweep.ts";
 
 /** A tensor that lives from step `from` to step `to`, both included. */
 export interface Interval {
@@ -42,7 +43,8 @@ export function planMemory(intervals: readonly Interval[], align = 64): MemoryPl
   const blocks = blocksOf(intervals, roots, align);
   const lowerBoundBytes = largestLiveBytes(blocks);
   const sumBytes = blocks.reduce((n, b) => n + b.bytes, 0);
-  const plans = ORDERS.map((order) => place(blocks.toSorted(order)));
+  const neighbours = neighboursInTime(blocks);
+  const plans = neighbours ? ORDERS.map((order) => place(blocks.toSorted(order), neighbours)) : [sweepMemory(blocks)];
   const best = plans.reduce((a, b) => (b.arenaBytes < a.arenaBytes ? b : a));
   const offsets = new Map(intervals.map(({ id }) => {
     const { root, offset } = roots.get(id)!;
@@ -57,6 +59,8 @@ const ORDERS: readonly ((a: Block, b: Block) => number)[] = [
   (a, b) => b.bytes * (b.to - b.from + 1) - a.bytes * (a.to - a.from + 1) || a.from - b.from || a.id - b.id,
   (a, b) => a.from - b.from || b.bytes - a.bytes || a.id - b.id,
 ];
+
+type Plan = Pick<MemoryPlan, "offsets" | "arenaBytes">;
 
 interface Root {
   readonly root: number;
@@ -122,16 +126,36 @@ function largestLiveBytes(blocks: readonly Block[]): number {
   return most;
 }
 
+/** Pairs of blocks that live at the same time; more than this, and only one way to place them is tried, which needs no pairs. */
+const MAX_PAIRS = 300_000;
+
+/** The blocks that live at the same time as each, or null where they are too many pairs. */
+function neighboursInTime(blocks: readonly Block[]): ReadonlyMap<Block, readonly Block[]> | null {
+  const neighbours = new Map(blocks.map((block): [Block, Block[]] => [block, []]));
+  let alive: Block[] = [];
+  let pairs = 0;
+  for (const block of blocks.toSorted((a, b) => a.from - b.from)) {
+    alive = alive.filter((other) => other.to >= block.from);
+    pairs += alive.length;
+    if (pairs > MAX_PAIRS) return null;
+    for (const other of alive) {
+      neighbours.get(other)!.push(block); // all blocks are keys
+      neighbours.get(block)!.push(other);
+    }
+    alive.push(block);
+  }
+  return neighbours;
+}
+
 /** Puts each block, in this order, into the smallest gap between those already placed that live at the same time. */
-function place(order: readonly Block[]): { offsets: Map<number, number>; arenaBytes: number } {
+function place(order: readonly Block[], neighbours: ReadonlyMap<Block, readonly Block[]>): Plan {
   const offsets = new Map<number, number>();
-  const placed: Block[] = [];
   let arenaBytes = 0;
   for (const block of order) {
-    const others = placed.filter((p) => p.from <= block.to && block.from <= p.to).sort((a, b) => offsets.get(a.id)! - offsets.get(b.id)!); // biome-ignore format: one idea
+    const placed = neighbours.get(block)!.filter((other) => offsets.has(other.id)); // all blocks are keys
+    const others = placed.sort((a, b) => offsets.get(a.id)! - offsets.get(b.id)!);
     const at = inPlace(block, others, offsets) ?? bestGap(block.bytes, others, offsets);
     offsets.set(block.id, at);
-    placed.push(block);
     arenaBytes = Math.max(arenaBytes, at + block.bytes);
   }
   return { offsets, arenaBytes };

@@ -1,5 +1,5 @@
 // A kernel with lowered addresses to one machine-code function: void kernel(const uint64_t *args, uint64_t tid) of the System V ABI.
-import { invariant } from "../../ir/error.ts";
+import { HeddleError, invariant } from "../../ir/error.ts";
 import type { IntVar, Kernel, Pointer, PointerAddress, SimdTarget, Vec } from "../../ir/kernel.ts";
 import { Assembler, CC, I, MEM, RAX, RDI, RSI, RSP, XMM, YMM, ZMM } from "./assembler.ts";
 import type { Census } from "./census.ts";
@@ -24,6 +24,8 @@ import { type Variable, type Variables, VECTOR } from "./variables.ts";
 const LOOP_ALIGNMENT = 32;
 /** Frame of a wide division, see emit_integer.ts. */
 const DIVISION_BYTES = 24;
+/** Threads have stacks of some megabytes, and a frame must not reach beyond the page that guards them. */
+const MAX_FRAME_BYTES = 256 << 10;
 
 /** Assembles the kernel; with a listing when `isListing`. */
 export function emitKernel(kernel: Kernel<PointerAddress>, target: SimdTarget, isListing = false): Assembler {
@@ -61,6 +63,11 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
     const bytes = frame.bytes + division;
     // The caller's rsp is kept above the spilled values.
     this.frameBytes = bytes ? (bytes + 8 + 63) & ~63 : 0;
+    if (this.frameBytes > MAX_FRAME_BYTES)
+      throw new HeddleError(
+        "limit",
+        `kernel ${program.kernel.name}: it needs ${this.frameBytes} bytes of stack, the limit is ${MAX_FRAME_BYTES}`,
+      );
   }
 
   emit(): Assembler {

@@ -1,7 +1,7 @@
 // Values whose inputs are all known while importing → constants, so that shape arithmetic is concrete before any pass runs.
 import { HeddleError } from "../../ir/error.ts";
 import type { Node, Value } from "../../ir/graph.ts";
-import { elementCount, type TensorData } from "../../ir/tensor.ts";
+import { elementCount, type TensorData, zeros } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/evaluate.ts";
 import { constantOf, constantValue } from "../../ops/source.ts";
 
@@ -19,8 +19,13 @@ export interface FoldBudget {
 
 /** The node's outputs, as constants where they can be known cheaply. */
 export function foldNode(node: Node, budget: FoldBudget): readonly Value[] {
-  const known = node.op.fold?.(node.inputs, node.attrs) ?? evaluated(node, budget);
+  const known = node.op.fold?.(node.inputs, node.attrs) ?? empty(node) ?? evaluated(node, budget);
   return known ? known.map((tensor) => constantValue(tensor, node.from)) : node.outputs;
+}
+
+/** Tensors without elements are known, whatever the inputs are: no kernel has to be made for nothing. */
+function empty({ outputs }: Node): readonly TensorData[] | undefined {
+  return outputs.every((o) => elementCount(o.type.shape) === 0) ? outputs.map(({ type }) => zeros(type.dtype, type.shape)) : undefined;
 }
 
 function evaluated(node: Node, budget: FoldBudget): readonly TensorData[] | undefined {

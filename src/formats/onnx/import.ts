@@ -11,15 +11,13 @@ import { type FunctionTable, functionBody, functionOf, functionTable } from "./f
 import type { FunctionProto, GraphProto, TensorProto } from "./messages.ts";
 import { asBadModel, type OnnxModel, opsetsOf, ownDomain } from "./read.ts";
 import { resolveShapes } from "./shapes.ts";
-import { MAX_DEPTH, orderedNodes, orderNodes, type PlacedNode, plain } from "./structure.ts";
+import { MAX_DEPTH, MAX_NODES, orderedNodes, orderNodes, type PlacedNode, plain } from "./structure.ts";
 import { checkSizes, decodeTensor } from "./tensor.ts";
 
 /** Newest version of ONNX's operators that the definitions were written for. */
 const NEWEST_OPSET = 24;
 /** Domains whose operators are in heddle's table. */
 const DOMAINS: readonly string[] = ["", "ai.onnx.preview.training"];
-/** Functions that call each other could grow without bound. */
-const MAX_NODES = 100_000;
 
 /** What one import shares. */
 interface Session {

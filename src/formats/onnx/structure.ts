@@ -4,6 +4,8 @@ import { type GraphProto, NONE, type NodeProto } from "./messages.ts";
 
 /** Sub-graphs and functions nested deeper than this are refused. */
 export const MAX_DEPTH = 32;
+/** Functions that call each other could grow without bound. */
+export const MAX_NODES = 100_000;
 
 /** A node and its place in the file, from which nameless nodes are called `Conv#12`. */
 export interface PlacedNode {
@@ -42,6 +44,7 @@ function define(names: Set<string>, name: string, what: string): void {
 
 /** Adds all outputs to `given`. Files should hold nodes in order; those that do not are sorted. */
 export function orderNodes(protos: readonly NodeProto[], given: Set<string>, isOuter: (name: string) => boolean): readonly PlacedNode[] {
+  if (protos.length > MAX_NODES) throw new HeddleError("limit", `model: ${protos.length} nodes, heddle takes at most ${MAX_NODES}`);
   const nodes = protos.map((proto, index) => ({ proto, name: nodeName(proto, index) }));
   const before = given.size;
   for (const { proto } of nodes) {
