@@ -47,6 +47,8 @@ export class Lifetimes {
   /** What an access counts: ten times as much in each loop. */
   private weight = 1;
   private loop: OpenLoop | undefined;
+  /** What was last written up to here is read from outside of the loop; -1 in no loop: what was never written. */
+  private horizon = -1;
   private condition: OpenCondition | undefined;
   /** The last step so far that surely wrote a variable, -1: none. */
   private readonly definedAt: Int32Array;
@@ -54,34 +56,37 @@ export class Lifetimes {
   private readonly exposedTo: Int32Array;
   /** Triples: a variable, and first and last step of a loop that may leave it as it was for what follows. */
   private readonly kept: number[] = [];
+  private readonly start: Int32Array;
+  private readonly end: Int32Array;
+  private readonly weights: Float64Array;
 
-  constructor(private readonly variables: Variables) {
-    const capacity = variables.start.length;
-    this.definedAt = new Int32Array(capacity).fill(-1);
-    this.exposedTo = new Int32Array(capacity).fill(-1);
+  constructor({ start, end, weight }: Variables) {
+    this.start = start;
+    this.end = end;
+    this.weights = weight;
+    this.definedAt = new Int32Array(start.length).fill(-1);
+    this.exposedTo = new Int32Array(start.length).fill(-1);
   }
 
   read(v: Variable, role: number): void {
-    const { start, end, weight } = this.variables;
-    const moment = 2 * this.step;
-    if (moment < start[v]) start[v] = moment;
-    if (moment > end[v]) end[v] = moment;
-    weight[v] += this.weight;
     this.uses.push((v << ROLE_BITS) | role);
-    const { loop } = this;
-    if (loop && this.definedAt[v] <= loop.begin) this.expose(v, loop);
+    this.weights[v] += this.weight;
+    this.end[v] = 2 * this.step; // time only goes on
+    if (this.definedAt[v] <= this.horizon) this.expose(v);
   }
 
   write(v: Variable, role: number): void {
-    const { start, end, weight } = this.variables;
-    const moment = 2 * this.step + 1;
-    // One instruction may give its result the register of an operand; the several that compute an integer must not.
-    const from = role === WRITES_VECTOR ? moment : moment - 1;
-    if (from < start[v]) start[v] = from;
-    if (moment > end[v]) end[v] = moment;
-    weight[v] += this.weight;
     this.uses.push((v << ROLE_BITS) | role);
+    this.weights[v] += this.weight;
+    const moment = 2 * this.step + 1;
+    this.end[v] = moment;
+    // One instruction may give its result the register of an operand; the several that compute an integer must not.
+    if (this.definedAt[v] < 0) this.startAt(v, role === WRITES_VECTOR ? moment : moment - 1);
     this.define(v);
+  }
+
+  private startAt(v: Variable, moment: number): void {
+    if (moment < this.start[v]) this.start[v] = moment;
   }
 
   private define(v: Variable): void {
@@ -90,16 +95,19 @@ export class Lifetimes {
     definedAt[v] = this.step;
   }
 
-  private expose(v: Variable, innermost: OpenLoop): void {
-    if (this.exposedTo[v] === innermost.outermost) return;
+  private expose(v: Variable): void {
+    let { loop } = this;
+    if (!loop) {
+      this.startAt(v, 2 * this.step);
+      return;
+    }
+    if (this.exposedTo[v] === loop.outermost) return;
     const since = this.definedAt[v];
-    let loop = innermost;
     while (loop.outer && since <= loop.outer.begin) loop = loop.outer;
     if (this.exposedTo[v] === loop.begin) return;
     this.exposedTo[v] = loop.begin;
     loop.exposed.push(v);
-    const { start } = this.variables;
-    start[v] = Math.min(start[v], 2 * loop.begin + 1);
+    this.startAt(v, 2 * loop.begin + 1);
   }
 
   // ---- structure
@@ -108,6 +116,7 @@ export class Lifetimes {
   openLoop(mayBeEmpty: boolean): void {
     const outer = this.loop;
     this.loop = { begin: this.step, outer, outermost: outer ? outer.outermost : this.step, exposed: [], unsure: [] };
+    this.horizon = this.step;
     if (mayBeEmpty) this.openCondition();
     this.weight *= 10;
   }
@@ -116,7 +125,8 @@ export class Lifetimes {
     const loop = this.loop as OpenLoop; // opened before
     this.weight /= 10;
     this.loop = loop.outer;
-    for (const v of loop.exposed) this.keepUntil(v, this.step);
+    this.horizon = loop.outer ? loop.outer.begin : -1;
+    for (const v of loop.exposed) this.end[v] = 2 * this.step + 1;
     for (const v of loop.unsure) {
       if (this.definedAt[v] > loop.begin) continue;
       this.kept.push(v, loop.begin, this.step);
@@ -124,11 +134,6 @@ export class Lifetimes {
     }
     if (mayBeEmpty) this.closeCondition();
   }
-  private keepUntil(v: Variable, step: number): void {
-    const { end } = this.variables;
-    end[v] = Math.max(end[v], 2 * step + 1);
-  }
-
   openCondition(): void {
     this.condition = { begin: this.step, outer: this.condition, changes: [], first: [] };
   }
@@ -158,11 +163,10 @@ export class Lifetimes {
   /** Once all loops are closed. */
   finish(): void {
     const { kept } = this;
-    const { start, end } = this.variables;
     for (let i = 0; i < kept.length; i += 3) {
-      const [v, from, to] = [kept[i], 2 * kept[i + 1] + 1, 2 * kept[i + 2] + 1];
-      if (end[v] <= to) continue;
-      start[v] = Math.min(start[v], from);
+      const v = kept[i];
+      const isReadLater = this.end[v] > 2 * kept[i + 2] + 1;
+      if (isReadLater) this.startAt(v, 2 * kept[i + 1] + 1);
     }
   }
 }
