@@ -37,12 +37,13 @@ const BLOCK_DEPTH = 256;
 export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
   const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
   const width = tile.vectors * target.lanes;
+  // Rows a multiple of a large power of two apart fall into few cache sets: their panels are copied, and may as well be short.
+  const collides = (left.row * 4) % 1024 === 0 && tile.rows > 4;
+  const isLong = k > (collides ? 1.5 * BLOCK_DEPTH : MAX_DEPTH);
   // Unfinished sums wait in the output: it must be float32.
-  const blocks = k > MAX_DEPTH && output === "f32" ? Math.ceil(k / BLOCK_DEPTH) : 1;
+  const blocks = isLong && output === "f32" ? Math.ceil(k / BLOCK_DEPTH) : 1;
   const depth = blocks === 1 ? k : Math.ceil(k / blocks / 8) * 8;
   const columnTiles = Math.max(1, Math.floor((target.l2 * 0.5) / (depth * width * 4)));
-  // Rows a multiple of a large power of two apart fall into few cache sets.
-  const collides = (left.row * 4) % 1024 === 0 && tile.rows > 4;
   return { tile, depth, columnTiles, copiesLeft: tile.rows > 1 && (blocks > 1 || collides) && n > 2 * width };
 }
 
@@ -243,7 +244,11 @@ class Gemm {
     const lanesOf = (v: number): number => (v === vectors - 1 ? columns.lastLanes : lanes);
     const outRow = (r: number): Int => plus(times(batch, shape.m), row, r);
     const outColumn = (v: number): Int => plus(columns.column, v * lanes);
-    const sums = this.start(block, rows, vectors, lanesOf, outRow, outColumn);
+    const sums = this.start(block, rows, vectors, lanesOf, outColumn);
+    const overTile = (f: (r: number, v: number) => void): void => {
+      for (const [r, row] of sums.entries()) for (const v of row.keys()) f(r, v);
+    };
+    if (!block.isFirst) overTile((r, v) => epilogue.prefetchPartial(outRow(r), outColumn(v)));
     const right = plus(this.rightBlock(batch, block), times(columns.tile, this.tiles.width * block.depth * 4));
     overDepth(b, block.depth, unrollOf(this.target, block.depth, rows * vectors), (k, count) => {
       multiplyTile(b, sums, count, {
@@ -251,12 +256,14 @@ class Gemm {
         right: { buffer: this.right, at: (v, i) => plus(right, times(k, columns.width * 4), (i * columns.width + v * lanes) * 4) },
       });
     });
+    // What earlier blocks left is added last, when it has arrived: sums that began with it would wait for it.
+    if (!block.isFirst)
+      overTile((r, v) => b.op("add", sums[r][v], epilogue.loadPartial(outRow(r), outColumn(v), lanesOf(v)), undefined, sums[r][v]));
     if (block.isLast) {
       epilogue.storeTile(sums, { row: outRow(0), rowStep: 1, column: outColumn, lanesOf });
       return;
     }
-    for (const [r, sum] of sums.entries())
-      for (const [v, s] of sum.entries()) epilogue.storePartial(s, outRow(r), outColumn(v), lanesOf(v));
+    overTile((r, v) => epilogue.storePartial(sums[r][v], outRow(r), outColumn(v), lanesOf(v)));
   }
 
   /** Byte offset of a block's tiles in packed b. */
@@ -266,19 +273,12 @@ class Gemm {
     return plus(times(shape.isRightBatched ? batch : 0, shape.k * columns * 4), times(block.from, columns * 4));
   }
 
-  private start(
-    block: Block,
-    rows: number,
-    vectors: number,
-    lanesOf: (v: number) => number,
-    outRow: (r: number) => Int,
-    outColumn: (v: number) => Int,
-  ): Vec[][] {
-    const { b, epilogue } = this;
+  /** Accumulators at the bias, or at zero. */
+  private start(block: Block, rows: number, vectors: number, lanesOf: (v: number) => number, outColumn: (v: number) => Int): Vec[][] {
+    const { b } = this;
     const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-    if (!block.isFirst) return range(rows).map((r) => range(vectors).map((v) => epilogue.loadPartial(outRow(r), outColumn(v), lanesOf(v))));
-    const initial =
-      this.bias < 0 ? range(vectors).map(() => b.f32(0)) : range(vectors).map((v) => b.load(this.bias, times(outColumn(v), 4), lanesOf(v)));
+    const hasBias = this.bias >= 0 && block.isFirst;
+    const initial = range(vectors).map((v) => (hasBias ? b.load(this.bias, times(outColumn(v), 4), lanesOf(v)) : b.f32(0)));
     return range(rows).map(() => initial.map((x) => b.op("mov", x)));
   }
 }
