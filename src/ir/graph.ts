@@ -91,6 +91,14 @@ export interface PermuteContext {
   kept(i: number): Value | null;
 }
 
+/** What an operator's `vjp` may use. */
+export interface VjpContext {
+  /** Gradient with respect to output i; null where nothing depends on that output. At least one is not null. */
+  grad(i: number): Value | null;
+  /** Whether the gradient with respect to input i is wanted: others may be left null to save work. */
+  wants(i: number): boolean;
+}
+
 /**
  * All heddle knows of one operator. Exactly one of `lower`, `evaluate`, `expand` gives its meaning:
  * `lower` for what is an index-wise expression of its inputs (all targets and the reference are generated from it),
@@ -112,6 +120,8 @@ export interface Op<A = Attrs> {
   fold?(inputs: readonly (Value | null)[], attrs: A): readonly TensorData[] | undefined;
   /** The same values from other operators. */
   expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
+  /** Gradients with respect to the inputs, as values made of other operators: one for each input, null where there is none. Absent: not differentiable. */
+  vjp?(context: VjpContext, node: Node<A>): readonly (Value | null)[];
   /** The same values with permuted axes, from inputs with permuted axes (layout pass); undefined: it cannot. Operators of kind "map" need none. */
   permute?(context: PermuteContext, node: Node<A>): readonly Value[] | undefined;
   /** Runs faster with the channels (axis 1) innermost: the layout pass permutes it and all that follows. */
