@@ -44,22 +44,20 @@ class Lowering {
     const depth = parent ? parent.depth + 1 : 0;
     const scope: Scope = { parent, depth, loop, pointers: new Map(), out: [], bumps: [], isOpen: true };
     if (loop) this.scopes.set(loop.v.id, scope);
-    for (let i = 0; i < stmts.length; i++) this.statement(stmts[i], scope);
+    for (let i = 0; i < stmts.length; i++) {
+      const s = stmts[i];
+      if (s.k === "vec" || s.k === "const") scope.out.push(s);
+      else this.statement(s, scope);
+    }
     for (let i = 0; i < scope.bumps.length; i++) scope.out.push(scope.bumps[i]);
     scope.isOpen = false;
     return scope.out;
   }
 
   /** Statements are written out field by field: spreading each of thousands takes several times as long. */
-  private statement(s: Stmt, scope: Scope): void {
+  private statement(s: Exclude<Stmt, { k: "vec" | "const" }>, scope: Scope): void {
     const { out } = scope;
     switch (s.k) {
-      case "vec":
-      case "const":
-      case "iota":
-      case "pointer":
-        out.push(s);
-        return;
       case "for":
       case "parallel": {
         const body = this.block(s.body, scope, s);
@@ -102,8 +100,12 @@ class Lowering {
         out.push(s);
         this.scopes.set(s.v.id, scope);
         return;
-      default:
+      case "iota":
+      case "pointer":
         out.push(s);
+        return;
+      default:
+        s satisfies never;
     }
   }
 

@@ -1,6 +1,8 @@
 // Counts over a kernel that the emitter decides by: how often each vector is read and written, which integers are read, which lane masks are needed.
 import type { Affine, IntVar, Kernel, PointerAddress, Stmt } from "../../ir/kernel.ts";
 
+export type LoadStmt = Extract<Stmt<PointerAddress>, { k: "load" }>;
+export type VecStmt = Extract<Stmt<PointerAddress>, { k: "vec" }>;
 export type ConstStmt = Extract<Stmt<PointerAddress>, { k: "const" }>;
 
 export interface Census {
@@ -92,17 +94,21 @@ class Counter {
   }
 
   private block(stmts: readonly Stmt<PointerAddress>[], weight: number): void {
-    for (let i = 0; i < stmts.length; i++) this.statement(stmts[i], weight);
+    for (let i = 0; i < stmts.length; i++) {
+      const s = stmts[i];
+      if (s.k !== "vec") {
+        this.statement(s, weight);
+        continue;
+      }
+      this.read(s.a.id);
+      if (s.b) this.read(s.b.id);
+      if (s.c) this.read(s.c.id);
+      this.write(s.dst.id);
+    }
   }
 
-  private statement(stmt: Stmt<PointerAddress>, weight: number): void {
+  private statement(stmt: Exclude<Stmt<PointerAddress>, VecStmt>, weight: number): void {
     switch (stmt.k) {
-      case "vec":
-        this.read(stmt.a.id);
-        if (stmt.b) this.read(stmt.b.id);
-        if (stmt.c) this.read(stmt.c.id);
-        this.write(stmt.dst.id);
-        break;
       case "load":
         this.mask(stmt, weight);
         this.write(stmt.dst.id);

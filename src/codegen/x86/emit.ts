@@ -44,6 +44,8 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   readonly census: Census;
   readonly registers: Int8Array;
   step: Step;
+  /** Number of the step. */
+  private now = 0;
   private readonly variables: Variables;
   private readonly branches: { otherwise: number; end: number }[] = [];
   private readonly frameBytes: number;
@@ -72,15 +74,14 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
 
   emit(): Assembler {
     const { steps } = this.program;
-    for (let i = 0; i < steps.length; i++) {
-      const step = steps[i];
+    for (this.now = 0; this.now < steps.length; this.now++) {
+      const step = steps[this.now];
       this.step = step;
       if (step.reloads) this.reload(step.reloads);
       if (step.k !== "stmt") this.emitStructure(step);
-      else {
-        this.emitStatement(step.stmt as PointerStmt); // such a step has one
-        if (step.reloads) this.storeBack(step.reloads);
-      }
+      else if (step.stmt?.k === "vec") emitVec(this, step.stmt);
+      else this.emitStatement(step.stmt as PointerStmt); // such a step has one
+      if (step.reloads && step.k === "stmt") this.storeBack(step.reloads);
     }
     this.epilogue();
     return this.asm;
@@ -115,7 +116,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   }
   private reloaded(v: Variable): number {
     const reload = this.step.reloads?.find((r) => r.variable === v);
-    invariant(reload, `${this.program.kernel.name}: a variable without a register in step ${this.step.index}`);
+    invariant(reload, `${this.program.kernel.name}: a variable without a register in step ${this.now}`);
     return reload.register;
   }
   temp(i: number): number {
@@ -336,7 +337,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   private pointerStatement(s: StmtOf<"pointer">): void {
     const pointer = this.pointer(s.pointer);
     // A bump that nothing reads any more: the last iteration of an unrolled loop.
-    if (this.variables.end[pointer] <= 2 * this.step.index + 1) return;
+    if (this.variables.end[pointer] <= 2 * this.now + 1) return;
     const source = "buffer" in s.from ? this.program.args : this.pointer(s.from.pointer);
     emitPointer(this, s, pointer, source);
   }

@@ -1,10 +1,7 @@
 // Finds statements that need no instruction of their own: a load used once becomes a memory operand, a comparison used once by a select a mask register.
 import type { Kernel, PointerAddress, Stmt, Vec } from "../../ir/kernel.ts";
-import type { Census } from "./census.ts";
+import type { Census, ConstStmt, LoadStmt, VecStmt } from "./census.ts";
 import { OPERATIONS } from "./operations.ts";
-
-export type LoadStmt = Extract<Stmt<PointerAddress>, { k: "load" }>;
-export type VecStmt = Extract<Stmt<PointerAddress>, { k: "vec" }>;
 
 /**
  * The statement that became part of its vector's only reader, by the vector's id:
@@ -49,8 +46,11 @@ class FoldPlanner {
   block(stmts: readonly Stmt<PointerAddress>[]): void {
     this.enterOrLeave();
     for (let i = 0; i < stmts.length; i++) {
+      const s = stmts[i];
       this.now++;
-      this.statement(stmts[i]);
+      if (s.k === "vec") this.operation(s);
+      else if (s.k === "const") this.written[s.dst.id] = this.now;
+      else this.statement(s);
     }
     this.enterOrLeave();
   }
@@ -58,11 +58,8 @@ class FoldPlanner {
     this.barrier = this.structure = ++this.now;
   }
 
-  private statement(s: Stmt<PointerAddress>): void {
+  private statement(s: Exclude<Stmt<PointerAddress>, VecStmt | ConstStmt>): void {
     switch (s.k) {
-      case "vec":
-        this.operation(s);
-        break;
       case "load":
         if (this.isFoldable(s)) this.wait(s);
         this.written[s.dst.id] = this.now;
@@ -70,7 +67,6 @@ class FoldPlanner {
       case "store":
         this.barrier = this.now;
         break;
-      case "const":
       case "iota":
       case "gather":
         this.written[s.dst.id] = this.now;

@@ -53,9 +53,7 @@ export interface Loop {
 
 export interface Step {
   readonly k: "entry" | "stmt" | "loop" | "endloop" | "if" | "else" | "endif";
-  readonly index: number;
   readonly stmt: PointerStmt | undefined;
-  readonly loop: Loop | undefined;
   /** Its uses in Program.uses. */
   readonly uses: number;
   readonly usesEnd: number;
@@ -63,10 +61,11 @@ export interface Step {
   readonly temps: number;
   readonly vectorTemps: number;
   readonly integerTemps: number;
+  loop: Loop | undefined;
   /** The comparison that makes operand c of a select (AVX-512). */
-  readonly comparison: StmtOf<"vec"> | undefined;
+  comparison: StmtOf<"vec"> | undefined;
   /** The load that is an operand. */
-  readonly load: StmtOf<"load"> | undefined;
+  load: StmtOf<"load"> | undefined;
   /** The operand that the instruction takes from memory, and the variable that it is where `load` is not set. */
   memory: Operand | undefined;
   memoryVariable: Variable;
@@ -209,50 +208,42 @@ class Planner {
 
   // ---- steps
 
-  private step(
-    k: Step["k"],
-    stmt: PointerStmt | undefined,
-    vectorTemps = 0,
-    integerTemps = 0,
-    loop?: Loop,
-    memory?: Operand,
-    load?: StmtOf<"load">,
-    comparison?: StmtOf<"vec">,
-  ): number {
-    const { usesBegin, temps } = this;
-    const index = this.steps.length;
-    const usesEnd = this.lifetimes.uses.length;
-    this.usesBegin = usesEnd;
-    this.temps += vectorTemps + integerTemps;
-    this.steps.push({
+  /** Ends a step: what was read and written since the one before is its. */
+  private step(k: Step["k"], stmt: PointerStmt | undefined, vectorTemps = 0, integerTemps = 0): Step {
+    const { lifetimes, usesBegin, temps } = this;
+    const usesEnd = lifetimes.uses.length;
+    const step: Step = {
       k,
-      index,
       stmt,
-      loop,
       uses: usesBegin,
       usesEnd,
       temps,
       vectorTemps,
       integerTemps,
-      comparison,
-      load,
-      memory,
+      loop: undefined,
+      comparison: undefined,
+      load: undefined,
+      memory: undefined,
       memoryVariable: -1,
       reloads: undefined,
-    });
-    this.lifetimes.step = index + 1;
-    return index;
+    };
+    this.steps.push(step);
+    this.usesBegin = usesEnd;
+    this.temps = temps + vectorTemps + integerTemps;
+    lifetimes.step++;
+    return step;
   }
 
   private block(stmts: readonly PointerStmt[]): void {
-    for (let i = 0; i < stmts.length; i++) this.statement(stmts[i]);
+    for (let i = 0; i < stmts.length; i++) {
+      const s = stmts[i];
+      if (s.k !== "vec") this.statement(s);
+      else if (this.folds[s.dst.id] !== s) this.operation(s);
+    }
   }
 
-  private statement(s: PointerStmt): void {
+  private statement(s: Exclude<PointerStmt, { k: "vec" }>): void {
     switch (s.k) {
-      case "vec":
-        if (this.folds[s.dst.id] !== s) this.operation(s);
-        break;
       case "load":
         if (this.folds[s.dst.id] === s) break;
         this.baseRead(s.from.pointer);
@@ -308,38 +299,29 @@ class Planner {
   }
 
   private operation(s: StmtOf<"vec">): void {
+    const { lifetimes, variables, folds } = this;
     const { a, b, c, dst } = s;
-    let memory: Operand | undefined;
-    let load: StmtOf<"load"> | undefined;
-    let comparison: StmtOf<"vec"> | undefined;
+    const foldedA = folds[a.id];
+    const foldedB = b && folds[b.id];
+    const foldedC = c && folds[c.id];
     // The result takes over an operand's register where it can: of c rather than of a or b.
-    if (c) {
-      const folded = this.folds[c.id];
-      if (!folded) this.lifetimes.read(this.variables.ofVector(c), READS_OPERAND);
-      else if (folded.k === "vec") comparison = folded;
-      else {
-        memory = "c";
-        load = folded;
-      }
-    }
-    const foldedA = this.folds[a.id];
-    if (foldedA?.k === "load") {
-      memory = "a";
-      load = foldedA;
-    } else this.lifetimes.read(this.variables.ofVector(a), READS_OPERAND);
-    const foldedB = b && this.folds[b.id];
-    if (foldedB?.k === "load") {
-      memory = "b";
-      load = foldedB;
-    } else if (b) this.lifetimes.read(this.variables.ofVector(b), READS_OPERAND);
+    if (c && !foldedC) lifetimes.read(variables.ofVector(c), READS_OPERAND);
+    if (!foldedA) lifetimes.read(variables.ofVector(a), READS_OPERAND);
+    if (b && !foldedB) lifetimes.read(variables.ofVector(b), READS_OPERAND);
+    const comparison = foldedC?.k === "vec" ? foldedC : undefined;
+    const load = comparison ? (foldedA ?? foldedB) : (foldedC ?? foldedA ?? foldedB);
     if (comparison) {
-      this.lifetimes.read(this.variables.ofVector(comparison.a), READS_VECTOR);
-      if (comparison.b) this.lifetimes.read(this.variables.ofVector(comparison.b), READS_VECTOR);
+      lifetimes.read(variables.ofVector(comparison.a), READS_VECTOR);
+      if (comparison.b) lifetimes.read(variables.ofVector(comparison.b), READS_VECTOR);
     }
-    if (load) this.baseRead(load.from.pointer);
-    if (this.variables.end[dst.id] < 0) this.variables.birth[dst.id] = this.steps.length;
-    this.vectorWrite(dst);
-    this.step("stmt", s, !b && OPERATIONS[s.op].form === "lanes" ? 1 : 0, 0, undefined, memory, load, comparison);
+    if (load?.k === "load") this.baseRead(load.from.pointer);
+    if (variables.end[dst.id] < 0) variables.birth[dst.id] = lifetimes.step;
+    lifetimes.write(dst.id, WRITES_VECTOR);
+    const step = this.step("stmt", s, !b && OPERATIONS[s.op].form === "lanes" ? 1 : 0);
+    step.comparison = comparison;
+    if (load?.k !== "load") return;
+    step.load = load;
+    step.memory = load === foldedA ? "a" : load === foldedB ? "b" : "c";
   }
 
   private integer(s: StmtOf<"int">): void {
@@ -426,13 +408,13 @@ class Planner {
     this.integerWrite(counter);
     if (bound >= 0) this.integerWrite(bound);
     lifetimes.openLoop(needsEntryTest);
-    this.step("loop", stmt, 0, temps, loop);
+    this.step("loop", stmt, 0, temps).loop = loop;
     this.innermost = loop;
     this.block(stmt.body);
     if (this.innermost !== loop) loop.isInnermost = false;
     if (bound >= 0) this.lifetimes.read(bound, READS_BASE);
     this.integerUpdate(counter);
     lifetimes.closeLoop(needsEntryTest);
-    this.step("endloop", stmt, 0, 0, loop);
+    this.step("endloop", stmt).loop = loop;
   }
 }
