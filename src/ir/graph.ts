@@ -91,8 +91,24 @@ export interface PermuteContext {
   kept(i: number): Value | null;
 }
 
+/** Makes nodes from operators by name, and their constants; all nodes say that they come from the same place. */
+export interface Builder {
+  /** First output of an operator by its name, or of one that is given. */
+  op(op: string | Op, inputs: readonly (Value | null)[], attrs?: Attrs): Value;
+  all(op: string | Op, inputs: readonly (Value | null)[], attrs?: Attrs): readonly Value[];
+  /** A constant; without a shape: a scalar or one axis. */
+  constant(dtype: DType, values: number | readonly number[], shape?: Shape): Value;
+  tensor(data: TensorData): Value;
+  ints(...values: number[]): Value;
+  cast(x: Value, dtype: DType): Value;
+  reshape(x: Value, shape: Shape): Value;
+  transpose(x: Value, perm: readonly number[]): Value;
+}
+
 /** What an operator's `vjp` may use. */
 export interface VjpContext {
+  /** Makes nodes of all operators. */
+  readonly build: Builder;
   /** Gradient with respect to output i; null where nothing depends on that output. At least one is not null. */
   grad(i: number): Value | null;
   /** Whether the gradient with respect to input i is wanted: others may be left null to save work. */
@@ -120,10 +136,17 @@ export interface Op<A = Attrs> {
   fold?(inputs: readonly (Value | null)[], attrs: A): readonly TensorData[] | undefined;
   /** The same values from other operators. */
   expand?(inputs: readonly (Value | null)[], attrs: A, node: Node<A>): readonly Value[];
-  /** Gradients with respect to the inputs, as values made of other operators: one for each input, null where there is none. Absent: not differentiable. */
-  vjp?(context: VjpContext, node: Node<A>): readonly (Value | null)[];
+  /**
+   * Gradients with respect to the inputs, as values made of other operators: one for each input, null where there is none.
+   * Absent, or undefined: the gradients of what `expand` gives; without that the operator is not differentiable.
+   */
+  vjp?(context: VjpContext, node: Node<A>): readonly (Value | null)[] | undefined;
   /** The same values with permuted axes, from inputs with permuted axes (layout pass); undefined: it cannot. Operators of kind "map" need none. */
   permute?(context: PermuteContext, node: Node<A>): readonly Value[] | undefined;
+  /** `permute` moves the axes of the inputs only: the outputs are no images, and stay as they are. */
+  readonly keepsOutputs?: boolean;
+  /** Heddle's own, unknown to ONNX: no file is read or written with it; what it expands to is. */
+  readonly own?: boolean;
   /** Runs faster with the channels (axis 1) innermost: the layout pass permutes it and all that follows. */
   readonly prefersChannelsLast?: boolean;
   /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */

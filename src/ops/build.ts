@@ -1,7 +1,6 @@
 // Builds sub-graphs from operators by name, with their constants: for operators that expand into others.
-import type { DType } from "../ir/dtype.ts";
-import { type Attrs, apply, type Op, type Value } from "../ir/graph.ts";
-import { fromNumbers, type Shape, type TensorData } from "../ir/tensor.ts";
+import { type Attrs, apply, type Builder, type Op, type Value } from "../ir/graph.ts";
+import { fromNumbers, type TensorData } from "../ir/tensor.ts";
 import { activationOps } from "./activation.ts";
 import { arithmeticOps } from "./arithmetic.ts";
 import { castOps } from "./cast.ts";
@@ -23,26 +22,17 @@ const families = [
 ];
 const byName: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [op.name, op]));
 
-/** Applies operators that are index-wise or reductions; all its nodes say that they come from `from`. */
-export interface Builder {
-  /** First output of an operator by its name, or of one that is given. */
-  op(op: string | Op, inputs: readonly (Value | null)[], attrs?: Attrs): Value;
-  all(op: string | Op, inputs: readonly (Value | null)[], attrs?: Attrs): readonly Value[];
-  /** A constant; without a shape: a scalar or one axis. */
-  constant(dtype: DType, values: number | readonly number[], shape?: Shape): Value;
-  tensor(data: TensorData): Value;
-  ints(...values: number[]): Value;
-  cast(x: Value, dtype: DType): Value;
-  reshape(x: Value, shape: Shape): Value;
-  transpose(x: Value, perm: readonly number[]): Value;
-}
-
 export type Apply = (op: Op, inputs: readonly (Value | null)[], attrs: Attrs) => readonly Value[];
 
-export function builder(from: string, applyOp: Apply = (op, inputs, attrs) => apply(op, inputs, attrs, from)): Builder {
-  const all: Builder["all"] = (op, inputs, attrs = {}) => applyOp(typeof op === "string" ? byName.get(op)! : op, inputs, attrs);
+/** Knows operators that are index-wise or reductions by name, or those of a table. */
+export function builder(
+  from: string,
+  applyOp: Apply = (op, inputs, attrs) => apply(op, inputs, attrs, from),
+  table: ReadonlyMap<string, Op> = byName,
+): Builder {
+  const all: Builder["all"] = (op, inputs, attrs = {}) => applyOp(typeof op === "string" ? table.get(op)! : op, inputs, attrs);
   const op: Builder["op"] = (name, inputs, attrs) => all(name, inputs, attrs)[0];
-  const tensor = (data: TensorData) => constantValue(data, from);
+  const tensor = (data: TensorData): Value => constantValue(data, from);
   const constant: Builder["constant"] = (dtype, values, shape) => {
     const list = typeof values === "number" ? [values] : values;
     return tensor(fromNumbers(dtype, shape ?? (typeof values === "number" ? [] : [list.length]), list));

@@ -1,8 +1,8 @@
 // Control flow whose course is known when compiling: If takes one branch, Loop and Scan are unrolled.
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type ImportContext, type Op, type Value } from "../ir/graph.ts";
+import { type AttrSpec, type Builder, defineOp, type ImportContext, type Op, type Value } from "../ir/graph.ts";
 import { toNumbers } from "../ir/tensor.ts";
-import { type Builder, importBuilder } from "./build.ts";
+import { importBuilder } from "./build.ts";
 import { normalizeAxis } from "./define.ts";
 import { constantOf } from "./source.ts";
 

@@ -1,8 +1,8 @@
 // Einsum: sums of products over labelled axes, as transposes, sums and matrix products.
 import { HeddleError } from "../ir/error.ts";
-import { defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
+import { type Builder, defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
-import { type Builder, builder } from "./build.ts";
+import { builder } from "./build.ts";
 import { f32, inputType, sameDType } from "./define.ts";
 import { MATMUL_TYPES, MatMul } from "./matmul.ts";
 

@@ -1,7 +1,7 @@
 // Losses of classification: NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss, made of gathering and sums.
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
-import { type Builder, builder } from "./build.ts";
+import { type AttrSpec, type Builder, defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
+import { builder } from "./build.ts";
 import { FLOATS, f32, inputType, tensorOf } from "./define.ts";
 import { LogSoftmax } from "./softmax.ts";
 

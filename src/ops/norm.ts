@@ -1,10 +1,10 @@
 // Normalizations: subtracts a mean and divides by a deviation (or a norm), over a batch, a layer, an instance, a group or a neighbourhood.
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, reduce, select, within } from "../ir/expr.ts";
-import { defineOp, type Op, type Value } from "../ir/graph.ts";
+import { type Builder, defineOp, type Op, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, type Index, newVar, varIndex } from "../ir/index_expr.ts";
 import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
-import { type Builder, builder } from "./build.ts";
+import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, normalizeAxes, normalizeAxis, the, without } from "./define.ts";
 import { constantOf } from "./source.ts";
 

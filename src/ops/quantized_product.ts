@@ -1,9 +1,9 @@
 // Products of small integers: ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul, as products of floats that hold the integers exactly.
 import type { DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
-import { apply, defineOp, type Op, type Value } from "../ir/graph.ts";
+import { apply, type Builder, defineOp, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, type Shape, toNumbers } from "../ir/tensor.ts";
-import { type Builder, builder } from "./build.ts";
+import { builder } from "./build.ts";
 import { Conv, type ConvAttrs } from "./conv.ts";
 import { emittable, inputType, scalarOf, tensorOf, u8 } from "./define.ts";
 import { MatMul, productGeometry } from "./matmul.ts";
