@@ -165,8 +165,9 @@ export function times(a: Int, by: number): Affine {
   if (by === 1) return a;
   const { terms } = a;
   if (terms.length === 0) return affine(a.base * by);
-  if (terms.length === 1) return { base: a.base * by, terms: [{ v: terms[0].v, c: terms[0].c * by }] };
-  return { base: a.base * by, terms: terms.map(({ v, c }) => ({ v, c: c * by })) };
+  const products = [{ v: terms[0].v, c: terms[0].c * by }];
+  for (let i = 1; i < terms.length; i++) products.push({ v: terms[i].v, c: terms[i].c * by });
+  return { base: a.base * by, terms: products };
 }
 
 /** Inclusive interval. */

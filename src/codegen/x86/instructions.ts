@@ -1,5 +1,4 @@
 // The x86-64 instructions heddle emits: one row of text each, in the terms of Intel's manual, parsed once into encoder fields.
-import { invariant } from "../../ir/error.ts";
 
 /** Where an operand goes in the encoding, and what it is. */
 export interface OperandRow {
@@ -302,40 +301,61 @@ export type InstructionName = keyof typeof TABLE;
 const PREFIX: Readonly<Record<string, number>> = { "-": 0, "66": 1, F3: 2, F2: 3 };
 const MAP: Readonly<Record<string, number>> = { "0": 0, "0F": 1, "38": 2, "3A": 3 };
 const SHIFT: Readonly<Record<string, number>> = { V: 0, H: 1, Q: 2, E: 3 };
+/** What the names of the forms of one instruction may end with: its size, or what sets it apart. */
+const SIZES = ["8", "16", "32"];
 
+/** Without regular expressions: they would be most of the time that loading this file takes. */
 function parseRow(key: string, spec: string): Row {
-  const [encoding, prefix, opcode, operandText, extra = ""] = spec.split(" ");
-  const [pp, map, w, length] = prefix.split(".");
-  const [code, digit] = opcode.split("/");
-  const parts = operandText === "" ? [] : operandText.split(",");
-  const operands = parts.filter((p) => !/^i\d$/.test(p)).map((p) => ({ kind: p[0], slot: p[1] }));
-  const imm = parts.find((p) => /^i\d$/.test(p));
-  const rm = operands.find((o) => o.slot === "m");
+  const parts = spec.split(" ");
+  const encoding = parts[0];
+  const prefix = parts[1].split(".");
+  const opcode = parts[2].split("/");
+  const extra = parts[4] ?? "";
+  const operands: OperandRow[] = [];
+  let immBytes = 0;
+  let byteRegisters = 0;
+  let rm: OperandRow | undefined;
+  for (const part of parts[3] === "" ? [] : parts[3].split(",")) {
+    if (part[0] === "i") {
+      immBytes = Number(part[1]);
+      continue;
+    }
+    const operand = { kind: part[0], slot: part[1] };
+    operands.push(operand);
+    if (operand.slot === "m") rm = operand;
+    if (operand.kind === "b") byteRegisters |= operand.slot === "g" ? 1 : 2;
+  }
   const legacy = encoding === "L";
-  const mnemonic = key.replace("lock_", "").split("_")[0];
-  invariant(map in MAP && pp in PREFIX, `instruction row ${key}`);
+  const isLocked = key.startsWith("lock_");
   return {
-    name: legacy ? mnemonic.replace(/(8|16|32)$/, "") : mnemonic,
+    name: mnemonicOf(isLocked ? key.slice(5) : key, legacy),
     legacy,
     vex: encoding === "V" || encoding === "B",
     evex: encoding === "E" || encoding === "B",
-    pp: PREFIX[pp],
-    map: MAP[map],
-    w: Number(w === "1"),
-    evexW: Number(w !== "0"),
-    opcode: Number.parseInt(code, 16),
-    digit: digit === undefined ? -1 : Number(digit),
-    length: length === undefined ? -1 : Number(length),
+    pp: PREFIX[prefix[0]],
+    map: MAP[prefix[1]],
+    w: Number(prefix[2] === "1"),
+    evexW: Number(prefix[2] !== "0"),
+    opcode: Number.parseInt(opcode[0], 16),
+    digit: opcode.length > 1 ? Number(opcode[1]) : -1,
+    length: prefix.length > 3 ? Number(prefix[3]) : -1,
     operands,
-    immBytes: imm ? Number(imm[1]) : 0,
+    immBytes,
     memShift: rm ? (SHIFT[rm.kind] ?? 0) : 0,
-    memBytes: extra.startsWith("n") ? Number(extra.slice(1)) : 0,
-    broadcast: extra.startsWith("b") ? Number(extra.slice(1)) : 0,
-    byteRegisters: operands.reduce((bits, o) => bits | (o.kind !== "b" ? 0 : o.slot === "g" ? 1 : 2), 0),
+    memBytes: extra[0] === "n" ? Number(extra.slice(1)) : 0,
+    broadcast: extra[0] === "b" ? Number(extra.slice(1)) : 0,
+    byteRegisters,
     hasRm: rm !== undefined,
     vectorIndex: rm?.kind === "G",
-    lock: key.startsWith("lock_"),
+    lock: isLocked,
   };
+}
+
+function mnemonicOf(key: string, legacy: boolean): string {
+  const end = key.indexOf("_");
+  const name = end < 0 ? key : key.slice(0, end);
+  const size = legacy ? SIZES.find((digits) => name.endsWith(digits)) : undefined;
+  return size ? name.slice(0, -size.length) : name;
 }
 
 /** Every instruction by name: `I.vaddps`. */
