@@ -1,5 +1,6 @@
 // Instructions to x86-64 bytes: operands are plain numbers, so that emitting allocates nothing; labels and a constant pool are patched at the end.
 import { invariant } from "../../ir/error.ts";
+import { ConstantPool } from "./constant_pool.ts";
 import { I, type Row } from "./instructions.ts";
 import { alignmentText, conditionName, instructionText } from "./listing.ts";
 
@@ -31,12 +32,6 @@ export interface ListingLine {
   readonly offset: number;
   readonly bytes: number;
   readonly text: string;
-}
-
-/** A constant of the pool. */
-interface PoolEntry {
-  readonly label: number;
-  readonly words: Int32Array;
 }
 
 /** No instruction has more bytes, alignment included. */
@@ -71,10 +66,8 @@ export class Assembler {
   private readonly labels: number[] = [];
   /** Triples: position of a 32-bit displacement, its label, end of its instruction. */
   private readonly fixups: number[] = [];
-  /** Constants in the order of their first use, and where each is by its words, or by its one word and how often that is repeated. */
-  private readonly pool: PoolEntry[] = [];
-  private readonly byWords = new Map<string, PoolEntry>();
-  private readonly byWord = new Map<number, PoolEntry>();
+  private readonly pool = new ConstantPool();
+  private readonly newLabel = (): number => this.label();
   /** Filled only in listing mode. */
   readonly listing: ListingLine[] = [];
 
@@ -115,33 +108,15 @@ export class Assembler {
     this.memory.broadcast = true;
     return MEM;
   }
-  /** A constant of the pool: 32-bit words, aligned to their size. Equal constants are kept once. */
+  /** A constant of the pool: 32-bit words, aligned to their size. */
   constant(words: readonly number[]): number {
-    if (words.every((w) => w === words[0])) return this.repeated(words[0], words.length);
-    const key = words.join();
-    let entry = this.byWords.get(key);
-    if (!entry) {
-      entry = this.newConstant(Int32Array.from(words));
-      this.byWords.set(key, entry);
-    }
-    return this.atLabel(entry.label);
+    return this.atLabel(this.pool.of(words, this.newLabel));
   }
   /** A constant of the pool: `count` times (at most 16) the same word. */
   repeated(word: number, count: number, broadcast = false): number {
-    const key = (word | 0) * 32 + count;
-    let entry = this.byWord.get(key);
-    if (!entry) {
-      entry = this.newConstant(new Int32Array(count).fill(word));
-      this.byWord.set(key, entry);
-    }
-    this.atLabel(entry.label);
+    this.atLabel(this.pool.repeated(word, count, this.newLabel));
     this.memory.broadcast = broadcast;
     return MEM;
-  }
-  private newConstant(words: Int32Array): PoolEntry {
-    const entry = { label: this.label(), words };
-    this.pool.push(entry);
-    return entry;
   }
 
   // ---- labels and jumps
@@ -397,7 +372,7 @@ export class Assembler {
 
   /** The finished code: instructions, then the constants, 64-byte aligned, larger first. */
   finish(): Uint8Array {
-    const pool = this.pool.sort((a, b) => b.words.length - a.words.length);
+    const pool = this.pool.inOrder();
     if (pool.length) {
       this.reserve(128);
       this.length = (this.length + 63) & ~63;

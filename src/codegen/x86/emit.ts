@@ -16,8 +16,9 @@ import {
 import { emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from "./emit_memory.ts";
 import { constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
 import { bitsOf, isInt32 } from "./needs.ts";
+import type { Loop, PointerStmt, Program, Reload, Step, StmtOf } from "./program.ts";
 import { allocateRegisters, type Frame } from "./registers.ts";
-import { type Loop, type PointerStmt, type Program, planSteps, type Reload, type Step, type StmtOf } from "./steps.ts";
+import { planSteps } from "./steps.ts";
 import { type Variable, type Variables, VECTOR } from "./variables.ts";
 
 /** Bytes that the heads of innermost loops are aligned to: half a cache line, what decoders fetch at once. */
@@ -78,10 +79,10 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
       const step = steps[this.now];
       this.step = step;
       if (step.reloads) this.reload(step.reloads);
-      if (step.k !== "stmt") this.emitStructure(step);
-      else if (step.stmt?.k === "vec") emitVec(this, step.stmt);
-      else this.emitStatement(step.stmt as PointerStmt); // such a step has one
-      if (step.reloads && step.k === "stmt") this.storeBack(step.reloads);
+      if (step.k === "stmt") {
+        this.emitStatement(step.stmt as PointerStmt); // such a step has one
+        if (step.reloads) this.storeBack(step.reloads);
+      } else this.emitStructure(step);
     }
     this.epilogue();
     return this.asm;

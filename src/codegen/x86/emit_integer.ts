@@ -3,7 +3,7 @@ import { invariant } from "../../ir/error.ts";
 import { type Affine, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
 import { type Assembler, CC, I, MEM, RAX, RDX, RSP } from "./assembler.ts";
 import { divisionPlan, isInt32 } from "./needs.ts";
-import type { StmtOf } from "./steps.ts";
+import type { StmtOf } from "./program.ts";
 import type { Variable } from "./variables.ts";
 
 /** Where integer code finds its operands: the emitter. */

@@ -3,7 +3,7 @@ import { MEMORY_BYTES, type PointerAddress } from "../../ir/kernel.ts";
 import { type Assembler, I, XMM, YMM, ZMM } from "./assembler.ts";
 import type { Census } from "./census.ts";
 import type { Row } from "./instructions.ts";
-import type { Step, StmtOf } from "./steps.ts";
+import type { Step, StmtOf } from "./program.ts";
 
 /** Where memory code finds its operands: the emitter. */
 export interface MemoryContext {

@@ -6,7 +6,7 @@ import { MASK_SCRATCH } from "./emit_memory.ts";
 import type { Row } from "./instructions.ts";
 import { bitsOf } from "./needs.ts";
 import { FMA_FORMS, OPERATIONS, type OperationRow } from "./operations.ts";
-import type { Operand, Step, StmtOf } from "./steps.ts";
+import type { Operand, Step, StmtOf } from "./program.ts";
 
 /** Where vector code finds its operands: the emitter. */
 export interface VectorContext {

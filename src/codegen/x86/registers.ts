@@ -1,8 +1,8 @@
 // Live intervals to registers by linear scan; what does not fit lives in the stack frame, the cheapest first, and the scan runs again.
 import { invariant } from "../../ir/error.ts";
 import { READS_OPERAND, ROLE_BITS, ROLE_MASK } from "./lifetimes.ts";
+import type { Program, Step } from "./program.ts";
 import { planReloads } from "./reloads.ts";
-import type { Program, Step } from "./steps.ts";
 import { INTEGER, type Variable, VECTOR } from "./variables.ts";
 
 export interface Frame {

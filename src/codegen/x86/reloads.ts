@@ -1,7 +1,7 @@
 // Variables in memory: which ones a step must have in a register, and which operand its instruction takes straight from memory.
 import { READS_BASE, READS_OPERAND, READS_VECTOR, ROLE_BITS, ROLE_MASK, WRITES_INTEGER, WRITES_VECTOR } from "./lifetimes.ts";
 import { OPERATIONS } from "./operations.ts";
-import type { Operand, Program, Reload, Step } from "./steps.ts";
+import type { Operand, Program, Reload, Step } from "./program.ts";
 import type { Variable } from "./variables.ts";
 
 /** After variables went to memory. */
