@@ -56,7 +56,8 @@ export class Binding {
 
   /** All of the program but its code. */
   image(): ProgramPlan {
-    const { inputs, outputs } = this.schedule.graph;
+    const { graph, outputs, states } = this.schedule;
+    const lasting = new Set(states.map((s) => s.input));
     const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({
       name,
       ...value.type,
@@ -64,8 +65,9 @@ export class Binding {
       slots: this.slotsOf(value),
     });
     return {
-      inputs: inputs.map((v) => placed(inputName(v), v, this.values.get(v) ?? null)),
+      inputs: graph.inputs.filter((v) => !lasting.has(v)).map((v) => placed(inputName(v), v, this.values.get(v) ?? null)),
       outputs: outputs.map(({ name, value }) => placed(name, value, this.address(value))),
+      states: states.map(({ name, input }) => ({ name, ...input.type, at: this.address(input), slots: null })),
       memories: this.memories,
       arenaBytes: this.schedule.arenaBytes,
       launches: this.launches,
@@ -77,12 +79,13 @@ export class Binding {
   private slotsOf(value: Value): Slot[] | null {
     if (this.options.isSeparate) return null; // each tensor at its guard page
     const owner = this.owner(value);
-    const { inputs, outputs } = this.schedule.graph;
-    const faces = [...inputs, ...outputs.map((o) => o.value)].filter((v) => this.owner(v) === owner);
+    const { graph, outputs, states } = this.schedule;
+    const faces = [...graph.inputs, ...outputs.map((o) => o.value)].filter((v) => this.owner(v) === owner);
     const isHost = this.schedule.steps.some(
       (s) => !s.calls && [...s.node.inputs, ...s.node.outputs].some((v) => v && this.owner(v) === owner),
     );
-    if (faces.length !== 1 || isHost || constantOf(owner)) return null;
+    const isLasting = states.some((s) => s.values.includes(owner));
+    if (faces.length !== 1 || isHost || isLasting || constantOf(owner)) return null;
     const calls = this.schedule.steps.flatMap((s) => s.calls ?? []);
     return calls.flatMap(({ places }, launch) =>
       places.flatMap((p, arg) => (p.k === "value" && this.owner(p.value) === owner ? [{ launch, arg }] : [])),
@@ -123,9 +126,31 @@ export class Binding {
 
   private placeValues(): ReadonlyMap<Value, Address> {
     const { offsets, arenaBytes } = this.schedule;
-    if (this.options.isSeparate) return new Map([...offsets.keys()].map((v) => [v, [this.memory(byteSize(v)), 0]]));
-    const arena = this.memory(arenaBytes);
-    return new Map([...offsets].map(([v, offset]) => [v, [arena, offset]]));
+    const places = this.placeStates();
+    const arena = this.options.isSeparate ? undefined : this.memory(arenaBytes);
+    for (const [v, offset] of offsets) places.set(v, arena === undefined ? [this.memory(byteSize(v)), 0] : [arena, offset]);
+    return places;
+  }
+
+  /** In memory given for them, or all in one of the program's own. */
+  private placeStates(): Map<Value, Address> {
+    const { states } = this.schedule;
+    const places = new Map<Value, Address>();
+    const own = states.filter((s) => !s.memory);
+    const total = own.reduce((n, s) => n + align(byteSize(s.input)), 0);
+    const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total);
+    let offset = 0;
+    for (const { name, input, values, memory } of states) {
+      let at: Address;
+      if (memory) at = [this.memories.push({ bytes: memory.bytes, isConstant: false, given: name }) - 1, 0];
+      else if (shared === undefined) at = [this.memory(byteSize(input)), 0];
+      else {
+        at = [shared, offset];
+        offset += align(byteSize(input));
+      }
+      for (const v of values) places.set(v, at);
+    }
+    return places;
   }
 
   /** With the bytes that the kernel expects there. */
@@ -150,7 +175,7 @@ export class Binding {
       else if (place.k === "constant") sizes.set(place.data, place.data.byteLength);
       else if (place.k === "packed") sizes.set(place.pack, bytes);
     }
-    for (const { value } of this.schedule.graph.outputs) keep(value);
+    for (const { value } of this.schedule.outputs) keep(value);
     const total = [...sizes.values()].reduce((n, bytes) => n + align(bytes), 0);
     const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
     let offset = 0;

@@ -1,6 +1,6 @@
 // A graph to a program: passes, a kernel for every node, memory from lifetimes, one launch list.
 import type { CpuDevice } from "../devices/cpu.ts";
-import { type Graph, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
+import { type Graph, type GraphOutput, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
 import { OPS } from "../ops/index.ts";
 import { Constant, constantOf, Input } from "../ops/source.ts";
 import { optimize } from "../passes/pipeline.ts";
@@ -11,10 +11,13 @@ import { implement, isAnchor } from "./implement/index.ts";
 import { withinMemory } from "./memory_limit.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { Program } from "./program.ts";
-import type { Step } from "./step.ts";
+import { planStates, type State, type StateSpec } from "./state.ts";
+import { readsOf, type Step } from "./step.ts";
 
 export interface CompileOptions {
   readonly device: CpuDevice;
+  /** Inputs that keep their values between runs, each with the output that is its next value. */
+  readonly state?: readonly StateSpec[];
   /** Gives every tensor memory of its own, against a guard page where the device does that. */
   readonly separateTensors?: boolean;
   /** Bytes that tensors and weights may take. Default: what this machine has. */
@@ -26,6 +29,9 @@ export interface CompileOptions {
 /** What is run: steps in order, and where each value lives. */
 export interface Schedule {
   readonly graph: Graph;
+  /** Inputs that last, and the outputs that are not their next values. */
+  readonly states: readonly State[];
+  readonly outputs: readonly GraphOutput[];
   readonly steps: readonly Step[];
   /** Values that share another value's memory (Reshape), to the value that owns it. */
   readonly owners: ReadonlyMap<Value, Value>;
@@ -47,14 +53,20 @@ export function compile(graph: Graph, options: CompileOptions, isDetached = fals
 /** Empties `held`: as an argument of its own the binding would live until the function ends. */
 async function load(held: { binding?: Binding }, device: CpuDevice, isDetached: boolean): Promise<Program> {
   const plan = held.binding!.image(); // the caller put it there
+  const given = new Map(held.binding!.schedule.states.flatMap(({ name, memory }) => (memory ? [[name, memory] as const] : [])));
   const kept: Binding[] = [];
-  const program = await Program.load(device, plan, (memories) => {
-    const { binding } = held;
-    delete held.binding;
-    binding!.fill(memories); // the first and only call
-    if (!isDetached || !isComplete(plan)) kept.push(binding!);
-    return device.compile(binding!.kernels);
-  });
+  const program = await Program.load(
+    device,
+    plan,
+    (memories) => {
+      const { binding } = held;
+      delete held.binding;
+      binding!.fill(memories); // the first and only call
+      if (!isDetached || !isComplete(plan)) kept.push(binding!);
+      return device.compile(binding!.kernels);
+    },
+    given,
+  );
   for (const binding of kept) program.attach(binding);
   return program;
 }
@@ -66,7 +78,7 @@ export function bindGraph(graph: Graph, options: CompileOptions): Binding {
 }
 
 /** All of compilation that needs no memory of the device. */
-export function scheduleGraph(graph: Graph, { device, onPass }: CompileOptions): Schedule {
+export function scheduleGraph(graph: Graph, { device, onPass, state = [] }: CompileOptions): Schedule {
   const optimized = optimize(graph, { layout: true, anchors: isAnchor, onPass });
   const steps: Step[] = [];
   const owners = new Map<Value, Value>();
@@ -81,19 +93,13 @@ export function scheduleGraph(graph: Graph, { device, onPass }: CompileOptions):
     steps.push(implement(node, `${node.op.name}_${steps.length}`, options));
   }
   const live = withoutDeadSteps(steps, optimized, owners);
-  return { graph: optimized, steps: live, owners, ...placeValues(live, optimized, owners) };
+  const plan = planStates(live, optimized, owners, state, options);
+  return { graph: optimized, owners, ...plan, ...placeValues(plan, optimized, owners) };
 }
 
 const reinterpretations = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"].map((name) => OPS.get(name)));
 /** Whether the output has the input's elements in the input's order. */
 const isReinterpretation = (node: Node): boolean => reinterpretations.has(node.op);
-
-/** Values that a step reads, as kernels see them. */
-export function readsOf(step: Step): readonly Value[] {
-  const outputs = new Set(step.node.outputs);
-  if (!step.calls) return step.node.inputs.filter((v): v is Value => v !== null);
-  return step.calls.flatMap((c) => c.places.flatMap((p) => (p.k === "value" && !outputs.has(p.value) ? [p.value] : [])));
-}
 
 /** Drops steps whose results no kernel reads: what a kernel sees through (a Transpose), weights that were packed. */
 function withoutDeadSteps(steps: readonly Step[], graph: Graph, owners: ReadonlyMap<Value, Value>): Step[] {
@@ -109,14 +115,15 @@ function withoutDeadSteps(steps: readonly Step[], graph: Graph, owners: Readonly
 }
 
 function placeValues(
-  steps: readonly Step[],
+  { steps, states, outputs }: Pick<Schedule, "steps" | "states" | "outputs">,
   graph: Graph,
   owners: ReadonlyMap<Value, Value>,
 ): Pick<Schedule, "offsets" | "arenaBytes" | "tensorBytes"> {
   const intervals = new Map<Value, { from: number; to: number }>();
+  const elsewhere = new Set(states.flatMap((s) => s.values));
   const use = (value: Value, at: number): void => {
     const v = owners.get(value) ?? value;
-    if (constantOf(v)) return;
+    if (constantOf(v) || elsewhere.has(v)) return;
     const known = intervals.get(v);
     if (known) known.to = Math.max(known.to, at);
     else intervals.set(v, { from: at, to: at });
@@ -126,7 +133,7 @@ function placeValues(
     for (const v of readsOf(step)) use(v, i);
     for (const v of step.node.outputs) use(v, i);
   }
-  for (const { value } of graph.outputs) use(value, steps.length);
+  for (const { value } of outputs) use(value, steps.length);
   const values = [...intervals.keys()];
   const tensors: Interval[] = values.map((v, id) => ({ id, bytes: Math.max(1, byteSize(v)), ...intervals.get(v)! })); // keys of this map
   const plan = planMemory(tensors);

@@ -9,6 +9,8 @@ export interface MemoryNeed {
   readonly bytes: number;
   /** Filled when the program is loaded, and never written again. */
   readonly isConstant: boolean;
+  /** The input that lives in it, where the caller gave the memory. */
+  readonly given?: string;
 }
 
 /**
@@ -35,6 +37,8 @@ export type Segment = { readonly k: "launch"; readonly from: number; readonly to
 export interface ProgramPlan {
   readonly inputs: readonly PlacedTensor[];
   readonly outputs: readonly PlacedTensor[];
+  /** Inputs that keep their values from run to run. */
+  readonly states: readonly PlacedTensor[];
   readonly memories: readonly MemoryNeed[];
   /** Bytes for all that is computed. */
   readonly arenaBytes: number;

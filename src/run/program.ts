@@ -21,6 +21,7 @@ export class Program {
   private binding: Binding | undefined;
   /** By name of an input or output: points its uses at an array, or with null back at the program's memory. Where the device can. */
   private readonly pointers = new Map<string, (data: TypedArray | null) => void>();
+  private readonly unset: Set<string>;
   private isFreed = false;
 
   private constructor(
@@ -28,28 +29,31 @@ export class Program {
     readonly image: ProgramImage,
     private readonly memories: readonly Memory[],
     private readonly list: LaunchList,
+    given: ReadonlyMap<string, Memory>,
   ) {
+    this.unset = new Set(image.states.flatMap(({ name }) => (given.has(name) ? [] : [name])));
     for (const { name, slots } of [...image.inputs, ...image.outputs]) {
       const point = slots?.length ? list.slots?.(slots) : undefined;
       if (point) this.pointers.set(name, point);
     }
   }
 
-  /** `fill` writes the constants into the memories, which are numbered as in the plan, and gives the code. */
+  /** `fill` writes the constants into the memories, which are numbered as in the plan, and gives the code. `given`: memories of states that the caller keeps. */
   static async load(
     device: CpuDevice,
     plan: ProgramPlan,
     fill: (memories: readonly Memory[]) => Compiled | Promise<Compiled>,
+    given: ReadonlyMap<string, Memory> = new Map(),
   ): Promise<Program> {
     const memories: Memory[] = [];
     try {
-      for (const { bytes } of plan.memories) memories.push(device.alloc(bytes));
+      for (const need of plan.memories) memories.push(need.given === undefined ? device.alloc(need.bytes) : given.get(need.given)!); // the caller's names
       const compiled = await fill(memories);
       const address = ([memory, offset]: Address): number => memories[memory].address + offset;
       const launches = plan.launches.map(({ kernel, args }) => ({ kernel, args: args.map(address) }));
-      return new Program(device, { ...plan, compiled }, memories, await device.load(compiled, launches));
+      return new Program(device, { ...plan, compiled }, memories, await device.load(compiled, launches), given);
     } catch (e) {
-      for (const memory of memories) memory.free();
+      for (const [i, memory] of memories.entries()) if (plan.memories[i].given === undefined) memory.free();
       throw e;
     }
   }
@@ -92,7 +96,29 @@ export class Program {
     return this.device.disassemble(kernel);
   }
 
-  /** Runs the network. `isOffThread`: the calling thread stays free all the time; otherwise it is held for some milliseconds at a time. */
+  /** Names of the inputs that keep their values between runs. */
+  get stateNames(): readonly string[] {
+    return this.image.states.map((s) => s.name);
+  }
+  /** Copies a tensor into a state. */
+  setState(name: string, tensor: TensorData): void {
+    const state = this.state(name);
+    assertFits(`state ${name}`, state, tensor);
+    copyInto(this.view(state, state.at!).data, tensor.data); // states have places
+    this.unset.delete(name);
+  }
+  /** A copy of a state as it is now. */
+  getState(name: string): TensorData {
+    const state = this.state(name);
+    return copyOf(this.view(state, state.at!)); // states have places
+  }
+  private state(name: string): PlacedTensor {
+    const state = this.image.states.find((s) => s.name === name);
+    if (state) return state;
+    throw new HeddleError("bad-input", `program: no state ${name}; it has ${this.stateNames.join(", ") || "none"}`);
+  }
+
+  /** Runs the network. Inputs that are states are not given. `isOffThread`: the calling thread stays free all the time; otherwise it is held for some milliseconds at a time. */
   async run(inputs: Readonly<Record<string, TensorData>>, isOffThread = false): Promise<Record<string, TensorData>> {
     // While the event loop turns the user could transfer an input's memory away.
     const isOneStretch = !isOffThread && this.image.segments.length === 1;
@@ -139,7 +165,7 @@ export class Program {
     if (this.isFreed) return;
     this.isFreed = true;
     this.list.free();
-    for (const m of this.memories) m.free();
+    for (const [i, m] of this.memories.entries()) if (this.image.memories[i].given === undefined) m.free();
     this.detach();
   }
 
@@ -152,12 +178,12 @@ export class Program {
 
   /** Copies the inputs into the program's memory, or points the program at large ones. */
   private write(inputs: Readonly<Record<string, TensorData>>, mayPoint: boolean): void {
+    for (const name of this.unset) throw new HeddleError("bad-input", `state ${name} was never set`);
     for (const tensor of this.image.inputs) {
-      const { name, dtype, shape, at } = tensor;
+      const { name, at } = tensor;
       const given = inputs[name];
       if (!given) throw new HeddleError("bad-input", `input ${name} is missing`);
-      if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
-        throw new HeddleError("bad-input", `input ${name}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
+      assertFits(`input ${name}`, tensor, given);
       const point = this.pointers.get(name);
       const isPointed = mayPoint && point !== undefined && given.data.byteLength >= LARGE_BYTES;
       point?.(isPointed ? given.data : null);
@@ -195,6 +221,11 @@ const LARGE_BYTES = 16 << 10;
 function unfilled(dtype: DType, count: number): TypedArray {
   const { array, bytes } = DTYPES[dtype];
   return new array(Buffer.allocUnsafeSlow(count * bytes).buffer, 0, count);
+}
+
+function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
+  if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
+    throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
 }
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

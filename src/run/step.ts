@@ -19,12 +19,21 @@ export interface KernelCall {
   readonly kernel: Kernel;
   /** One for each parameter but scratch. */
   readonly places: readonly Place[];
+  /** It leaves unfinished sums in the output before it reads what its epilogue needs. */
+  readonly storesPartialSums?: boolean;
 }
 
 /** One node of the graph as it is executed. No calls: the node runs in JavaScript. */
 export interface Step {
   readonly node: Node;
   readonly calls: readonly KernelCall[] | null;
+}
+
+/** Values that a step reads, as kernels see them. */
+export function readsOf(step: Step): readonly Value[] {
+  const outputs = new Set(step.node.outputs);
+  if (!step.calls) return step.node.inputs.filter((v): v is Value => v !== null);
+  return step.calls.flatMap((c) => c.places.flatMap((p) => (p.k === "value" && !outputs.has(p.value) ? [p.value] : [])));
 }
 
 /** What the kernels for a node are generated for. */

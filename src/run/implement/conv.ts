@@ -122,7 +122,8 @@ function pointwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly 
     gemmKernel(task.name, shape, schedule, task.epilogue, task.target, task.threads),
   );
   const packed = packedPlace((out) => packRight(weights, { k: 1, n: k }, shape, schedule, task.target, out));
-  return [{ kernel, places: [valuePlace(task.inputs[0] as Value), packed, ...biasPlaces(bias), ...tailPlaces(task)] }];
+  const places = [valuePlace(task.inputs[0] as Value), packed, ...biasPlaces(bias), ...tailPlaces(task)];
+  return [{ kernel, places, storesPartialSums: schedule.depth < k }];
 }
 
 function depthwise({ task, geometry, weights, bias, y, x }: ConvTask): readonly KernelCall[] {

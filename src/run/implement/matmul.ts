@@ -34,7 +34,7 @@ export const implementMatMul: Implementation = (task) => {
     );
     calls.push({ kernel: pack, places: [valuePlace(right.value), packed] });
   }
-  calls.push({ kernel, places: [valuePlace(a), packed, ...tailPlaces(task)] });
+  calls.push({ kernel, places: [valuePlace(a), packed, ...tailPlaces(task)], storesPartialSums: schedule.depth < geometry.k });
   return calls;
 };
 
