@@ -13,13 +13,13 @@ function ioError(path: string, cause: unknown): HeddleError {
   return new HeddleError("io", `${path}: cannot be written: ${why}`, { cause });
 }
 
-/** Readers see the old content or the new one, never a part. Throws HeddleError ("io"). */
-export async function writeFileAtomic(path: string, data: Uint8Array | string): Promise<void> {
+/** Readers see the old content or the new one, never a part; `data` may come in parts. Throws HeddleError ("io"). */
+export async function writeFileAtomic(path: string, data: Uint8Array | string | readonly Uint8Array[]): Promise<void> {
   const temporary = temporaryName(path);
   try {
     const file = await open(temporary, "wx");
     try {
-      await file.writeFile(data);
+      for (const part of Array.isArray(data) ? data : [data]) await file.writeFile(part); // each goes on where the last one ended
       await file.sync();
     } finally {
       await file.close();
