@@ -166,14 +166,18 @@ class Scan {
     register[victim] = -1;
     return victim;
   }
-  /** Fewer (loop-weighted) accesses first; constants cost no store; of equals the longer-lived, then whoever came last or first. */
+  /** Fewer (loop-weighted) accesses for the time it holds a register first; constants cost no store; of equals the longer-lived, then whoever came last or first. */
   private isCheaper(a: Variable, b: Variable): boolean {
-    const { weight, end, constants, register } = this.program.variables;
-    const costA = constants[a] ? weight[a] / 2 : weight[a];
-    const costB = constants[b] ? weight[b] / 2 : weight[b];
+    const { end, register } = this.program.variables;
+    const costA = this.cost(a);
+    const costB = this.cost(b);
     if (costA !== costB) return costA < costB;
     if (end[a] !== end[b]) return end[a] > end[b];
     return register[b] >= 0 && this.since[a] < this.since[b];
+  }
+  private cost(v: Variable): number {
+    const { weight, start, end, constants } = this.program.variables;
+    return weight[v] / (constants[v] ? 2 : 1) / (end[v] - start[v] + 1);
   }
 
   // ---- temporaries: registers during one step
