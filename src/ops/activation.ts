@@ -2,6 +2,23 @@
 import { isFloat } from "../ir/dtype.ts";
 import { call, cast, constant, type Expr, select } from "../ir/expr.ts";
 import type { Op } from "../ir/graph.ts";
+import {
+  celuGradient,
+  eluGradient,
+  geluGradient,
+  hardSigmoidGradient,
+  hardSwishGradient,
+  leakyGradient,
+  mishGradient,
+  preluGradient,
+  reluGradient,
+  seluGradient,
+  shrinkGradient,
+  softplusGradient,
+  softsignGradient,
+  swishGradient,
+  thresholdedGradient,
+} from "./activation_gradient.ts";
 import { emittable, FLOATS, f32, NUMBERS, SIGNED, without } from "./define.ts";
 import { activation, importBroadcast, mapOp, unary } from "./elementwise.ts";
 
@@ -48,6 +65,7 @@ const PRelu: Op = mapOp<object>({
   arity: 2,
   dtypes: NUMBERS,
   value: ([x, slope]) => select(negative(x), mul(x, slope), x),
+  vjp: preluGradient,
   samples: [{ inputs: [f32(2, 3, 5), f32(3, 1)] }, { inputs: [f32(3, 7), f32(1)] }, { inputs: [f32(4), f32(4)] }],
   // Before opset 7 a slope of one axis belonged to the channels.
   importOnnx(context) {
@@ -59,25 +77,50 @@ const PRelu: Op = mapOp<object>({
 });
 
 export const activationOps: readonly Op[] = [
-  unary("Relu", SIGNED, (x) => call("max", x, c(x, 0))),
-  activation<{ alpha: number }>("LeakyRelu", { alpha: 0.01 }, (x, { alpha }) => leaky(x, alpha)),
-  activation<{ alpha: number }>("ThresholdedRelu", { alpha: 1 }, (x, { alpha }) => select(call("gt", x, c(x, alpha)), x, c(x, 0))),
-  activation<{ alpha: number }>("Elu", { alpha: 1 }, (x, { alpha }) => select(negative(x), scaledExpm1(x, alpha), x)),
-  activation<{ alpha: number; gamma: number }>("Selu", { alpha: 1.6732631921768188, gamma: 1.0507010221481323 }, (x, { alpha, gamma }) =>
-    mul(c(x, gamma), select(positive(x), x, scaledExpm1(x, alpha))),
+  unary("Relu", SIGNED, (x) => call("max", x, c(x, 0)), { vjp: reluGradient }),
+  activation<{ alpha: number }>("LeakyRelu", { alpha: 0.01 }, (x, { alpha }) => leaky(x, alpha), leakyGradient),
+  activation<{ alpha: number }>(
+    "ThresholdedRelu",
+    { alpha: 1 },
+    (x, { alpha }) => select(call("gt", x, c(x, alpha)), x, c(x, 0)),
+    thresholdedGradient,
   ),
-  activation<{ alpha: number }>("Celu", { alpha: 1 }, (x, { alpha }) =>
-    select(negative(x), mul(c(x, alpha), sub(call("exp", call("min", mul(x, c(x, 1 / alpha)), c(x, 0))), c(x, 1))), x),
+  activation<{ alpha: number }>("Elu", { alpha: 1 }, (x, { alpha }) => select(negative(x), scaledExpm1(x, alpha), x), eluGradient),
+  activation<{ alpha: number; gamma: number }>(
+    "Selu",
+    { alpha: 1.6732631921768188, gamma: 1.0507010221481323 },
+    (x, { alpha, gamma }) => mul(c(x, gamma), select(positive(x), x, scaledExpm1(x, alpha))),
+    seluGradient,
   ),
-  activation<{ alpha: number; beta: number }>("HardSigmoid", { alpha: 0.2, beta: 0.5 }, (x, { alpha, beta }) =>
-    hardSigmoid(x, alpha, beta),
+  activation<{ alpha: number }>(
+    "Celu",
+    { alpha: 1 },
+    (x, { alpha }) => select(negative(x), mul(c(x, alpha), sub(call("exp", call("min", mul(x, c(x, 1 / alpha)), c(x, 0))), c(x, 1))), x),
+    celuGradient,
   ),
-  unary("HardSwish", FLOATS, (x) => mul(x, hardSigmoid(x, 1 / 6, 0.5))),
-  unary("Softplus", FLOATS, softplus),
-  unary("Softsign", FLOATS, (x) => div(x, add(c(x, 1), call("abs", x)))),
-  unary("Mish", FLOATS, (x) => mul(x, call("tanh", softplus(x)))),
-  activation<{ approximate: string }>("Gelu", { approximate: "none" }, (x, { approximate }) => gelu(x, approximate)),
-  activation<{ alpha: number }>("Swish", { alpha: 1 }, (x, { alpha }) => mul(x, call("sigmoid", alpha === 1 ? x : mul(x, c(x, alpha))))),
-  activation<{ bias: number; lambd: number }>("Shrink", { bias: 0, lambd: 0.5 }, (x, { bias, lambd }) => shrink(x, bias, lambd), NUMBERS),
+  activation<{ alpha: number; beta: number }>(
+    "HardSigmoid",
+    { alpha: 0.2, beta: 0.5 },
+    (x, { alpha, beta }) => hardSigmoid(x, alpha, beta),
+    hardSigmoidGradient,
+  ),
+  unary("HardSwish", FLOATS, (x) => mul(x, hardSigmoid(x, 1 / 6, 0.5)), { vjp: hardSwishGradient }),
+  unary("Softplus", FLOATS, softplus, { vjp: softplusGradient }),
+  unary("Softsign", FLOATS, (x) => div(x, add(c(x, 1), call("abs", x))), { vjp: softsignGradient }),
+  unary("Mish", FLOATS, (x) => mul(x, call("tanh", softplus(x))), { vjp: mishGradient }),
+  activation<{ approximate: string }>("Gelu", { approximate: "none" }, (x, { approximate }) => gelu(x, approximate), geluGradient),
+  activation<{ alpha: number }>(
+    "Swish",
+    { alpha: 1 },
+    (x, { alpha }) => mul(x, call("sigmoid", alpha === 1 ? x : mul(x, c(x, alpha)))),
+    swishGradient,
+  ),
+  activation<{ bias: number; lambd: number }>(
+    "Shrink",
+    { bias: 0, lambd: 0.5 },
+    (x, { bias, lambd }) => shrink(x, bias, lambd),
+    shrinkGradient,
+    NUMBERS,
+  ),
   PRelu,
 ];

@@ -2,7 +2,7 @@
 import { DTYPES, type DType, dtypeFromOnnx } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { cast } from "../ir/expr.ts";
-import { type AttrSpec, defineOp, type Op, type Reader, type TensorType } from "../ir/graph.ts";
+import { type AttrSpec, defineOp, type Node, type Op, type Reader, type TensorType, type Value, type VjpContext } from "../ir/graph.ts";
 import { emittable, f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
 
 /** dtype of an ONNX data type number. Throws for strings, complex numbers and 8-bit floats. */
@@ -14,6 +14,10 @@ export function dtypeAttribute(op: string, code: number): DType {
 }
 
 const converted = (x: Reader, type: TensorType): Reader => ({ type, at: (index) => cast(type.dtype, x.at(index)) });
+
+/** A gradient that flows goes from floats to floats. */
+const castBack = <A>({ build, grad }: VjpContext, node: Node<A>): readonly (Value | null)[] =>
+  node.inputs.map((x, i) => (i === 0 ? build.cast(grad(0)!, x!.type.dtype) : null)); // the only output; checked by infer
 
 /** Says what floats too large for an 8-bit float become: no other type looks at it. */
 const floatAttrs: Readonly<Record<string, AttrSpec>> = {
@@ -27,6 +31,7 @@ const Cast: Op = defineOp<{ to: number }>({
   attrs: { to: { type: "int" }, ...floatAttrs },
   infer: (inputs, { to }) => [{ dtype: dtypeAttribute("Cast", to), shape: inputType("Cast", inputs, 0).shape }],
   lower: ([x], node) => [converted(the(x), node.outputs[0].type)],
+  vjp: castBack,
   samples: [
     { inputs: [f32(3, 5)], attrs: { to: DTYPES.i32.onnx }, range: [-100, 100] },
     { inputs: [f32(3, 5)], attrs: { to: DTYPES.bool.onnx } },
@@ -44,6 +49,7 @@ const CastLike: Op = defineOp<object>({
   attrs: floatAttrs,
   infer: (inputs) => [{ dtype: inputType("CastLike", inputs, 1).dtype, shape: inputType("CastLike", inputs, 0).shape }],
   lower: ([x], node) => [converted(the(x), node.outputs[0].type)],
+  vjp: castBack,
   // Only the second input's type counts: as an attribute it needs no tensor.
   importOnnx({ emit, inputs }) {
     const to = DTYPES[inputType("CastLike", inputs, 1).dtype].onnx;

@@ -29,11 +29,11 @@ const IsInf: Op = mapOp<{ detect_negative: number; detect_positive: number }>({
 });
 
 export const compareOps: readonly Op[] = [
-  binary("Equal", ALL, "eq", [...samples, { inputs: [bool(2, 3), bool(3)] }], "bool"),
-  binary("Greater", NUMBERS, "gt", samples, "bool"),
-  binary("GreaterOrEqual", NUMBERS, "ge", samples, "bool"),
-  binary("Less", NUMBERS, "lt", samples, "bool"),
-  binary("LessOrEqual", NUMBERS, "le", samples, "bool"),
-  unary("IsNaN", FLOATS, "isnan", undefined, "bool"),
+  binary("Equal", ALL, "eq", { samples: [...samples, { inputs: [bool(2, 3), bool(3)] }], result: "bool" }),
+  binary("Greater", NUMBERS, "gt", { samples, result: "bool" }),
+  binary("GreaterOrEqual", NUMBERS, "ge", { samples, result: "bool" }),
+  binary("Less", NUMBERS, "lt", { samples, result: "bool" }),
+  binary("LessOrEqual", NUMBERS, "le", { samples, result: "bool" }),
+  unary("IsNaN", FLOATS, "isnan", { result: "bool" }),
   IsInf,
 ];

@@ -20,6 +20,7 @@ import {
   sameDType,
   without,
 } from "./define.ts";
+import type { Vjp } from "./gradient.ts";
 import { Unsqueeze } from "./view.ts";
 
 export interface MapSpec<A extends object> {
@@ -40,6 +41,7 @@ export interface MapSpec<A extends object> {
   /** What is wrong with the attributes, or nothing. */
   readonly check?: (first: DType, attrs: A) => string | undefined;
   readonly value: (args: readonly Expr[], attrs: A, node: Node<A>) => Expr;
+  readonly vjp?: Vjp<A>;
   readonly samples: readonly Sample<A>[];
   readonly importOnnx?: (context: ImportContext) => readonly Value[];
 }
@@ -87,6 +89,7 @@ export function mapOp<A extends object>(spec: MapSpec<A>): Op {
         },
       ];
     },
+    vjp: spec.vjp,
     importOnnx: spec.importOnnx,
     samples: spec.samples,
   });
@@ -99,13 +102,19 @@ export const isAbsent = (e: Expr | undefined): boolean => e === undefined || e =
 const unarySamples = (range?: readonly [number, number]): Sample<object>[] =>
   [f32(3, 17), f32(1, 1, 5), f32(), f32(2, 0, 3)].map((t) => ({ inputs: [t], range }));
 
+interface UnaryOptions {
+  readonly vjp?: Vjp<object>;
+  /** Of the samples. */
+  readonly range?: readonly [number, number];
+  readonly result?: DType;
+}
+
 /** One input, one scalar function of it. */
 export const unary = (
   name: string,
   dtypes: readonly DType[],
   value: ScalarFn | ((x: Expr) => Expr),
-  range?: readonly [number, number],
-  result?: DType,
+  { vjp, range, result }: UnaryOptions = {},
 ): Op =>
   mapOp<object>({
     name,
@@ -113,6 +122,7 @@ export const unary = (
     dtypes,
     result: result && (() => result),
     value: ([x]) => (typeof value === "string" ? call(value, x) : value(x)),
+    vjp,
     samples: unarySamples(range),
   });
 
@@ -121,6 +131,7 @@ export function activation<A extends object>(
   name: string,
   defaults: Readonly<Record<keyof A & string, number | string>>,
   value: (x: Expr, attrs: A) => Expr,
+  vjp: Vjp<A>,
   dtypes: readonly DType[] = FLOATS,
 ): Op {
   const spec = Object.entries<number | string>(defaults).map(([key, v]): [string, AttrSpec] => [
@@ -133,6 +144,7 @@ export function activation<A extends object>(
     dtypes,
     attrs: Object.fromEntries(spec),
     value: ([x], attrs) => value(x, attrs),
+    vjp,
     samples: unarySamples() as Sample<A>[], // no attributes in them
   });
 }
@@ -147,13 +159,18 @@ export const broadcastSamples: readonly Sample<object>[] = [
 ];
 export const integerSamples: readonly Sample<object>[] = [{ inputs: [i32(3, 5), i32(5)] }, { inputs: [i64(7), ints(3)] }];
 
+interface BinaryOptions {
+  readonly samples?: readonly Sample<object>[];
+  readonly result?: DType;
+  readonly vjp?: Vjp<object>;
+}
+
 /** Two inputs that broadcast against each other. */
 export const binary = (
   name: string,
   dtypes: readonly DType[],
   value: ScalarFn | ((a: Expr, b: Expr) => Expr),
-  samples: readonly Sample<object>[] = broadcastSamples,
-  result?: DType,
+  { samples = broadcastSamples, result, vjp }: BinaryOptions = {},
 ): Op => {
   const op: Op = mapOp<object>({
     name,
@@ -161,6 +178,7 @@ export const binary = (
     dtypes,
     result: result && (() => result),
     value: ([a, b]) => (typeof value === "string" ? call(value, a, b) : value(a, b)),
+    vjp,
     samples,
     importOnnx: (context) => importBroadcast(op, context),
   });
@@ -182,13 +200,19 @@ export function importBroadcast(op: Op, context: ImportContext): readonly Value[
   return context.emit(emittable(op), inputs, without(context.attrs, ["axis", "broadcast", "consumed_inputs"]));
 }
 
+interface VariadicOptions {
+  readonly vjp: Vjp<object>;
+  /** The result, from all inputs combined and their number. */
+  readonly finish?: (all: Expr, count: number) => Expr;
+  readonly importOnnx?: (context: ImportContext) => readonly Value[];
+}
+
 /** Any number of inputs that broadcast, combined from the left. */
 export const variadic = (
   name: string,
   dtypes: readonly DType[],
   combine: (a: Expr, b: Expr) => Expr,
-  finish = (sum: Expr, _count: number) => sum,
-  importOnnx?: (context: ImportContext) => readonly Value[],
+  { vjp, finish = (all) => all, importOnnx }: VariadicOptions,
 ): Op => {
   const op: Op = mapOp<object>({
     name,
@@ -196,6 +220,7 @@ export const variadic = (
     variadic: true,
     dtypes,
     value: (args) => finish(args.slice(1).reduce(combine, args[0]), args.length),
+    vjp,
     samples: [{ inputs: [f32(3, 5)] }, { inputs: [f32(3, 5), f32(5)] }, { inputs: [f32(2, 1, 3), f32(4, 1), f32()] }],
     importOnnx: importOnnx ?? ((context) => inParts(op, context, context.attrs)),
   });

@@ -3,6 +3,7 @@ import { call, select } from "../ir/expr.ts";
 import type { Op } from "../ir/graph.ts";
 import { ALL, bool, f32, INTEGERS, i32, i64, tensorOf, UNSIGNED, u8 } from "./define.ts";
 import { binary, mapOp } from "./elementwise.ts";
+import { broadcasting } from "./gradient.ts";
 
 const booleans = [{ inputs: [bool(3, 5), bool(3, 5)] }, { inputs: [bool(2, 1, 3), bool(4, 1)] }];
 const integers = [{ inputs: [i32(3, 5), i32(5)] }, { inputs: [u8(7), u8(7)] }];
@@ -45,6 +46,7 @@ const Where: Op = mapOp<object>({
   sameFrom: 1,
   result: (_, __, inputs) => inputs[1]!.type.dtype, // infer has checked that it is there
   value: ([cond, a, b]) => select(cond, a, b),
+  vjp: broadcasting((f, { x: [condition], dy }, i) => (i === 1 ? f.where(condition, dy, 0) : f.where(condition, 0, dy))),
   samples: [
     { inputs: [bool(3, 5), f32(3, 5), f32(5)] },
     { inputs: [bool(2, 1, 1), f32(3, 1), f32(7)] },
@@ -53,12 +55,12 @@ const Where: Op = mapOp<object>({
 });
 
 export const logicOps: readonly Op[] = [
-  binary("And", ["bool"], "and", booleans),
-  binary("Or", ["bool"], "or", booleans),
-  binary("Xor", ["bool"], "xor", booleans),
-  binary("BitwiseAnd", INTEGERS, "bitand", integers),
-  binary("BitwiseOr", INTEGERS, "bitor", integers),
-  binary("BitwiseXor", INTEGERS, "bitxor", integers),
+  binary("And", ["bool"], "and", { samples: booleans }),
+  binary("Or", ["bool"], "or", { samples: booleans }),
+  binary("Xor", ["bool"], "xor", { samples: booleans }),
+  binary("BitwiseAnd", INTEGERS, "bitand", { samples: integers }),
+  binary("BitwiseOr", INTEGERS, "bitor", { samples: integers }),
+  binary("BitwiseXor", INTEGERS, "bitxor", { samples: integers }),
   Not,
   BitwiseNot,
   BitShift,

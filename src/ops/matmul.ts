@@ -5,6 +5,7 @@ import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, type Shape, stridesOf, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { broadcastShapes, emittable, FLOATS, f32, i32, inputType, sameDType, scalarOf, without } from "./define.ts";
+import { matmulGradient } from "./matmul_gradient.ts";
 
 export const MATMUL_TYPES: readonly DType[] = [...FLOATS, "i32", "i64", "u32", "u64"];
 
@@ -82,6 +83,7 @@ export const MatMul: Op = defineOp<object>({
     const g = productGeometry("MatMul", a!.shape, b!.shape); // both were checked by infer
     return [fromNumbers(a!.dtype, g.shape, multiply(toNumbers(a!), toNumbers(b!), g))];
   },
+  vjp: matmulGradient,
   flops(node) {
     const { batch, m, k, n } = productGeometry("MatMul", node.inputs[0]!.type.shape, node.inputs[1]!.type.shape);
     return 2 * elementCount(batch) * m * k * n;

@@ -1,10 +1,11 @@
 // Pad: grows (or, with negative numbers, crops) axes with a constant, their edge, their mirror image or themselves.
 import { HeddleError } from "../ir/error.ts";
 import { both, constant, type Expr, select, within } from "../ir/expr.ts";
-import { apply, defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
+import { apply, type Builder, defineOp, type ImportContext, type Node, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, constIndex, type Index, modIndex, mulIndex } from "../ir/index_expr.ts";
 import type { Shape } from "../ir/tensor.ts";
 import { constantNumbers, f32, i32, inputType, ints, movedToInputs, normalizeAxes, requiredNumbers, scalarOf, the } from "./define.ts";
+import { identity, throughAxis, zerosOf } from "./gradient.ts";
 import { constantValue } from "./source.ts";
 
 const MODES = ["constant", "reflect", "edge", "wrap"] as const;
@@ -63,6 +64,31 @@ function padded(x: Reader, value: Reader | null, index: readonly Index[], { befo
   return isInside.k === "const" && isInside.value ? inside : select(isInside, inside, fill);
 }
 
+/** What was added is cut off, and what was cut off is zero. */
+function unpadded(build: Builder, grad: Value, node: Node<object>): Value {
+  const { before, after } = marginsOf(node.inputs, node.inputs[0]!.type.shape); // checked by infer
+  return build.op("Pad", [grad, build.ints(...[...before, ...after].map((n) => -n))]);
+}
+
+/** Elements that were taken several times get the sum, axis after axis. */
+function unwrapped(build: Builder, grad: Value, node: Node<{ mode: Mode }>): Value {
+  const { dtype, shape } = node.inputs[0]!.type; // checked by infer
+  const { before, after } = marginsOf(node.inputs, shape);
+  return shape.reduce((dx, size, axis) => {
+    if (before[axis] === 0 && after[axis] === 0) return dx;
+    const margins = build.ints(0, before[axis], 0, after[axis]);
+    return throughAxis(build, dx, axis, build.op("Pad", [identity(build, dtype, size), margins], { mode: node.attrs.mode }));
+  }, grad);
+}
+
+/** The sum over all that was added. */
+function valueGradient(build: Builder, grad: Value, node: Node<object>): Value {
+  const [x, pads, value, axes] = node.inputs;
+  const { dtype, shape } = x!.type; // checked by infer, as the value is
+  const added = build.op("Pad", [zerosOf(build, dtype, shape), pads, build.constant(dtype, 1), axes ?? null]);
+  return build.reshape(build.op("ReduceSum", [build.op("Mul", [grad, added])], { keepdims: 0 }), value!.type.shape);
+}
+
 const Pad: Op = defineOp<{ mode: Mode }>({
   name: "Pad",
   kind: "view",
@@ -83,6 +109,11 @@ const Pad: Op = defineOp<{ mode: Mode }>({
     const x = the(input);
     const margins = marginsOf(node.inputs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => padded(x, value ?? null, index, margins, node.attrs.mode) }];
+  },
+  vjp({ build, grad, wants }, node) {
+    const dy = grad(0)!; // the only output
+    const dx = node.attrs.mode === "constant" ? unpadded(build, dy, node) : unwrapped(build, dy, node);
+    return [dx, null, wants(2) ? valueGradient(build, dy, node) : null, null];
   },
   permute({ order, permuted, kept }, node) {
     const given = constantNumbers("Pad", node.inputs, 3, "the list of axes") ?? order.map((_, i) => i);

@@ -1,10 +1,21 @@
 // Reductions over axes: sums, extremes, norms and their logarithms.
 import { type DType, isFloat } from "../ir/dtype.ts";
 import { call, cast, constant, type Expr, reduce, select } from "../ir/expr.ts";
-import { apply, defineOp, type ImportContext, type Op, type Reader, type Sample, type Value } from "../ir/graph.ts";
+import {
+  apply,
+  type Builder,
+  defineOp,
+  type ImportContext,
+  type Node,
+  type Op,
+  type Reader,
+  type Sample,
+  type Value,
+} from "../ir/graph.ts";
 import { type Index, newVar, varIndex } from "../ir/index_expr.ts";
 import { elementCount, type Shape } from "../ir/tensor.ts";
 import { constantNumbers, f32, i32, inputType, ints, movedToInputs, NUMBERS, normalizeAxes, the } from "./define.ts";
+import { broadcast, countOver, type Formula, formula } from "./gradient.ts";
 import { constantValue } from "./source.ts";
 
 interface ReduceAttrs {
@@ -62,6 +73,7 @@ const samples: readonly Sample<ReduceAttrs>[] = [
 function reduction(
   name: string,
   finish: (over: Over, count: number, dtype: DType) => Expr,
+  gradient: ReduceGradient,
   options: { dtypes?: readonly DType[]; range?: readonly [number, number]; integers?: boolean } = {},
 ): Op {
   const { dtypes = NUMBERS, range, integers = true } = options;
@@ -88,12 +100,47 @@ function reduction(
       const moved = constantValue(ints(...axes.map((a) => order.indexOf(a))), node.from);
       return apply(op, [permuted(0), moved], { ...node.attrs }, node.from);
     },
+    vjp: ({ build, grad }, node) => [reducedGradient(build, node, grad(0)!, gradient)], // the only output
     importOnnx: (context: ImportContext) => movedToInputs(() => op, [{ name: "axes", input: 1, dtype: "i64" }])(context),
     flops: (node) => elementCount(node.inputs[0]!.type.shape),
     samples: [...samples.map((s) => ({ ...s, range: range ?? s.range })), ...(integers ? [{ inputs: [i32(3, 4), ints(1)] }] : [])],
   });
   return op;
 }
+
+/** Gradient of x as a formula of values that broadcast against it; y and dy have size 1 along the reduced axes. */
+type ReduceGradient = (
+  f: Formula,
+  parts: { x: Value; y: Value; dy: Value; count: number; sum: (v: Value) => Value; product: (v: Value) => Value },
+) => Value;
+
+function reducedGradient(build: Builder, node: Node<ReduceAttrs>, dy: Value, gradient: ReduceGradient): Value {
+  const x = node.inputs[0]!; // checked by infer
+  const { dtype, shape } = x.type;
+  const axes = reducedAxes(node.op.name, node.inputs, node.attrs, shape.length);
+  if (!axes) return dy;
+  const kept = reducedShape(shape, axes, true);
+  const wide = (v: Value) => (v.type.shape.join() === kept.join() ? v : build.reshape(v, kept));
+  const over = (name: string) => (v: Value) => build.op(name, [v, build.ints(...axes)], { keepdims: 1 });
+  const sums = { sum: over("ReduceSum"), product: over("ReduceProd") };
+  const parts = { x, y: wide(node.outputs[0]), dy: wide(dy), count: countOver(shape, axes), ...sums };
+  return broadcast(build, gradient(formula(build, dtype), parts), shape);
+}
+
+/** Shared out among all elements that are the extreme. */
+const extremeGradient: ReduceGradient = (f, { x, y, dy, sum }) => {
+  const reached = f.where(f.op("Equal", x, y), 1, 0);
+  return f.mul(reached, f.div(dy, sum(reached)));
+};
+
+/** The product of all others: of an element that is 0, the product of those that are not, if it is the only one. */
+const productGradient: ReduceGradient = (f, { x, y, dy, sum, product }) => {
+  const isZero = f.op("Equal", x, 0);
+  const zeros = sum(f.where(isZero, 1, 0));
+  const others = product(f.where(isZero, 1, x));
+  const atZero = f.where(f.op("Equal", zeros, 1), others, 0);
+  return f.mul(dy, f.where(isZero, atZero, f.div(y, f.where(isZero, 1, x))));
+};
 
 const square = (x: Expr) => call("mul", x, x);
 
@@ -123,22 +170,40 @@ const inFloat =
         );
 
 export const reduceOps: readonly Op[] = [
-  reduction("ReduceSum", (over) => over("add")),
-  reduction("ReduceMean", (over, count, dtype) => call("div", over("add"), constant(dtype, count))),
-  reduction("ReduceMax", (over) => over("max"), { dtypes: [...NUMBERS, "bool"] }),
-  reduction("ReduceMin", (over) => over("min"), { dtypes: [...NUMBERS, "bool"] }),
-  reduction("ReduceProd", (over) => over("mul")),
-  reduction("ReduceSumSquare", (over) => over("add", square)),
-  reduction("ReduceL1", (over) => over("add", (x) => call("abs", x))),
+  reduction(
+    "ReduceSum",
+    (over) => over("add"),
+    (_, { dy }) => dy,
+  ),
+  reduction(
+    "ReduceMean",
+    (over, count, dtype) => call("div", over("add"), constant(dtype, count)),
+    (f, { dy, count }) => f.mul(dy, 1 / count),
+  ),
+  reduction("ReduceMax", (over) => over("max"), extremeGradient, { dtypes: [...NUMBERS, "bool"] }),
+  reduction("ReduceMin", (over) => over("min"), extremeGradient, { dtypes: [...NUMBERS, "bool"] }),
+  reduction("ReduceProd", (over) => over("mul"), productGradient),
+  reduction(
+    "ReduceSumSquare",
+    (over) => over("add", square),
+    (f, { x, dy }) => f.mul(x, f.mul(dy, 2)),
+  ),
+  reduction(
+    "ReduceL1",
+    (over) => over("add", (x) => call("abs", x)),
+    (f, { x, dy }) => f.mul(dy, f.op("Sign", x)),
+  ),
   reduction(
     "ReduceL2",
     inFloat((over) => call("sqrt", over("add", square))),
+    (f, { x, y, dy }) => f.mul(x, f.where(f.op("Equal", y, 0), 0, f.div(dy, y))), // 0 where all elements are
     { integers: false },
   ),
   reduction(
     "ReduceLogSum",
     inFloat((over) => call("log", over("add"))),
+    (f, { y, dy }) => f.div(dy, f.exp(y)),
     { range: [0.5, 2], integers: false },
   ),
-  reduction("ReduceLogSumExp", inFloat(logSumExp), { integers: false }),
+  reduction("ReduceLogSumExp", inFloat(logSumExp), (f, { x, y, dy }) => f.mul(dy, f.exp(f.sub(x, y))), { integers: false }),
 ];

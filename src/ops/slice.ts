@@ -1,7 +1,7 @@
 // Cutting and joining along axes: Slice, Split, Concat.
 import { HeddleError } from "../ir/error.ts";
 import { constant, type Expr, select, within } from "../ir/expr.ts";
-import { apply, defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
+import { apply, type Builder, defineOp, type ImportContext, type Node, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, type Index, mulIndex } from "../ir/index_expr.ts";
 import type { Shape } from "../ir/tensor.ts";
 import {
@@ -18,6 +18,7 @@ import {
   sameDType,
   the,
 } from "./define.ts";
+import { zerosOf } from "./gradient.ts";
 import { constantValue } from "./source.ts";
 
 /** One axis of a slice: elements start, start + step, …, `count` of them. */
@@ -52,6 +53,37 @@ function cutsOf(inputs: readonly (Value | null)[], shape: Shape): Cut[] {
   return cuts;
 }
 
+/** The gradient of what was cut: zeros around it, and between its elements where steps are longer than 1. */
+function uncut(build: Builder, grad: Value, node: Node<object>): Value {
+  const { shape } = node.inputs[0]!.type; // checked by infer
+  const cuts = cutsOf(node.inputs, shape);
+  if (grad.type.shape.includes(0)) return zerosOf(build, grad.type.dtype, shape);
+  const turned = cuts.flatMap(({ step }, axis) => (step < 0 ? [axis] : []));
+  const minus = turned.map(() => -1);
+  const ascending = turned.length
+    ? build.op("Slice", [
+        grad,
+        build.ints(...minus),
+        build.ints(...minus.map(() => -(2 ** 31))),
+        build.ints(...turned),
+        build.ints(...minus),
+      ])
+    : grad;
+  const apart = cuts.reduce((x, { step }, axis) => (Math.abs(step) > 1 ? spacedOut(build, x, axis, Math.abs(step)) : x), ascending);
+  const first = cuts.map(({ start, step, count }) => (step < 0 ? start + (count - 1) * step : start));
+  const after = shape.map((d, axis) => d - first[axis] - apart.type.shape[axis]);
+  const isWhole = [...first, ...after].every((n) => n === 0);
+  return isWhole ? apart : build.op("Pad", [apart, build.ints(...first, ...after)]);
+}
+
+/** Each element of an axis followed by step − 1 zeros. */
+function spacedOut(build: Builder, x: Value, axis: number, step: number): Value {
+  const { shape } = x.type;
+  const split = build.reshape(x, shape.toSpliced(axis + 1, 0, 1));
+  const margins = split.type.shape.flatMap(() => [0, 0]).with(split.type.shape.length + axis + 1, step - 1);
+  return build.reshape(build.op("Pad", [split, build.ints(...margins)]), shape.with(axis, shape[axis] * step));
+}
+
 const Slice: Op = defineOp<object>({
   name: "Slice",
   kind: "view",
@@ -65,6 +97,7 @@ const Slice: Op = defineOp<object>({
     const cuts = cutsOf(node.inputs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => x.at(index.map((at, i) => addIndex(mulIndex(at, cuts[i].step), cuts[i].start))) }];
   },
+  vjp: ({ build, grad }, node) => [uncut(build, grad(0)!, node), ...node.inputs.slice(1).map(() => null)], // the only output
   permute({ order, permuted, kept }, node) {
     const count = kept(1)!.type.shape[0]; // checked by infer
     const given = constantNumbers("Slice", node.inputs, 3, "the list of axes") ?? [...Array(count).keys()];
@@ -126,6 +159,10 @@ const Split: Op = defineOp<SplitAttrs>({
       return { type, at: (index) => x.at(index.with(axis, addIndex(index[axis], start))) };
     });
   },
+  vjp({ build, grad }, node) {
+    const parts = node.outputs.map(({ type }, i) => grad(i) ?? zerosOf(build, type.dtype, type.shape));
+    return [build.op("Concat", parts, { axis: node.attrs.axis }), ...node.inputs.slice(1).map(() => null)];
+  },
   permute({ order, permuted, kept }, node) {
     const axis = order.indexOf(normalizeAxis("Split", node.attrs.axis, order.length));
     return apply(Split, [permuted(0), ...(node.inputs[1] ? [kept(1)] : [])], { ...node.attrs, axis }, node.from);
@@ -179,6 +216,15 @@ const Concat: Op = defineOp<{ axis: number }>({
     const axis = normalizeAxis("Concat", node.attrs.axis, type.shape.length);
     const parts = readers.map(the).filter((r) => r.type.shape[axis] > 0);
     return [{ type, at: (index) => (parts.length ? joined(parts, index, axis) : constant(type.dtype, 0)) }];
+  },
+  vjp({ build, grad, wants }, node) {
+    let end = 0;
+    return node.inputs.map((part, i) => {
+      const start = end;
+      end += part!.type.shape.at(node.attrs.axis)!; // infer has checked the axis, and that all are there
+      const range = [[start], [end], [node.attrs.axis]].map((list) => build.ints(...list));
+      return wants(i) ? build.op("Slice", [grad(0), ...range]) : null;
+    });
   },
   permute({ order, permuted }, node) {
     const axis = order.indexOf(normalizeAxis("Concat", node.attrs.axis, order.length));

@@ -4,6 +4,7 @@ import { apply, defineOp, type ImportContext, type Node, type Op, type Value } f
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { importBuilder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, normalizeAxis } from "./define.ts";
+import { type Formula, formula, sumOver } from "./gradient.ts";
 
 interface AxisAttrs {
   readonly axis: number;
@@ -60,7 +61,10 @@ function hardmaxLine(line: Float64Array): void {
   if (at >= 0) line[at] = 1;
 }
 
-function lineOp(name: string, f: (line: Float64Array) => void): Op {
+/** Gradient of x as a formula of y and dy; `sum` adds along the lines. */
+type LineGradient = (f: Formula, y: Value, dy: Value, sum: (v: Value) => Value) => Value | null;
+
+function lineOp(name: string, f: (line: Float64Array) => void, gradient: LineGradient): Op {
   const op: Op = defineOp<AxisAttrs>({
     name,
     kind: "opaque",
@@ -71,6 +75,11 @@ function lineOp(name: string, f: (line: Float64Array) => void): Op {
       return [{ dtype: x.dtype, shape: x.shape }];
     },
     evaluate: ([x], node) => [mapLines(x!, softmaxGeometry(node as unknown as Node), f)], // checked by infer
+    vjp({ build, grad }, node) {
+      const [y] = node.outputs;
+      const { axis } = softmaxGeometry(node as unknown as Node);
+      return [gradient(formula(build, y.type.dtype), y, grad(0)!, (v) => sumOver(build, v, [axis]))]; // the only output
+    },
     permute(context, node) {
       const { axis } = softmaxGeometry(node as unknown as Node);
       return apply(op, [context.permuted(0)], { axis: context.order.indexOf(axis) }, node.from);
@@ -102,7 +111,7 @@ function importFlattened(op: Op, context: ImportContext): readonly Value[] {
   return [build.reshape(build.op(op, [flat], { axis: 1 }), shape)];
 }
 
-export const Softmax = lineOp("Softmax", softmaxLine);
-export const LogSoftmax = lineOp("LogSoftmax", logSoftmaxLine);
-export const Hardmax = lineOp("Hardmax", hardmaxLine);
+export const Softmax = lineOp("Softmax", softmaxLine, (f, y, dy, sum) => f.mul(y, f.sub(dy, sum(f.mul(dy, y)))));
+export const LogSoftmax = lineOp("LogSoftmax", logSoftmaxLine, (f, y, dy, sum) => f.sub(dy, f.mul(f.exp(y), sum(dy))));
+export const Hardmax = lineOp("Hardmax", hardmaxLine, () => null);
 export const softmaxOps: readonly Op[] = [Softmax, LogSoftmax, Hardmax];

@@ -27,6 +27,7 @@ import {
   requiredNumbers,
   the,
 } from "./define.ts";
+import { noGradient, unbroadcast, type Vjp } from "./gradient.ts";
 
 interface ViewSpec<A extends object> {
   readonly name: string;
@@ -35,6 +36,8 @@ interface ViewSpec<A extends object> {
   shape(x: TensorType, attrs: A, inputs: readonly (Value | null)[]): readonly number[];
   /** Where in x the element at `index` of the output is. Default: same place in row-major order. */
   from?(index: readonly Index[], x: Shape, attrs: A): readonly Index[];
+  /** Default, for an output of the same elements: they get the input's shape again. */
+  readonly vjp?: Vjp<A>;
   readonly samples: readonly Sample<A>[];
 }
 
@@ -54,6 +57,8 @@ function viewOp<A extends object>(spec: ViewSpec<A>): Op {
       const { from } = spec;
       return [from ? { type, at: (index) => x.at(from(index, x.type.shape, node.attrs)) } : reshaped(x, type)];
     },
+    vjp:
+      spec.vjp ?? (({ build, grad }, { inputs }) => [build.reshape(grad(0)!, inputs[0]!.type.shape), ...inputs.slice(1).map(() => null)]),
     importOnnx: (context: ImportContext) => movedToInputs(() => op, spec.moved ?? [])(context),
     flops: () => 0,
     samples: spec.samples,
@@ -98,7 +103,13 @@ function reshapeTarget(x: Shape, wanted: readonly number[], allowzero: boolean):
   return shape;
 }
 
-const Identity = viewOp<object>({ name: "Identity", shape: (x) => x.shape, from: (index) => index, samples: [{ inputs: [f32(3, 5)] }] });
+const Identity = viewOp<object>({
+  name: "Identity",
+  shape: (x) => x.shape,
+  from: (index) => index,
+  vjp: ({ grad }) => [grad(0)],
+  samples: [{ inputs: [f32(3, 5)] }],
+});
 
 const Reshape = viewOp<{ allowzero: number }>({
   name: "Reshape",
@@ -162,6 +173,15 @@ const Transpose = viewOp<{ perm?: readonly number[] }>({
     const order = permutation(shape, perm);
     return shape.map((_, axis) => index[order.indexOf(axis)]);
   },
+  vjp({ build, grad }, { inputs: [x], attrs }) {
+    const order = permutation(x!.type.shape, attrs.perm); // checked by infer
+    return [
+      build.transpose(
+        grad(0)!,
+        order.map((_, axis) => order.indexOf(axis)),
+      ),
+    ];
+  },
   samples: [
     { inputs: [f32(3, 17)] },
     { inputs: [f32(2, 3, 4, 5)], attrs: { perm: [0, 2, 3, 1] } },
@@ -187,6 +207,7 @@ export const Expand: Op = defineOp<object>({
     return [{ dtype: x.dtype, shape: broadcastShapes("Expand", [x.shape, requiredNumbers("Expand", inputs, 1, "the shape")]) }];
   },
   lower: ([x], node) => [{ type: node.outputs[0].type, at: (index) => readBroadcast(the(x), index) }],
+  vjp: ({ build, grad }, { inputs: [x] }) => [unbroadcast(build, grad(0)!, x!.type.shape), null], // checked by infer
   flops: () => 0,
   samples: [{ inputs: [f32(3, 1), ints(2, 1, 6)] }, { inputs: [f32(5), ints(3, 1)] }, { inputs: [f32(), ints(2, 2)] }],
 });
@@ -200,7 +221,31 @@ const Tile = viewOp<object>({
     return shape.map((d, i) => d * repeats[i]);
   },
   from: (index, shape) => index.map((at, i) => modIndex(at, Math.max(1, shape[i]))),
+  // Each axis as (repeats, size), summed over the repeats.
+  vjp({ build, grad }, { inputs: [x, repeats] }) {
+    const { shape } = x!.type; // checked by infer
+    const counts = requiredNumbers("Tile", [x, repeats], 1, "the list of repeats");
+    const apart = build.reshape(
+      grad(0)!,
+      shape.flatMap((d, i) => [counts[i], d]),
+    );
+    const axes = build.ints(...shape.map((_, i) => 2 * i));
+    return [shape.length === 0 ? apart : build.op("ReduceSum", [apart, axes], { keepdims: 0 }), null];
+  },
   samples: [{ inputs: [f32(2, 3), ints(1, 2)] }, { inputs: [f32(1, 5), ints(3, 1)] }, { inputs: [i32(2, 2, 3), ints(2, 1, 3)] }],
 });
 
-export const viewOps: readonly Op[] = [Identity, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Expand, Tile];
+/** Its input, as a constant to gradients. */
+const StopGradient: Op = defineOp<object>({
+  name: "StopGradient",
+  kind: "view",
+  own: true,
+  attrs: {},
+  infer: (inputs) => [inputType("StopGradient", inputs, 0)],
+  expand: ([x]) => [x!], // checked by infer
+  vjp: noGradient,
+  flops: () => 0,
+  samples: [{ inputs: [f32(3, 5)] }],
+});
+
+export const viewOps: readonly Op[] = [Identity, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Expand, Tile, StopGradient];

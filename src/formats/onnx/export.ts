@@ -32,7 +32,7 @@ export interface ExportOptions {
 
 /** A file that importGraph reads back into a graph of equal results. Throws HeddleError ("unsupported") on operators that ONNX does not have. */
 export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Array {
-  const flat = channelsFirst(flattenGroups(graph));
+  const flat = channelsFirst(withoutOwn(flattenGroups(graph)));
   const order = topologicalOrder(flat);
   const names = new ValueNames(flat);
   const nodes: NodeProto[] = [];
@@ -70,6 +70,10 @@ export function flattenGroups(graph: Graph): Graph {
     return placed.outputs.map((o) => o.value);
   });
 }
+
+/** Operators of our own as what they are made of. */
+const withoutOwn = (graph: Graph): Graph =>
+  rewriteGraph(graph, (node, inputs) => (node.op.own && node.op.expand ? node.op.expand(inputs, node.attrs, { ...node, inputs }) : null));
 
 /** Operators in ONNX have channels at axis 1: those laid out otherwise go between transpositions. */
 function channelsFirst(graph: Graph): Graph {
@@ -127,7 +131,7 @@ function unique(base: string, taken: Set<string>): string {
 
 function encodeNode(node: Node, names: ValueNames): NodeProto {
   const { op, inputs, attrs, outputs, from } = node;
-  if (OPS.get(op.name) !== op) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
+  if (OPS.get(op.name) !== op || op.own) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
   return create(NODE, {
     opType: op.name,
     name: names.ofNode(node),

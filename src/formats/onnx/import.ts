@@ -138,7 +138,8 @@ function runNode({ proto }: PlacedNode, name: string, scope: Scope): readonly Va
   const opset = scope.opsets.get(domain);
   if (opset === undefined) throw new HeddleError("bad-model", `${what}: the model imports no operators of the domain "${plain(domain)}"`);
   const isConstant = domain === "" && proto.opType === "Constant";
-  const op = DOMAINS.includes(domain) ? OPS.get(proto.opType) : undefined;
+  const known = DOMAINS.includes(domain) ? OPS.get(proto.opType) : undefined;
+  const op = known?.own ? undefined : known;
   if (!op && !isConstant)
     throw new HeddleError("unsupported", `${what}: heddle has no such operator (domain "${plain(domain) || "ai.onnx"}", opset ${opset})`);
   if (domain === "" && (opset < 1 || opset > NEWEST_OPSET))
