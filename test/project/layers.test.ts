@@ -17,8 +17,9 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   codegen: ["ir"],
   devices: ["ir", "codegen"],
   run: ["ir", "ops", "passes", "lower", "kernels", "codegen", "devices"],
-  top: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run"],
-  cli: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "top"],
+  tensor: ["ir", "ops", "passes", "devices", "run"],
+  top: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor"],
+  cli: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "top"],
 };
 
 /** Edges that the design names besides: the reference device evaluates operators as they define themselves. */
