@@ -2,6 +2,7 @@
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
+import { convGradient } from "./conv_gradient.ts";
 import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
 import {
   type Axes,
@@ -118,6 +119,7 @@ export const Conv: Op = defineOp<ConvAttrs>({
     const y = convolve(toNumbers(x!), toNumbers(w!), bias ? toNumbers(bias) : null, g); // x and w were checked by infer
     return [fromNumbers(x!.dtype, convOutputShape(g), y)];
   },
+  vjp: (context, node) => convGradient(context, node, geometryOf("Conv", node.inputs, node.attrs)),
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(Conv), inputs, slideAttrs("Conv", attrs)),
   permute: permuteLayout<ConvAttrs>(() => Conv),
   prefersChannelsLast: true,

@@ -3,6 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { type ConvAttrs, type ConvGeometry, checkBias, convOutputShape } from "./conv.ts";
+import { convTransposeGradient } from "./conv_gradient.ts";
 import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
 import { AUTO_PADS, dataSteps, perAxis, permuteLayout, SLIDE_ATTRS, type Slide, slideAttrs, splitAxes, visitWindows } from "./spatial.ts";
 
@@ -106,6 +107,7 @@ export const ConvTranspose: Op = defineOp<ConvTransposeAttrs>({
     const y = spreadOver(toNumbers(x!), toNumbers(w!), bias ? toNumbers(bias) : null, g); // x and w were checked by infer
     return [fromNumbers(x!.dtype, convOutputShape(g), y)];
   },
+  vjp: (context, node) => convTransposeGradient(context, node, geometryOf(node.inputs, node.attrs)),
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(ConvTranspose), inputs, slideAttrs("ConvTranspose", attrs)),
   permute: permuteLayout<ConvTransposeAttrs>(() => ConvTranspose),
   prefersChannelsLast: true,
@@ -119,6 +121,7 @@ export const ConvTranspose: Op = defineOp<ConvTransposeAttrs>({
     { inputs: [f32(1, 4, 5, 3), f32(3, 2, 2, 2), f32(2)], attrs: { layout: "NHWC", strides: [2, 2] } },
     { inputs: [f32(1, 2, 3, 3), f32(2, 2, 3, 3)], attrs: { auto_pad: "SAME_UPPER", strides: [2, 2] } },
     { inputs: [f32(1, 2, 5), f32(2, 3, 3)], attrs: { dilations: [2] } },
+    { inputs: [f32(1, 2, 3), f32(2, 3, 2), f32(3)], attrs: { strides: [2], output_shape: [9] } },
   ],
 });
 

@@ -8,6 +8,7 @@ import { compareOps } from "./compare.ts";
 import { controlOps } from "./control.ts";
 import { convOps } from "./conv.ts";
 import { convTransposeOps } from "./conv_transpose.ts";
+import { convWeightGradOps } from "./conv_weight_grad.ts";
 import { cumulativeOps } from "./cumulative.ts";
 import { depthSpaceOps } from "./depth_space.ts";
 import { detOps } from "./det.ts";
@@ -25,6 +26,7 @@ import { nonMaxSuppressionOps } from "./non_max_suppression.ts";
 import { normOps } from "./norm.ts";
 import { padOps } from "./pad.ts";
 import { poolOps } from "./pool.ts";
+import { poolWindowOps } from "./pool_windows.ts";
 import { quantizeOps } from "./quantize.ts";
 import { quantizedProductOps } from "./quantized_product.ts";
 import { randomOps } from "./random.ts";
@@ -64,8 +66,10 @@ const families: readonly (readonly Op[])[] = [
   windowOps,
   convOps,
   convTransposeOps,
+  convWeightGradOps,
   matmulOps,
   poolOps,
+  poolWindowOps,
   normOps,
   softmaxOps,
   controlOps,

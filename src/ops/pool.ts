@@ -5,6 +5,7 @@ import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, stridesOf, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, NUMBERS, u8 } from "./define.ts";
+import { averagePoolGradient, lpPoolGradient, maxPoolGradient } from "./pool_gradient.ts";
 import {
   coveredCounts,
   dataSteps,
@@ -124,6 +125,7 @@ export const MaxPool: Op = defineOp<MaxPoolAttrs>({
   evaluate: ([x], node) => maxPool(x!, geometryOf("MaxPool", node.inputs, node.attrs), node.attrs), // checked by infer
   importOnnx: ({ emit, inputs, attrs, outputCount }) =>
     emit(emittable(MaxPool), inputs, { ...slideAttrs("MaxPool", attrs), with_indices: outputCount > 1 ? 1 : 0 }),
+  vjp: (context, node) => maxPoolGradient(context, node, geometryOf("MaxPool", node.inputs, node.attrs)),
   permute: permuteLayout<MaxPoolAttrs>(() => MaxPool),
   prefersChannelsLast: true,
   flops: (node) => poolFlops(geometryOf("MaxPool", node.inputs, node.attrs)),
@@ -162,6 +164,8 @@ export const AveragePool: Op = defineOp<AveragePoolAttrs>({
     return [fromNumbers(x!.dtype, outputShape(g), y)];
   },
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(AveragePool), inputs, slideAttrs("AveragePool", attrs)),
+  vjp: (context, node) =>
+    averagePoolGradient(context, geometryOf("AveragePool", node.inputs, node.attrs), node.attrs.count_include_pad !== 0),
   permute: permuteLayout<AveragePoolAttrs>(() => AveragePool),
   prefersChannelsLast: true,
   flops: (node) => poolFlops(geometryOf("AveragePool", node.inputs, node.attrs)),
@@ -202,6 +206,7 @@ const LpPool: Op = defineOp<LpPoolAttrs>({
     return [fromNumbers(x!.dtype, outputShape(g), y)];
   },
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(LpPool), inputs, slideAttrs("LpPool", attrs)),
+  vjp: (context, node) => lpPoolGradient(context, node, geometryOf("LpPool", node.inputs, node.attrs), node.attrs.p),
   permute: permuteLayout<LpPoolAttrs>(() => LpPool),
   flops: (node) => 2 * poolFlops(geometryOf("LpPool", node.inputs, node.attrs)),
   samples: [

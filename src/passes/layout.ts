@@ -90,7 +90,8 @@ export const layout: Pass = {
     for (const node of topologicalOrder(graph)) {
       const permuted = permuteNode(node, layouts);
       const now = permuted ?? keep(node, layouts);
-      for (const [i, old] of node.outputs.entries()) layouts.set(old, now[i], permuted !== undefined);
+      const isPermuted = permuted !== undefined && !node.op.keepsOutputs;
+      for (const [i, old] of node.outputs.entries()) layouts.set(old, now[i], isPermuted);
     }
     return {
       inputs: graph.inputs.map((v) => layouts.kept(v)),
