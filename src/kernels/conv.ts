@@ -1,9 +1,28 @@
 // Convolutions with a window on channels-last images, directly: no im2col, taps outside of the image left out of the code.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { convWeightElements, paddedChannels } from "./conv_weights.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
 import { overTaps, type TileRun, tileRuns, type WindowAxis } from "./window.ts";
 import { type Part, shareOut } from "./work.ts";
+
+/** The image that output pixel (y,x) of a kernel is written to, at (y0 + yStep·y, x0 + xStep·x). */
+export interface OutputPlace {
+  readonly height: number;
+  readonly width: number;
+  readonly y0: number;
+  readonly yStep: number;
+  readonly x0: number;
+  readonly xStep: number;
+}
+
+export const wholeImage = (height: number, width: number): OutputPlace => ({ height, width, y0: 0, yStep: 1, x0: 0, xStep: 1 });
+
+/** Pixel (y,x) of an image as a row of the output, and the rows to its neighbour. */
+export const outputPlace = ({ height, width, y0, yStep, x0, xStep }: OutputPlace, image: Int, y: Int, x: Int) => ({
+  row: plus(times(image, height * width), times(plus(times(y, yStep), y0), width), times(x, xStep), x0),
+  rowStep: xStep,
+});
 
 /** A convolution, or one phase of a transposed one. */
 export interface ConvShape {
@@ -16,52 +35,13 @@ export interface ConvShape {
   readonly x: WindowAxis;
   /** Elements from image to image, row to row, pixel to pixel and channel to channel of the input. */
   readonly input: { readonly image: number; readonly row: number; readonly pixel: number; readonly channel: number };
-  /** The image that output pixel (y,x) of this phase is written to, at (y0 + yStep·y, x0 + xStep·x). */
-  readonly output: {
-    readonly height: number;
-    readonly width: number;
-    readonly y0: number;
-    readonly yStep: number;
-    readonly x0: number;
-    readonly xStep: number;
-  };
+  readonly output: OutputPlace;
   readonly hasBias: boolean;
 }
 
 /** Register tile for a convolution: outputs of one image row × vectors of channels. */
 export const scheduleConv = (shape: ConvShape, target: SimdTarget): TileShape =>
   chooseTile(target, shape.x.outputs, Math.ceil(shape.outChannels / target.lanes));
-
-/** Padded output channels of one group. */
-const paddedChannels = (shape: ConvShape, target: SimdTarget): number => Math.ceil(shape.outChannels / target.lanes) * target.lanes;
-
-/**
- * Packs weights as the kernel wants them: [group][channel tile][tap y][tap x][in channel][out channel of the tile].
- * `at(out, in, y, x)` is the element of the (groups·out, in, y, x) weights.
- */
-export function packConvWeights(
-  weights: Float32Array,
-  at: (out: number, into: number, y: number, x: number) => number,
-  shape: ConvShape,
-  tile: TileShape,
-  target: SimdTarget,
-  out: Float32Array,
-): void {
-  const { groups, inChannels, outChannels, y, x } = shape;
-  const padded = paddedChannels(shape, target);
-  const width = tile.vectors * target.lanes;
-  let to = 0;
-  for (let g = 0; g < groups; g++) {
-    for (let o0 = 0; o0 < padded; o0 += width) {
-      const w = Math.min(width, padded - o0);
-      const used = Math.min(w, outChannels - o0);
-      for (let ky = 0; ky < y.taps; ky++)
-        for (let kx = 0; kx < x.taps; kx++)
-          for (let c = 0; c < inChannels; c++, to += w)
-            for (let o = 0; o < used; o++) out[to + o] = weights[at(g * outChannels + o0 + o, c, ky, kx)];
-    }
-  }
-}
 
 /** Buffers: input, packed weights, bias when there is one, the epilogue's inputs, output. */
 export function convKernel(
@@ -103,7 +83,7 @@ class Conv {
     this.b = new KernelBuilder(name, target, threads);
     const last = (batch - 1) * input.image + (y.inputs - 1) * input.row + (x.inputs - 1) * input.pixel;
     this.input = this.b.buffer("input", 4 * (last + (groups * inChannels - 1) * input.channel + 1), "read");
-    this.weights = this.b.buffer("weights", 4 * groups * paddedChannels(shape, target) * y.taps * x.taps * inChannels, "read");
+    this.weights = this.b.buffer("weights", 4 * convWeightElements(shape, target), "read");
     this.bias = shape.hasBias ? this.b.buffer("bias", 4 * groups * outChannels, "read") : -1;
     this.epilogue = new EpilogueCode(this.b, epilogue, groups * outChannels);
     const sumBytes = this.epilogue.scratchBytes(tileShape, inChannels * x.taps * y.taps);
@@ -189,9 +169,7 @@ class Conv {
     );
     const sums: Vec[][] = Array.from({ length: run.width }, () => initial.map((v) => b.op("mov", v)));
     overTaps(b, shape.y, y, (tapY, inputY) => this.tapRow(group, image, tapY, inputY, x, run, channels, sums));
-    const { height, width, y0, yStep, x0, xStep } = shape.output;
-    const outRow = plus(times(image, height * width), times(plus(times(y, yStep), y0), width), times(x, xStep), x0);
-    epilogue.storeTile(sums, { row: outRow, rowStep: xStep, column, lanesOf });
+    epilogue.storeTile(sums, { ...outputPlace(shape.output, image, y, x), column, lanesOf });
   }
 
   /** The taps of one window row. */

@@ -1,5 +1,6 @@
 // Windows that slide over each channel by itself on channels-last images: depthwise convolution, maximum and average pooling.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type OutputPlace, outputPlace } from "./conv.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { overTaps, type TileRun, tapBounds, tileRuns, type WindowAxis } from "./window.ts";
 import { shareOut } from "./work.ts";
@@ -13,12 +14,7 @@ export interface SlideShape {
   readonly combine: "multiply" | "max" | "mean" | "meanOfAll";
   /** Whether the sums start at a bias (multiply only). */
   readonly hasBias: boolean;
-}
-
-/** Weights (taps y, taps x, channels) from (channels, 1, taps y, taps x). */
-export function packDepthwiseWeights(weights: Float32Array, { channels, y, x }: SlideShape, out: Float32Array): void {
-  const taps = y.taps * x.taps;
-  for (let c = 0; c < channels; c++) for (let t = 0; t < taps; t++) out[t * channels + c] = weights[c * taps + t];
+  readonly output: OutputPlace;
 }
 
 /** Buffers: input (batch, y, x, channels), weights and bias when there are any, the epilogue's inputs, output. */
@@ -89,9 +85,9 @@ class Slide {
     const results = run.taps.map(() => b.op("mov", start));
     overTaps(b, shape.y, y, (tapY, inputY) => this.tapRow(image, tapY, inputY, x, run, channel, lanes, results));
     const factors = this.factors(y, run);
-    const outRow = plus(times(plus(times(image, shape.y.outputs), y), shape.x.outputs), x);
     const values = results.map((result, r) => [factors ? b.op("mul", result, factors[r]) : result]);
-    epilogue.storeTile(values, { row: outRow, rowStep: 1, column: () => channel, lanesOf: () => lanes });
+    const place = outputPlace(shape.output, image, y, x);
+    epilogue.storeTile(values, { ...place, column: () => channel, lanesOf: () => lanes });
   }
 
   /** One window row: each input is loaded once and given to all outputs that see it. */

@@ -18,7 +18,7 @@ export interface WinogradShape {
 /** Outputs of a tile along an axis, inputs that they need, and products for them. */
 const OUT = 4;
 const IN = 6;
-const PRODUCTS = IN * IN;
+export const PRODUCTS = IN * IN;
 
 export interface WinogradSchedule {
   /** Register tile of the products. */
@@ -32,7 +32,7 @@ const tilesOf = (s: WinogradShape): { readonly y: number; readonly x: number; re
   const x = Math.ceil(s.output.width / OUT);
   return { y, x, total: s.batch * y * x };
 };
-const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to;
+export const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to;
 
 /** The schedule, or null where direct convolution is faster: few channels, few tiles, weights or tiles that leave the second-level cache. */
 export function scheduleWinograd(shape: WinogradShape, target: SimdTarget): WinogradSchedule | null {
@@ -47,43 +47,6 @@ export function scheduleWinograd(shape: WinogradShape, target: SimdTarget): Wino
   const fit = Math.floor(target.l2 / 2 / perTile);
   const block = tile.rows * Math.max(1, Math.floor(Math.min(fit, 28, roundUp(tiles.total, tile.rows)) / tile.rows));
   return block <= 2 * fit ? { tile, block } : null;
-}
-
-const G: readonly (readonly [number, number, number])[] = [
-  [1 / 4, 0, 0],
-  [-1 / 6, -1 / 6, -1 / 6],
-  [-1 / 6, 1 / 6, -1 / 6],
-  [1 / 24, 1 / 12, 1 / 6],
-  [1 / 24, -1 / 12, 1 / 6],
-  [0, 0, 1],
-];
-
-/** G·g·Gᵀ of the weights (out, in, 3, 3), as [product][channel tile][in channel][out channel of the tile]. */
-export function packWinogradWeights(
-  weights: Float32Array,
-  { inChannels, outChannels }: WinogradShape,
-  { tile }: WinogradSchedule,
-  target: SimdTarget,
-  out: Float32Array,
-): void {
-  const padded = roundUp(outChannels, target.lanes);
-  const width = tile.vectors * target.lanes;
-  const half = new Float64Array(IN * 3);
-  for (let o = 0; o < outChannels; o++) {
-    const first = Math.floor(o / width) * width;
-    const w = Math.min(width, padded - first);
-    for (let c = 0; c < inChannels; c++) {
-      const g = (o * inChannels + c) * 9;
-      for (let i = 0; i < IN; i++)
-        for (let x = 0; x < 3; x++)
-          half[i * 3 + x] = G[i][0] * weights[g + x] + G[i][1] * weights[g + 3 + x] + G[i][2] * weights[g + 6 + x];
-      for (let i = 0; i < IN; i++)
-        for (let j = 0; j < IN; j++) {
-          const value = half[i * 3] * G[j][0] + half[i * 3 + 1] * G[j][1] + half[i * 3 + 2] * G[j][2];
-          out[(i * IN + j) * inChannels * padded + first * inChannels + c * w + o - first] = value;
-        }
-    }
-  }
 }
 
 /** Buffers: input, packed weights, bias when there is one, the epilogue's inputs, output. */

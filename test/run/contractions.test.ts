@@ -25,17 +25,21 @@ interface ConvCase {
   readonly tail?: boolean;
 }
 
-const conv = (kind: "Conv" | "ConvTranspose", { x, w, attrs = {}, bias, tail }: ConvCase): Case => ({
-  name: `${kind} (${x}) by (${w}) ${JSON.stringify(attrs)}${bias ? " bias" : ""}${tail ? " tail" : ""}`,
-  shapes: [x],
-  build([v]) {
-    const channels = kind === "Conv" ? w[0] : w[1] * ((attrs.group as number | undefined) ?? 1);
-    const y = op(kind, [v, constantValue(random(7, ...w)), bias ? constantValue(random(8, channels)) : null], attrs);
-    if (!tail) return y;
-    const scaled = op("Mul", [op("HardSwish", [y]), constantValue(random(9, 1, channels, ...w.slice(2).map(() => 1)))]);
-    return op("Add", [scaled, op("Sigmoid", [y])]);
-  },
-});
+/** With weights and bias that are constant, or inputs as in training. */
+function conv(kind: "Conv" | "ConvTranspose", { x, w, attrs = {}, bias, tail }: ConvCase, isConstant: boolean): Case {
+  const channels = kind === "Conv" ? w[0] : w[1] * ((attrs.group as number | undefined) ?? 1);
+  return {
+    name: `${kind} (${x}) by (${w}) ${JSON.stringify(attrs)}${bias ? " bias" : ""}${tail ? " tail" : ""}${isConstant ? "" : " computed"}`,
+    shapes: isConstant ? [x] : [x, w, ...(bias ? [[channels]] : [])],
+    build([v, weights, added]) {
+      const constants = [constantValue(random(7, ...w)), bias ? constantValue(random(8, channels)) : null];
+      const y = op(kind, [v, ...(isConstant ? constants : [weights, added ?? null])], attrs);
+      if (!tail) return y;
+      const scaled = op("Mul", [op("HardSwish", [y]), constantValue(random(9, 1, channels, ...w.slice(2).map(() => 1)))]);
+      return op("Add", [scaled, op("Sigmoid", [y])]);
+    },
+  };
+}
 
 const pads = (n: number, axes = 2): Attrs => ({ pads: new Array<number>(2 * axes).fill(n) });
 
@@ -70,7 +74,12 @@ const TRANSPOSED: readonly ConvCase[] = [
   { x: [2, 4, 5, 6], w: [4, 3, 4, 4], attrs: { strides: [2, 2], ...pads(1) }, bias: true },
   { x: [1, 4, 5, 6], w: [4, 3, 3, 3], attrs: { dilations: [2, 2] } },
   { x: [1, 8, 5, 6], w: [8, 3, 3, 3], attrs: { group: 2, strides: [3, 1] } },
+  { x: [2, 20, 12, 15], w: [20, 33, 3, 3], attrs: pads(1), bias: true, tail: true },
+  { x: [1, 16, 20, 9], w: [16, 16, 3, 3], attrs: { pads: [2, 0, 1, 1] } },
+  { x: [1, 21, 10, 17], w: [21, 1, 5, 5], attrs: { ...pads(2), group: 21, strides: [2, 1] }, bias: true },
   { x: [1, 4, 9], w: [4, 6, 5], attrs: { strides: [2] } },
+  { x: [2, 4, 5, 6], w: [4, 7, 1, 1], attrs: { strides: [2, 3], output_padding: [1, 0] }, bias: true },
+  { x: [1, 9, 5, 6], w: [9, 1, 2, 1], attrs: { group: 9, strides: [3, 2] }, tail: true },
 ];
 
 const pool = (name: string, x: readonly number[], attrs: Attrs): Case => ({
@@ -132,8 +141,8 @@ const PRODUCTS: readonly Case[] = [
 ];
 
 const CASES: readonly Case[] = [
-  ...CONVS.map((c) => conv("Conv", c)),
-  ...TRANSPOSED.map((c) => conv("ConvTranspose", c)),
+  ...CONVS.flatMap((c) => [conv("Conv", c, true), conv("Conv", c, false)]),
+  ...TRANSPOSED.flatMap((c) => [conv("ConvTranspose", c, true), conv("ConvTranspose", c, false)]),
   ...POOLS,
   ...PRODUCTS,
 ];

@@ -5,7 +5,7 @@ import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } f
 import { packKernel } from "../../kernels/pack.ts";
 import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
 import { type Implementation, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
-import { constantFloats } from "./conv.ts";
+import { constantFloats } from "./conv_task.ts";
 import { transposed } from "./transposed.ts";
 
 export const implementMatMul: Implementation = (task) => {

@@ -1,6 +1,7 @@
 // MaxPool and AveragePool to sliding-window kernels on channels-last images.
 import type { Node, Value } from "../../ir/graph.ts";
 import { elementCount } from "../../ir/tensor.ts";
+import { wholeImage } from "../../kernels/conv.ts";
 import { type SlideShape, slideKernel } from "../../kernels/slide.ts";
 import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
 import { type PoolGeometry, poolGeometry } from "../../ops/pool.ts";
@@ -26,7 +27,9 @@ function pool(task: AnchorTask, combine: (g: PoolGeometry, node: Node) => SlideS
   const how = combine(geometry, task.anchor);
   if (!axes || !how || geometry.layout !== "NHWC" || input.type.dtype !== "f32") return null;
   if (elementCount(task.output.type.shape) === 0 || task.anchor.outputs.length > 1) return null;
-  const shape: SlideShape = { batch: geometry.batch, channels: geometry.channels, y: axes[0], x: axes[1], combine: how, hasBias: false };
+  const [y, x] = axes;
+  const output = wholeImage(y.outputs, x.outputs);
+  const shape: SlideShape = { batch: geometry.batch, channels: geometry.channels, y, x, combine: how, hasBias: false, output };
   const kernel = sharedKernel(task, `slide ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
     slideKernel(task.name, shape, task.epilogue, task.target, task.threads),
   );
