@@ -59,18 +59,29 @@ function readHeader(bytes: Buffer, what: string): Header {
   return { code: descr[2], isBig: descr[1] === ">", isFortran: fortran[1] === "True", shape: sizes, start };
 }
 
-/** The tensor of an .npy file; `what` names it in errors. Throws HeddleError ("bad-input", "unsupported", "limit"). */
-export function readNpy(bytes: Uint8Array, what = "npy"): TensorData {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const { code, isBig, isFortran, shape, start } = readHeader(buffer, what);
+export interface NpyLayout extends Omit<Header, "code"> {
+  readonly dtype: DType;
+}
+
+/** What a file of `fileBytes` holds and where, from its first bytes. Throws HeddleError ("bad-input", "unsupported", "limit"). */
+export function readNpyLayout(head: Uint8Array, fileBytes: number, what: string): NpyLayout {
+  const { code, ...layout } = readHeader(Buffer.from(head.buffer, head.byteOffset, head.byteLength), what);
+  const { shape, start } = layout;
   const dtype = (Object.keys(CODES) as DType[]).find((t) => CODES[t] === code);
   if (!dtype) throw new HeddleError("unsupported", `${what}: NumPy type ${code} is not supported (${Object.values(CODES).join(", ")} are)`);
+  const wanted = elementCount(shape) * DTYPES[dtype].bytes;
+  if (!Number.isSafeInteger(wanted) || shape.length > 64) throw new HeddleError("limit", `${what}: shape (${shape}) is too large`);
+  if (fileBytes - start !== wanted)
+    throw new HeddleError("bad-input", `${what}: ${fileBytes - start} bytes of data, ${dtype}[${shape}] has ${wanted}`);
+  return { dtype, ...layout };
+}
+
+/** The tensor of an .npy file; `what` names it in errors. Throws HeddleError ("bad-input", "unsupported", "limit"). */
+export function readNpy(bytes: Uint8Array, what = "npy"): TensorData {
+  const { dtype, isBig, isFortran, shape, start } = readNpyLayout(bytes, bytes.length, what);
   const { array, bytes: size } = DTYPES[dtype];
   const count = elementCount(shape);
-  if (!Number.isSafeInteger(count) || count > 2 ** 31 || shape.length > 64)
-    throw new HeddleError("limit", `${what}: shape (${shape}) is too large`);
-  if (bytes.length - start !== count * size)
-    throw new HeddleError("bad-input", `${what}: ${bytes.length - start} bytes of data, ${dtype}[${shape}] has ${count * size}`);
+  if (count > 2 ** 31) throw new HeddleError("limit", `${what}: shape (${shape}) is too large`);
   const copy = new Uint8Array(bytes.subarray(start)); // aligned, and the caller's file may be freed
   if (isBig && size > 1) swapBytes(copy, size);
   const tensor: TensorData = { dtype, shape, data: new array(copy.buffer, 0, count) };

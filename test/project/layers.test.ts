@@ -11,6 +11,8 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   ir: [],
   ops: ["ir"],
   formats: ["ir", "ops"],
+  data: ["ir", "formats"],
+  text: ["ir", "formats"],
   passes: ["ir", "ops"],
   lower: ["ir"],
   kernels: ["ir", "lower"],
