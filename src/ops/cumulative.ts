@@ -48,6 +48,11 @@ const CumSum: Op = defineOp<CumSumAttrs>({
     const [at] = toNumbers(axis!); // both were checked by infer
     return [runningSum(x!, normalizeAxis("CumSum", at, x!.shape.length), node.attrs)];
   },
+  // Each element reaches all sums behind it: the same in the other direction.
+  vjp: ({ build, grad }, { inputs: [, axis], attrs }) => [
+    build.op("CumSum", [grad(0), axis], { ...attrs, reverse: attrs.reverse ? 0 : 1 }),
+    null,
+  ],
   samples: [
     { inputs: [f32(3, 17), scalarOf("i64", 1)] },
     { inputs: [f32(2, 5, 3), scalarOf("i32", -2)], attrs: { exclusive: 1 } },

@@ -1,6 +1,6 @@
 // DepthToSpace and SpaceToDepth: blocks of the plane to channels and back.
 import { HeddleError } from "../ir/error.ts";
-import { defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
+import { type Builder, defineOp, type Op, type TensorType, type Value } from "../ir/graph.ts";
 import { addIndex, divIndex, type Index, modIndex, mulIndex } from "../ir/index_expr.ts";
 import { f32, inputType, the } from "./define.ts";
 
@@ -8,6 +8,13 @@ function plane(op: string, inputs: readonly (Value | null)[]): TensorType {
   const x = inputType(op, inputs, 0);
   if (x.shape.length !== 4) throw new HeddleError("bad-model", `${op}: got shape (${x.shape}), wanted (N,C,H,W)`);
   return x;
+}
+
+/** (n, c, h·b, w·b) → (n, c·b², h, w), the place in the block after the channel. */
+function blocksToChannels(build: Builder, x: Value, b: number): Value {
+  const [n, c, h, w] = x.type.shape;
+  const apart = build.reshape(x, [n, c, h / b, b, w / b, b]);
+  return build.reshape(build.transpose(apart, [0, 1, 3, 5, 2, 4]), [n, c * b * b, h / b, w / b]);
 }
 
 const DepthToSpace: Op = defineOp<{ blocksize: number; mode: string }>({
@@ -32,6 +39,9 @@ const DepthToSpace: Op = defineOp<{ blocksize: number; mode: string }>({
     };
     return [{ type, at }];
   },
+  vjp: ({ build, grad }, { attrs: { blocksize, mode } }) => [
+    mode === "DCR" ? build.op("SpaceToDepth", [grad(0)], { blocksize }) : blocksToChannels(build, grad(0)!, blocksize), // the only output
+  ],
   flops: () => 0,
   samples: [
     { inputs: [f32(1, 8, 3, 5)], attrs: { blocksize: 2 } },
@@ -66,6 +76,7 @@ const SpaceToDepth: Op = defineOp<{ blocksize: number }>({
       },
     ];
   },
+  vjp: ({ build, grad }, { attrs: { blocksize } }) => [build.op("DepthToSpace", [grad(0)], { blocksize })],
   flops: () => 0,
   samples: [
     { inputs: [f32(1, 2, 4, 6)], attrs: { blocksize: 2 } },

@@ -5,6 +5,7 @@ import { defineOp, type Node, type Op } from "../ir/graph.ts";
 import { addIndex, constIndex, type Index, mulIndex, valueIndex } from "../ir/index_expr.ts";
 import { toNumbers } from "../ir/tensor.ts";
 import { ALL, f32, i32, i64, inputType, ints, normalizeAxis, tensorOf, the } from "./define.ts";
+import { elementsGradient, gatherGradient, placesGradient, slicedGradient } from "./gather_gradient.ts";
 import { constantOf } from "./source.ts";
 
 const INDEX_TYPES = ["i32", "i64"] as const;
@@ -58,6 +59,14 @@ const Gather: Op = defineOp<{ axis: number }>({
       },
     ];
   },
+  vjp({ build, grad }, node) {
+    const x = node.inputs[0]!; // checked by infer, as the indices are
+    const axis = normalizeAxis("Gather", node.attrs.axis, x.type.shape.length);
+    const regular = progression(node, x.type.shape[axis]);
+    if (regular && regular.step >= 0 && (regular.step > 0 || node.outputs[0].type.shape.length < x.type.shape.length))
+      return [slicedGradient(build, grad(0)!, x.type.shape, axis, regular), null];
+    return [gatherGradient(build, grad(0)!, x.type.shape, node.inputs[1]!, axis), null]; // the only output
+  },
   flops: () => 0,
   samples: [
     { inputs: [f32(5, 7), tensorOf("i64", [0, -1, 3, 3], [2, 2])] },
@@ -91,6 +100,10 @@ const GatherElements: Op = defineOp<{ axis: number }>({
         at: (index) => x.at(index.with(axis, placeOf(indices.at(index), x.type.shape[axis]))),
       },
     ];
+  },
+  vjp({ build, grad }, { inputs: [x, indices], attrs }) {
+    const { shape } = x!.type; // checked by infer, as the indices are
+    return [elementsGradient(build, grad(0)!, shape, indices!, normalizeAxis("GatherElements", attrs.axis, shape.length)), null];
   },
   flops: () => 0,
   samples: [
@@ -126,6 +139,10 @@ const GatherND: Op = defineOp<{ batch_dims: number }>({
     };
     return [{ type: node.outputs[0].type, at }];
   },
+  vjp: ({ build, grad }, { inputs: [x, indices], attrs }) => [
+    placesGradient(build, grad(0)!, x!.type.shape, indices!, attrs.batch_dims), // checked by infer
+    null,
+  ],
   flops: () => 0,
   samples: [
     { inputs: [f32(2, 2), tensorOf("i64", [0, 0, 1, 1], [2, 2])] },
@@ -161,6 +178,7 @@ const ReverseSequence: Op = defineOp<{ batch_axis: number; time_axis: number }>(
     };
     return [{ type: node.outputs[0].type, at }];
   },
+  vjp: ({ build, grad }, { inputs: [, lengths], attrs }) => [build.op("ReverseSequence", [grad(0), lengths], attrs), null],
   flops: () => 0,
   samples: [{ inputs: [f32(4, 3), ints(4, 1, 2)] }, { inputs: [f32(2, 5, 3), ints(0, 5)], attrs: { batch_axis: 0, time_axis: 1 } }],
 });

@@ -20,6 +20,7 @@ import {
   tensorOf,
   the,
 } from "./define.ts";
+import { noGradient } from "./gradient.ts";
 
 const indexValue = (dtype: DType, at: Index): Expr => ({ k: "index", dtype, at });
 
@@ -92,6 +93,7 @@ const EyeLike: Op = defineOp<{ dtype?: number; k: number }>({
     };
     return [{ type, at }];
   },
+  vjp: noGradient,
   samples: [
     { inputs: [f32(3, 5)], attrs: { k: 1 } },
     { inputs: [f32(4, 4)], attrs: { dtype: DTYPES.i64.onnx, k: -2 } },
@@ -121,6 +123,18 @@ const OneHot: Op = defineOp<{ axis: number }>({
     };
     return [{ type, at }];
   },
+  // The sums of the gradient where the value is off, and where it is on.
+  vjp({ build, grad }, { inputs: [indices, depth], attrs }) {
+    const dy = grad(0)!; // the only output
+    const sums = [
+      [1, 0],
+      [0, 1],
+    ].map((values) => {
+      const isChosen = build.op("OneHot", [indices, depth, build.constant(dy.type.dtype, values)], attrs);
+      return build.reshape(build.op("ReduceSum", [build.op("Mul", [dy, isChosen])], { keepdims: 0 }), [1]);
+    });
+    return [null, null, build.op("Concat", sums, { axis: 0 })];
+  },
   samples: [
     { inputs: [tensorOf("i64", [1, -2, 9, 0]), scalarOf("i64", 5), tensorOf("f32", [0.5, 3])] },
     { inputs: [tensorOf("i32", [1, 0, 2, 2], [2, 2]), ints(3), tensorOf("f32", [0, 1])], attrs: { axis: 1 } },
@@ -147,6 +161,7 @@ const Trilu: Op = defineOp<{ upper: number }>({
     };
     return [{ type, at }];
   },
+  vjp: ({ build, grad }, { inputs: [, diagonal], attrs }) => [build.op("Trilu", [grad(0), diagonal], attrs), null],
   samples: [
     { inputs: [f32(4, 5)] },
     { inputs: [f32(2, 3, 3), scalarOf("i64", -1)], attrs: { upper: 0 } },

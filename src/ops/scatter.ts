@@ -1,8 +1,9 @@
 // Writing at places that data names: ScatterElements (once Scatter) and ScatterND.
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type Op, type Value } from "../ir/graph.ts";
+import { type AttrSpec, defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, type Shape, stridesOf, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { emittable, f32, inputType, normalizeAxis, sameDType, tensorOf } from "./define.ts";
+import { zerosOf } from "./gradient.ts";
 
 const REDUCTIONS = ["none", "add", "mul", "max", "min"] as const;
 type Reduction = (typeof REDUCTIONS)[number];
@@ -66,6 +67,10 @@ function checkScatter(
   return { shape: x.shape, indices, updates: updates.shape };
 }
 
+/** Of places that are written twice, all updates get the gradient, as if each had stayed. */
+const noScatterGradient = (op: string, reduction: Reduction) =>
+  new HeddleError("unsupported", `${op}: reduction ${reduction} has no gradient; none and add have`);
+
 const ScatterElements: Op = defineOp<{ axis: number; reduction: Reduction }>({
   name: "ScatterElements",
   kind: "opaque",
@@ -90,6 +95,13 @@ const ScatterElements: Op = defineOp<{ axis: number; reduction: Reduction }>({
     });
     return [scattered(x, u, places, node.attrs.reduction)];
   },
+  vjp({ build, grad }, { inputs: [, indices, updates], attrs: { axis, reduction } }) {
+    const dy = grad(0)!; // the only output
+    if (reduction !== "none" && reduction !== "add") throw noScatterGradient("ScatterElements", reduction);
+    const zeros = () => zerosOf(build, dy.type.dtype, updates!.type.shape); // checked by infer
+    const dx = reduction === "add" ? dy : build.op("ScatterElements", [dy, indices, zeros()], { axis });
+    return [dx, null, build.op("GatherElements", [dy, indices], { axis })];
+  },
   flops: (node) => elementCount(node.inputs[2]!.type.shape),
   samples: [
     { inputs: [f32(3, 3), tensorOf("i64", [1, 0, 2, 0, 2, 1], [2, 3]), f32(2, 3)] },
@@ -106,6 +118,7 @@ const Scatter: Op = defineOp<{ axis: number }>({
   infer: (inputs, { axis }) => ScatterElements.infer(inputs, { axis, reduction: "none" }),
   evaluate: (inputs, node) =>
     ScatterElements.evaluate!(inputs, { ...node, op: ScatterElements, attrs: { ...node.attrs, reduction: "none" } }),
+  vjp: (context, node) => ScatterElements.vjp!(context, { ...node, attrs: { ...node.attrs, reduction: "none" } } as unknown as Node), // of its attributes
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(ScatterElements), inputs, attrs),
   samples: [{ inputs: [f32(3, 3), tensorOf("i64", [1, 0, 2], [1, 3]), f32(1, 3)] }],
 });
@@ -136,6 +149,13 @@ const ScatterND: Op = defineOp<{ reduction: Reduction }>({
       places[p] = offset;
     }
     return [scattered(x, u, places, node.attrs.reduction)];
+  },
+  vjp({ build, grad }, { inputs: [, indices, updates], attrs: { reduction } }) {
+    const dy = grad(0)!; // the only output
+    if (reduction !== "none" && reduction !== "add") throw noScatterGradient("ScatterND", reduction);
+    const zeros = () => zerosOf(build, dy.type.dtype, updates!.type.shape); // checked by infer
+    const dx = reduction === "add" ? dy : build.op("ScatterND", [dy, indices, zeros()]);
+    return [dx, null, build.op("GatherND", [dy, indices])];
   },
   flops: (node) => elementCount(node.inputs[2]!.type.shape),
   samples: [

@@ -3,6 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, type TensorData, toNumbers, zeros } from "../ir/tensor.ts";
 import { f32, i64, inputType, ints, movedToInputs, NUMBERS, normalizeAxis, requiredNumbers, tensorOf } from "./define.ts";
+import { zerosOf } from "./gradient.ts";
 
 interface TopKAttrs {
   readonly axis: number;
@@ -65,6 +66,10 @@ const TopK: Op = defineOp<TopKAttrs>({
   evaluate([x], node) {
     const axis = normalizeAxis("TopK", node.attrs.axis, x!.shape.length); // checked by infer
     return topK(x!, axis, node.outputs[0].type.shape[axis], node.attrs.largest ? 1 : -1);
+  },
+  vjp({ build, grad }, { inputs: [x], outputs: [, places], attrs: { axis } }) {
+    const { dtype, shape } = x!.type; // checked by infer
+    return [build.op("ScatterElements", [zerosOf(build, dtype, shape), places, grad(0)], { axis }), null];
   },
   importOnnx: (context) => movedToInputs(() => TopK, [{ name: "k", input: 1, dtype: "i64" }])(context),
   flops(node) {
