@@ -20,8 +20,10 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   devices: ["ir", "codegen"],
   run: ["ir", "ops", "passes", "lower", "kernels", "codegen", "devices"],
   tensor: ["ir", "ops", "passes", "devices", "run"],
-  top: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor"],
-  cli: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "top"],
+  nn: ["ir", "tensor"],
+  optim: ["ir", "tensor"],
+  top: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
+  cli: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "top"],
 };
 
 /** Edges that the design names besides: the reference device evaluates operators as they define themselves. */
