@@ -79,8 +79,10 @@ const Pow: Op = mapOp<object>({
     return call("pow", a, cast(a.dtype, b));
   },
   vjp: broadcasting((f, { x: [a, b], y, dy }, i) => {
-    // Where a is not positive, the exponent cannot move.
-    if (i === 1) return f.mul(dy, f.where(f.op("Greater", a, 0), f.mul(y, f.op("Log", a)), 0));
+    if (i === 1) {
+      const isPositive = f.op("Greater", a, 0); // elsewhere the exponent cannot move, and the logarithm must not become NaN
+      return f.where(isPositive, f.mul(dy, y, f.op("Log", f.where(isPositive, a, 1))), 0);
+    }
     return f.mul(dy, powerSlope(f, a, b, y));
   }),
   importOnnx: (context) => importBroadcast(Pow, context),

@@ -6,6 +6,7 @@ import { addIndex, clampIndex, type Index, newVar, varIndex } from "../ir/index_
 import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, normalizeAxes, normalizeAxis, the, without } from "./define.ts";
+import { batchNormGradient, layerNormGradient, neighbourhoodGradient } from "./norm_gradient.ts";
 import { constantOf } from "./source.ts";
 
 /** One number a channel, as a shape that broadcasts against (N, C, spatial…). */
@@ -89,6 +90,7 @@ const BatchNormalization: Op = defineOp<BatchNormAttrs>({
     const { factor, summand } = affine(build, parts.slice(1), attrs.epsilon, channelShape(shape[1], shape.length));
     return [build.op("Add", [build.op("Mul", [parts[0], factor]), summand])];
   },
+  vjp: (context, node) => (node.attrs.training_mode ? batchNormGradient(context, node, node.attrs.epsilon) : undefined),
   // Up to opset 13 a second output meant training; the first forms had `is_test` and could normalize each element by itself.
   importOnnx({ emit, inputs, attrs, opset, outputCount }) {
     if (attrs.spatial === 0) throw new HeddleError("unsupported", "BatchNormalization: attribute spatial=0 (opset < 9) is not supported");
@@ -189,6 +191,10 @@ export const LayerNormalization: Op = defineOp<LayerNormAttrs>({
       fromNumbers(dtype, shape, y),
       ...stats.flatMap(({ list, output }) => (output ? [fromNumbers(output.type.dtype, output.type.shape, list)] : [])),
     ];
+  },
+  vjp(context, node) {
+    const { axis } = layerNormGeometry(node.outputs[0].type.shape, node.attrs.axis);
+    return layerNormGradient(context, node, axis, node.attrs.epsilon);
   },
   importOnnx: ({ emit, inputs, attrs, outputCount }) =>
     emit(emittable(LayerNormalization), inputs, { ...attrs, with_stats: outputCount > 1 ? 1 : 0 }),
@@ -368,6 +374,7 @@ const LRN: Op = defineOp<LrnAttrs>({
     };
     return [{ type, at }];
   },
+  vjp: neighbourhoodGradient,
   flops: (node) => 2 * node.attrs.size * elementCount(node.outputs[0].type.shape),
   samples: [
     { inputs: [f32(2, 7, 3, 4)], attrs: { size: 3 } },

@@ -1,10 +1,12 @@
 // Resize and Upsample: nearest, linear and cubic interpolation along any axes.
 import { HeddleError } from "../ir/error.ts";
 import { call, cast, constant, type Expr, select, within } from "../ir/expr.ts";
-import { apply, defineOp, type ImportContext, type Op, type Reader, type Value } from "../ir/graph.ts";
+import { interpret, loadReader } from "../ir/expr_interpreter.ts";
+import { apply, defineOp, type ImportContext, type Node, type Op, type Reader, type TensorType, type Value } from "../ir/graph.ts";
 import { addIndex, clampIndex, divIndex, type Index, modIndex } from "../ir/index_expr.ts";
-import { elementCount, type Shape } from "../ir/tensor.ts";
+import { elementCount, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { constantNumbers, emittable, f32, inputType, ints, NUMBERS, normalizeAxes, requiredNumbers, tensorOf, the } from "./define.ts";
+import { resizeGradient } from "./resize_gradient.ts";
 import {
   COORDINATE_MODES,
   type CoordinateMode,
@@ -168,6 +170,21 @@ function resized(x: Reader, index: readonly Index[], plans: readonly AxisPlan[],
   }, value);
 }
 
+/** What resizing makes of the rows of an identity matrix, for each axis; null where it leaves the axis alone. */
+function axisMatrices(node: Node<ResizeAttrs>): (TensorData | null)[] {
+  const { shape } = node.inputs[0]!.type; // checked by infer
+  const attrs = { ...node.attrs, extrapolation_value: 0 };
+  return planAxes(node.inputs, node.attrs, shape).map((plan) => {
+    const rows: AxisPlan = { size: plan.size, out: plan.size, scale: 1, roi: [0, 1] };
+    const whole = loadReader({ dtype: "f64", shape: [plan.size, plan.size] }, 0);
+    const type: TensorType = { dtype: "f64", shape: [plan.size, plan.out] };
+    const identity = tensorOf("f64", Array.from({ length: plan.size ** 2 }, (_, i) => (i % (plan.size + 1) === 0 ? 1 : 0)), whole.type.shape); // biome-ignore format: short
+    const matrix = interpret({ type, at: (index) => resized(whole, index, [rows, plan], attrs) }, [identity]);
+    const isSame = plan.size === plan.out && toNumbers(matrix).every((v, i) => v === identity.data[i]);
+    return isSame ? null : matrix;
+  });
+}
+
 function checkAttrs(attrs: ResizeAttrs): void {
   const oneOf = (name: keyof ResizeAttrs, allowed: readonly string[]) => {
     if (!allowed.includes(String(attrs[name])))
@@ -204,6 +221,10 @@ const Resize: Op = defineOp<ResizeAttrs>({
     const plans = planAxes(node.inputs, node.attrs, x.type.shape);
     return [{ type: node.outputs[0].type, at: (index) => resized(x, index, plans, node.attrs) }];
   },
+  vjp: ({ build, grad }, node) => [
+    resizeGradient(build, grad(0)!, node.inputs[0]!.type, axisMatrices(node)), // the only output; checked by infer
+    ...node.inputs.slice(1).map(() => null),
+  ],
   // All other inputs have one number for each of `axes`, in that order.
   permute({ order, permuted, kept }, node) {
     const axes = normalizeAxes("Resize", node.attrs.axes ?? order.map((_, i) => i), order.length).map((a) => order.indexOf(a));
