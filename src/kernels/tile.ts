@@ -35,7 +35,12 @@ export function chooseTile(target: SimdTarget, rows: number, vectors: number): T
 /** Where a tile's operands are: byte offsets for row r or vector v at depth k of this step. */
 export interface TileOperands {
   readonly left: { readonly buffer: number; at(row: number, k: number): Int };
-  readonly right: { readonly buffer: number; at(vector: number, k: number): Int };
+  readonly right: {
+    readonly buffer: number;
+    at(vector: number, k: number): Int;
+    /** Lanes that may be read; default: all. */
+    lanesOf?(vector: number): number;
+  };
 }
 
 /** sums[r][v] += left[r] · right[v], for `depth` steps written out one after another. Rows that are null are left out. */
@@ -47,7 +52,7 @@ export function multiplyTile(
 ): void {
   const vectors = sums.find((row) => row)?.length ?? 0;
   for (let k = 0; k < depth; k++) {
-    const columns = Array.from({ length: vectors }, (_, v) => b.load(right.buffer, right.at(v, k)));
+    const columns = Array.from({ length: vectors }, (_, v) => b.load(right.buffer, right.at(v, k), right.lanesOf?.(v)));
     for (const [r, row] of sums.entries()) {
       if (!row) continue;
       const x = b.splat(left.buffer, left.at(r, k));

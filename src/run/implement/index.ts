@@ -4,6 +4,7 @@ import { Group, groupAttrs } from "../../ir/group.ts";
 import { canLowerGroup, lowerGroup } from "../../lower/group.ts";
 import { Conv } from "../../ops/conv.ts";
 import { ConvTranspose } from "../../ops/conv_transpose.ts";
+import { ConvWeightGrad } from "../../ops/conv_weight_grad.ts";
 import { MatMul } from "../../ops/matmul.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
@@ -11,6 +12,7 @@ import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
+import { implementConvWeightGrad } from "./conv_weight_grad.ts";
 import { anchorTask } from "./epilogue.ts";
 import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
@@ -21,6 +23,7 @@ import { structureKey } from "./structure_key.ts";
 const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
   [Conv, implementConv],
   [ConvTranspose, implementConvTranspose],
+  [ConvWeightGrad, implementConvWeightGrad],
   [MatMul, implementMatMul],
   [MaxPool, implementMaxPool],
   [AveragePool, implementAveragePool],
