@@ -32,7 +32,7 @@ function conv(kind: "Conv" | "ConvTranspose", { x, w, attrs = {}, bias, tail }: 
     name: `${kind} (${x}) by (${w}) ${JSON.stringify(attrs)}${bias ? " bias" : ""}${tail ? " tail" : ""}${isConstant ? "" : " computed"}`,
     shapes: isConstant ? [x] : [x, w, ...(bias ? [[channels]] : [])],
     build([v, weights, added]) {
-      const constants = [constantValue(random(7, ...w)), bias ? constantValue(random(8, channels)) : null];
+      const constants = [constantValue(random(7, ...w)), ...(bias ? [constantValue(random(8, channels))] : [])];
       const y = op(kind, [v, ...(isConstant ? constants : [weights, added ?? null])], attrs);
       if (!tail) return y;
       const scaled = op("Mul", [op("HardSwish", [y]), constantValue(random(9, 1, channels, ...w.slice(2).map(() => 1)))]);

@@ -76,11 +76,11 @@ export interface ConvTask {
 }
 
 export function convTask(task: AnchorTask, geometry: ConvGeometry): ConvTask | null {
-  const [input, weights, bias] = task.inputs as readonly [Value, Value, Value | null]; // checked by infer
+  const [input, weights, bias] = task.inputs as readonly [Value, Value, (Value | null)?]; // checked by infer
   const axes = axesOf(geometry);
   if (!axes || input.type.dtype !== "f32" || geometry.layout !== "NHWC") return null;
   if (elementCount(task.output.type.shape) === 0 || elementCount(input.type.shape) === 0) return null;
-  return { task, geometry, input, weights, constants: constantFloats(weights), bias, y: axes[0], x: axes[1] };
+  return { task, geometry, input, weights, constants: constantFloats(weights), bias: bias ?? null, y: axes[0], x: axes[1] };
 }
 
 /** The bias as a parameter. */
