@@ -52,7 +52,30 @@ export function growRegion(
     if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
       region = { members: [...members], output: next.outputs[0], anchor };
   }
-  return region;
+  return withProducers(region, uses, isEligible);
+}
+
+/** With what the epilogue reads and nothing else does, where that is computed of values that are in memory anyway (a mask of an activation): it need not be stored. */
+function withProducers(region: Region, uses: Uses, isEligible: (node: Node) => boolean): Region {
+  const { anchor, output } = region;
+  const members = [...region.members];
+  const inside = new Set<Node>(members);
+  const isProducer = ({ node, type }: Value): boolean =>
+    !inside.has(node) &&
+    !uses.users(node.outputs[0]).some((user) => user === anchor) &&
+    isEligible(node) &&
+    sameShape(type.shape, output.type.shape) &&
+    isClosed(node.outputs[0], inside, uses) &&
+    node.inputs.every((v) => !v || isNumber(v) || uses.users(v).length > 1 || uses.isOutput(v));
+  for (const member of region.members) {
+    for (const v of member.inputs) {
+      if (!v || member === anchor || members.length >= MAX_MEMBERS || !isProducer(v)) continue;
+      if (outsideInputs([v.node, ...members]) > MAX_INPUTS) continue;
+      members.unshift(v.node);
+      inside.add(v.node);
+    }
+  }
+  return { members, output, anchor };
 }
 
 const isClosed = (value: Value, inside: ReadonlySet<Node>, uses: Uses): boolean =>
