@@ -37,7 +37,7 @@ export class ThrottledDataset<F extends string = string> implements Dataset<F> {
     const { bytesPerSecond = Number.POSITIVE_INFINITY, seekMs = 0 } = this.speed;
     const end = this.reserve(seekMs + (1000 * exampleBytes(example)) / bytesPerSecond);
     const wait = end - now();
-    if (wait > 0) await sleep(wait);
+    if (wait > 0) await sleep(Math.ceil(wait)); // timers round down
     return example;
   }
 
