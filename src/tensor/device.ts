@@ -6,9 +6,9 @@ let chosen: DeviceOptions = {};
 let opened: Promise<CpuDevice | null> | undefined;
 let generation = 0;
 
-/** Called with each change of device, in the queue, before the old one is closed: programs take their state home. */
-const leaving = new Set<() => Promise<void> | void>();
-export const onDeviceChange = (f: () => Promise<void> | void): void => {
+/** Called with each change of device, while the old one still works what is queued. */
+const leaving = new Set<() => void>();
+export const onDeviceChange = (f: () => void): void => {
   leaving.add(f);
 };
 
@@ -18,14 +18,11 @@ export const onDeviceChange = (f: () => Promise<void> | void): void => {
  */
 export function setDevice(options: DeviceOptions): void {
   const old = opened;
+  for (const leave of leaving) leave();
   chosen = options;
   opened = undefined;
   generation++;
-  if (!old) return;
-  enqueue(async () => {
-    for (const leave of leaving) await leave();
-    (await old.catch(() => null))?.close();
-  }).catch(() => {});
+  if (old) enqueue(async () => (await old.catch(() => null))?.close()).catch(() => {});
 }
 
 /** Which choice of device programs belong to. */

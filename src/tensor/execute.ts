@@ -4,7 +4,7 @@ import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { evaluateGraph } from "../ops/index.ts";
 import { constantValue, inputName } from "../ops/source.ts";
 import { flopsOf } from "../run/cost.ts";
-import { enqueue, isReference, onDeviceChange } from "./device.ts";
+import { device, enqueue, isReference, onDeviceChange } from "./device.ts";
 import { recordStorage } from "./leaks.ts";
 import { Runner } from "./runner.ts";
 import { type Structure, structureOf } from "./structure.ts";
@@ -118,7 +118,7 @@ function remember(key: string): Known {
 function compiled(known: Known, graph: Graph, inputs: readonly string[]): Promise<Runner> {
   if (!known.runner) {
     known.inputs = inputs;
-    known.runner = Runner.make(graph);
+    known.runner = device().then((opened) => Runner.make(graph, opened));
     known.runner.catch(() => {
       known.runner = null;
     });
@@ -132,7 +132,9 @@ function isSmall(graph: Graph): boolean {
   return flops <= SMALL_FLOPS;
 }
 
-onDeviceChange(async () => {
-  for (const { runner } of programs.values()) (await runner?.catch(() => null))?.free();
+onDeviceChange(() => {
+  const old = [...programs.values()];
   programs.clear();
+  for (const { runner } of old)
+    if (runner) enqueue(async () => (await runner.catch(() => null))?.free()).catch(() => {}); // biome-ignore format: short
 });

@@ -1,12 +1,12 @@
 // Functions of tensors → functions that give their gradients: grad, valueAndGrad, vjp, jvp.
 import { isFloat } from "../ir/dtype.ts";
 import type { Value } from "../ir/graph.ts";
-import { gradients } from "../passes/autodiff.ts";
+import { type Cotangent, gradients as gradientsOfGraph } from "../passes/autodiff.ts";
 import { full } from "./build.ts";
 import { fresh } from "./marks.ts";
 import type { Parameter } from "./parameter.ts";
 import { Tensor, tensorFrom, toValue } from "./tensor.ts";
-import { refuse } from "./trace.ts";
+import { naming, refuse } from "./trace.ts";
 import { flatten } from "./tree.ts";
 
 /** What a tensor or a tree of tensors has as gradient: the same tree. */
@@ -29,6 +29,9 @@ type At<A extends readonly unknown[], N extends number | readonly number[]> = N 
 function differentiable(x: Tensor, what: string): void {
   if (!isFloat(x.dtype)) refuse(`${what}: ${x.dtype}[${x.shape}] has no gradient, only floats do`);
 }
+
+/** Gradients of values; errors name the user's line. */
+const gradients = (outputs: readonly Cotangent[], wrt: readonly Value[]): (Value | null)[] => naming(() => gradientsOfGraph(outputs, wrt));
 
 /** d loss / d each value; zeros where the loss does not depend on it. */
 function gradientsOf(loss: Tensor, wrt: readonly Value[], what: string): Value[] {

@@ -1,56 +1,85 @@
-// One compiled graph with state: a program of the chosen device, or the reference interpreter.
-import type { Graph } from "../ir/graph.ts";
-import type { TensorData } from "../ir/tensor.ts";
+// One compiled graph: a program of a device, or the reference interpreter; with states that live in places of their own, which several may share.
+import type { CpuDevice, Memory } from "../devices/cpu.ts";
+import { DTYPES, type TypedArray } from "../ir/dtype.ts";
+import type { Graph, TensorType } from "../ir/graph.ts";
+import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { evaluateGraph } from "../ops/index.ts";
 import { compile } from "../run/compile.ts";
 import type { Program } from "../run/program.ts";
-import { device } from "./device.ts";
 
-/** An input whose tensor stays between runs; `output` is what it holds after a run, null: it does not change. */
+/** Where a state lives from run to run: memory of a device, or a tensor for the reference interpreter. All of its methods are for the queue. */
+export class Place {
+  private memory: Memory | null = null;
+  private tensor: TensorData | null = null;
+
+  constructor(readonly type: TensorType) {}
+
+  /** Memory of the device, from the first call on. */
+  memoryOn(device: CpuDevice): Memory {
+    this.memory ??= device.alloc(Math.max(1, elementCount(this.type.shape) * DTYPES[this.type.dtype].bytes));
+    return this.memory;
+  }
+  write(tensor: TensorData): void {
+    if (this.memory)
+      (this.elements(this.memory) as Float32Array).set(tensor.data as Float32Array); // of one type: set() converts nothing
+    else this.tensor = tensor;
+  }
+  /** A copy, where the next run would change it. */
+  read(): TensorData {
+    return this.memory ? { ...this.type, data: this.elements(this.memory).slice() } : this.tensor!; // written before it is read
+  }
+  free(): void {
+    this.memory?.free();
+    this.memory = null;
+    this.tensor = null;
+  }
+
+  private elements(memory: Memory): TypedArray {
+    const { buffer, byteOffset } = memory.view();
+    return new DTYPES[this.type.dtype].array(buffer, byteOffset, elementCount(this.type.shape));
+  }
+}
+
+/** An input that is a state, and the output that it becomes: the input itself where it does not change. */
 export interface StatePair {
   readonly input: string;
-  readonly output: string | null;
+  readonly output: string;
+  readonly place: Place;
 }
 
 type Tensors = Readonly<Record<string, TensorData>>;
 
 /** Runs are not to overlap: device.ts queues them. */
 export class Runner {
-  private readonly states = new Map<string, TensorData>();
-
   private constructor(
     private readonly graph: Graph | null,
     private readonly program: Program | null,
-    private readonly pairs: readonly StatePair[],
+    private readonly states: readonly StatePair[],
   ) {}
 
-  static async make(graph: Graph, pairs: readonly StatePair[] = []): Promise<Runner> {
-    const opened = await device();
-    return opened ? new Runner(null, await compile(graph, { device: opened }, true), pairs) : new Runner(graph, null, pairs);
+  /** `device` null: the reference interpreter. */
+  static async make(graph: Graph, device: CpuDevice | null, states: readonly StatePair[] = []): Promise<Runner> {
+    if (!device) return new Runner(graph, null, states);
+    const state = states.map(({ input, output, place }) => ({ input, output, memory: place.memoryOn(device) }));
+    return new Runner(null, await compile(graph, { device, state }, true), states);
   }
 
-  /** Bytes that the program's tensors take together; 0 where nothing is compiled. */
+  /** Bytes that the program's tensors take together, without its states; 0 where nothing is compiled. */
   get arenaBytes(): number {
     return this.program?.arenaBytes ?? 0;
   }
 
-  setState(name: string, tensor: TensorData): void {
-    this.states.set(name, tensor);
-  }
-  getState(name: string): TensorData {
-    return this.states.get(name)!; // set before the first run
-  }
-
-  /** All outputs but those that are states. */
+  /** All outputs but those that states become. */
   async run(inputs: Tensors): Promise<Record<string, TensorData>> {
-    const all = { ...inputs, ...Object.fromEntries(this.states) };
-    const results = this.program ? await this.program.run(all) : evaluateGraph(this.graph!, all); // one of both is there
-    for (const { input, output } of this.pairs) if (output) this.states.set(input, results[output]);
+    if (this.program) return this.program.run(inputs);
+    const all: Record<string, TensorData> = { ...inputs };
+    for (const { input, place } of this.states) all[input] = place.read();
+    const results = evaluateGraph(this.graph!, all); // one of both is there
+    for (const { output, place } of this.states) place.write(results[output]);
     return results;
   }
 
   free(): void {
     this.program?.free();
-    this.states.clear();
   }
 }

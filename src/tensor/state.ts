@@ -1,100 +1,118 @@
-// What a parameter holds, and where: on the host, or in the memory of the program that wrote it last; and how it gets to the next program.
-import type { TensorType } from "../ir/graph.ts";
-import type { TensorData } from "../ir/tensor.ts";
-import { enqueue } from "./device.ts";
-import { awaited, compute, computeSoon, fetched, forget } from "./execute.ts";
-import type { Runner } from "./runner.ts";
+// What a parameter holds, and where: as a tensor, in a place on the device that compiled functions work on, or both.
+import type { TensorType, Value } from "../ir/graph.ts";
+import { enqueue, onDeviceChange } from "./device.ts";
+import { awaited, compute, computeSoon, forget } from "./execute.ts";
+import { Place } from "./runner.ts";
 import { currentTrace, freshInput, type Handle, handleOf, leaf, type Storage, storageOf } from "./trace.ts";
 
-/** Mutable: the contents of a Parameter. */
+/** The contents of a Parameter. What it says is so at the end of the queue. */
 export interface Cell {
   readonly type: TensorType;
-  /** Null while only a program holds the numbers. */
+  /** Null while only the place holds the numbers. */
   handle: Handle | null;
-  /** The program that holds the numbers in its state; null: none does. */
-  home: Slot | null;
-  /** Grows with each assignment: all versions are distinct. */
+  /** On the device of now; null until a compiled function uses the parameter. */
+  place: Place | null;
+  /** Whether the place holds the numbers. */
+  isPlaced: boolean;
+  /** Grows with each assignment. */
   version: number;
 }
 
-/** A state of a program, which holds some version of a cell. Versions are as of the end of the queue. */
-export interface Slot {
-  readonly name: string;
-  readonly runner: Promise<Runner>;
-  version: number;
+/** A parameter inside of the function that is being traced. */
+export interface TracedCell {
+  readonly cell: Cell;
+  readonly input: Value;
+  handle: Handle;
+  isWritten: boolean;
 }
 
-let versions = 0;
+/** Cells with places, as long as there are such. */
+const placed = new Set<WeakRef<Cell>>();
+const collected = new FinalizationRegistry<{ ref: WeakRef<Cell>; place: Place }>(({ ref, place }) => {
+  placed.delete(ref);
+  enqueue(() => place.free()).catch(() => {});
+});
 
-export const cellOf = (handle: Handle): Cell => {
+export function cellOf(handle: Handle): Cell {
   computeSoon(handle);
-  return { type: handle.value.type, handle, home: null, version: ++versions };
-};
+  return { type: handle.value.type, handle, place: null, isPlaced: false, version: 0 };
+}
 
-/** What the cell holds: inside of a compiled function a state of the program that is being traced. */
+/** What the cell holds: inside of a compiled function an input of the program that is being traced. */
 export function readCell(cell: Cell): Handle {
-  const trace = currentTrace();
-  if (!trace) return settledHandle(cell);
-  const known = trace.states.get(cell);
-  if (known) return known.handle;
-  const input = freshInput(cell.type);
-  const handle = handleOf(input);
-  trace.states.set(cell, { input, handle, isWritten: false });
-  return handle;
+  return currentTrace() ? tracedCell(cell).handle : handleNow(cell);
 }
 
 export function writeCell(cell: Cell, handle: Handle): void {
-  const trace = currentTrace();
-  if (trace) {
-    readCell(cell); // makes its state
-    const state = trace.states.get(cell)!; // readCell has made it
-    state.handle = handle;
-    state.isWritten = true;
+  if (currentTrace()) {
+    Object.assign(tracedCell(cell), { handle, isWritten: true });
     return;
   }
   if (cell.handle) forget(cell.handle);
   computeSoon(handle);
-  Object.assign(cell, { handle, home: null, version: ++versions });
+  Object.assign(cell, { handle, isPlaced: false, version: cell.version + 1 });
+}
+
+function tracedCell(cell: Cell): TracedCell {
+  const { states } = currentTrace()!; // asked for inside of traces only
+  const known = states.get(cell);
+  if (known) return known;
+  const input = freshInput(cell.type);
+  const made: TracedCell = { cell, input, handle: handleOf(input), isWritten: false };
+  states.set(cell, made);
+  return made;
 }
 
 /** A handle of what the cell holds now, whatever is assigned later. */
-function settledHandle(cell: Cell): Handle {
+function handleNow(cell: Cell): Handle {
   if (cell.handle) return cell.handle;
-  const { name, runner } = cell.home!; // without a handle there is a home
-  const copy = enqueue(async () => [(await runner).getState(name)]);
-  cell.handle = leaf(awaited(cell.type, copy, 0));
+  const place = cell.place!; // it holds the numbers
+  cell.handle = leaf(awaited(cell.type, enqueue(() => [place.read()]), 0)); // biome-ignore format: short
   return cell.handle;
 }
 
-/** Numbers that a slot must be given before its program runs next; null: it has them. */
-export function neededBy(slot: Slot, cell: Cell): Storage | null {
-  if (slot.version === cell.version) return null;
-  const handle = settledHandle(cell);
+/** The place of a cell on the device of now. */
+export function placeOf(cell: Cell): Place {
+  if (cell.place) return cell.place;
+  cell.place = new Place(cell.type);
+  const ref = new WeakRef(cell);
+  placed.add(ref);
+  collected.register(cell, { ref, place: cell.place }, cell);
+  return cell.place;
+}
+
+/** The numbers that must be written into the place before what is queued next; null: it has them. */
+export function place(cell: Cell): Storage | null {
+  if (cell.isPlaced) return null;
+  const handle = handleNow(cell);
   compute([handle]);
-  slot.version = cell.version;
+  cell.isPlaced = true;
   return storageOf(handle.value)!; // compute has made it
 }
 
-/** The program that is queued next writes the cell. Returns what takes that back, for when it could not be run at all. */
-export function assignFrom(slot: Slot, cell: Cell): () => void {
-  const before = { ...cell };
+/** What is queued next writes the place. */
+export function overwritten(cell: Cell): void {
   if (cell.handle) forget(cell.handle);
-  const version = ++versions;
-  Object.assign(cell, { handle: null, home: slot, version });
-  slot.version = version;
+  Object.assign(cell, { handle: null, isPlaced: true, version: cell.version + 1 });
+}
+
+/** What takes back changes that follow, unless others follow them: for when what was queued could not be run at all. */
+export function snapshot(cell: Cell, changes: 0 | 1): () => void {
+  const { handle, isPlaced, version } = cell;
   return () => {
-    if (cell.version === version) Object.assign(cell, before);
-    slot.version = -1;
+    if (cell.version === version + changes) Object.assign(cell, { handle, isPlaced });
   };
 }
 
-/** Brings the numbers to the host, since the program goes. To be called in the queue. */
-export async function takeHome(cell: Cell, slot: Slot): Promise<void> {
-  if (cell.home !== slot) return;
-  cell.home = null;
-  if (cell.handle) return;
-  const data: TensorData = (await slot.runner).getState(slot.name);
-  cell.handle ??= leaf({ type: cell.type, data, pending: null });
-}
-
-export const contents = (storage: Storage): TensorData | Promise<TensorData> => fetched(storage);
+onDeviceChange(() => {
+  for (const ref of placed) {
+    const cell = ref.deref();
+    if (!cell?.place) continue;
+    const { place: old } = cell;
+    collected.unregister(cell);
+    handleNow(cell);
+    Object.assign(cell, { place: null, isPlaced: false });
+    enqueue(() => old.free()).catch(() => {});
+  }
+  placed.clear();
+});

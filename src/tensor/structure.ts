@@ -43,6 +43,21 @@ function orderOf(values: readonly Value[]): Node[] {
   return order;
 }
 
+/**
+ * The places of the values in a list, those first that are computed by the shortest chain of operators. A program that computes them in this order
+ * makes a layer's gradients while the others' are not there yet, and needs less memory.
+ */
+export function shallowFirst(values: readonly Value[]): number[] {
+  const depths = new Map<Node, number>();
+  for (const node of orderOf(values)) {
+    let depth = 0;
+    for (const v of node.inputs) if (v) depth = Math.max(depth, depths.get(v.node) ?? 0);
+    depths.set(node, depth + 1);
+  }
+  const depthAt = values.map((v) => depths.get(v.node) ?? 0);
+  return values.map((_, i) => i).sort((a, b) => depthAt[a] - depthAt[b] || a - b);
+}
+
 /** Outputs are named y0, y1, …; `first` inputs come first, whether they are used or not. */
 export function structureOf(outputs: readonly Value[], first: readonly Value[] = []): Structure {
   const inputs: Value[] = [...first];

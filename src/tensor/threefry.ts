@@ -36,6 +36,10 @@ const onNumbers: Words<number> = {
   constant: (n) => n,
 };
 
+/** One block: 64 random bits. */
+export const encrypted = (key: readonly [number, number], counter: readonly [number, number]): [number, number] =>
+  encrypt(onNumbers, key, counter);
+
 const word = (n: number): Value => scalar("u32", n);
 
 const onValues: Words<Value> = {

@@ -4,6 +4,7 @@ import { type Attrs, apply, type Node, type Op, type TensorType, type Value } fr
 import type { TensorData } from "../ir/tensor.ts";
 import { input } from "../ops/source.ts";
 import { callSite, isTracked } from "./call_site.ts";
+import type { Cell, TracedCell } from "./state.ts";
 
 /** Numbers of a tensor: here, or on their way. */
 export interface Storage {
@@ -27,7 +28,7 @@ export interface Trace {
   /** Small tensors from outside, which the program holds as constants. */
   readonly constants: Map<Storage, Value>;
   /** The parameters that were read or assigned. */
-  readonly states: Map<object, { readonly input: Value; handle: Handle; isWritten: boolean }>;
+  readonly states: Map<Cell, TracedCell>;
 }
 
 /** Numbers of values that are known or on their way: where computing stops. */
@@ -95,14 +96,21 @@ export function recording<T>(f: () => T): { result: T; nodes: ReadonlySet<Node> 
 
 /** Applies an operator. Errors name the user's line. */
 export function applyOp(op: Op, inputs: readonly (Value | null)[], attrs: Attrs = {}): readonly Value[] {
+  const values = naming(() => apply(op, inputs, attrs, isTracked ? callSite() : ""));
+  for (const nodes of recorders) nodes.add(values[0].node);
+  return values;
+}
+
+/** Runs `f`; errors of operators name the user's line. */
+export function naming<T>(f: () => T): T {
   try {
-    const values = apply(op, inputs, attrs, isTracked ? callSite() : "");
-    for (const nodes of recorders) nodes.add(values[0].node);
-    return values;
+    return f();
   } catch (e) {
     if (!(e instanceof HeddleError)) throw e;
-    const message = e.message.includes("; from ") ? e.message : e.message + at();
-    throw new HeddleError(e.code === "bad-model" ? "bad-argument" : e.code, message, { cause: e });
+    const message = e.message.replace(/; from (?::grad)?$/, "");
+    throw new HeddleError(e.code === "bad-model" ? "bad-argument" : e.code, /; from \S*:\d+$/.test(message) ? message : message + at(), {
+      cause: e,
+    });
   }
 }
 
