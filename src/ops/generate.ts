@@ -1,9 +1,9 @@
 // Values made from positions: ConstantOfShape, Range, EyeLike, OneHot, Trilu, and the sizes of tensors: Shape, Size.
-import { DTYPES, type DType } from "../ir/dtype.ts";
+import { DTYPES, type DType, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, select, within } from "../ir/expr.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
-import { addIndex, constIndex, type Index, mulIndex, subIndex } from "../ir/index_expr.ts";
+import { addIndex, constIndex, type Index, mulIndex, subIndex, valueIndex } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { dtypeAttribute } from "./cast.ts";
 import {
@@ -117,8 +117,12 @@ const OneHot: Op = defineOp<{ axis: number }>({
     const at = (index: readonly Index[]): Expr => {
       const place = the(indices).at(index.toSpliced(axis, 1));
       const zero = constant(place.dtype, 0);
-      const wrapped = select(call("lt", place, zero), call("add", place, constant(place.dtype, type.shape[axis])), place);
-      const isOn = call("eq", wrapped, indexValue(place.dtype, index[axis]));
+      const depth = type.shape[axis];
+      const wrapped = select(call("lt", place, zero), call("add", place, constant(place.dtype, depth)), place);
+      // A whole number outside of the axis is limited to the places next to it, where no element is.
+      const isOn = isFloat(place.dtype)
+        ? call("eq", wrapped, indexValue(place.dtype, index[axis]))
+        : within(subIndex(valueIndex(wrapped, -1, depth), index[axis]), 0, 1);
       return select(isOn, the(values).at([constIndex(1)]), the(values).at([constIndex(0)]));
     };
     return [{ type, at }];
