@@ -2,6 +2,19 @@
 import { affine, type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
+import {
+  IN,
+  inputTransform,
+  locateTile,
+  OUT,
+  overVectors,
+  PRODUCTS,
+  roundUp,
+  type TileAt,
+  type TileGrid,
+  TileReader,
+  tileGrid,
+} from "./winograd_tiles.ts";
 import { shareOut } from "./work.ts";
 
 export interface WinogradShape {
@@ -15,11 +28,6 @@ export interface WinogradShape {
   readonly hasBias: boolean;
 }
 
-/** Outputs of a tile along an axis, inputs that they need, and products for them. */
-const OUT = 4;
-const IN = 6;
-export const PRODUCTS = IN * IN;
-
 export interface WinogradSchedule {
   /** Register tile of the products. */
   readonly tile: TileShape;
@@ -27,12 +35,7 @@ export interface WinogradSchedule {
   readonly block: number;
 }
 
-const tilesOf = (s: WinogradShape): { readonly y: number; readonly x: number; readonly total: number } => {
-  const y = Math.ceil(s.output.height / OUT);
-  const x = Math.ceil(s.output.width / OUT);
-  return { y, x, total: s.batch * y * x };
-};
-export const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to;
+const tilesOf = (s: WinogradShape): TileGrid => tileGrid(s.batch, s.output);
 
 /** The schedule, or null where direct convolution is faster: few channels, few tiles, weights or tiles that leave the second-level cache. */
 export function scheduleWinograd(shape: WinogradShape, target: SimdTarget): WinogradSchedule | null {
@@ -61,19 +64,13 @@ export function winogradKernel(
   return new Winograd(name, shape, schedule, epilogue, target, threads).build();
 }
 
-/** Where an image tile is. */
-interface TileAt {
-  readonly image: Int;
-  readonly y: Int;
-  readonly x: Int;
-}
-
 class Winograd {
   private readonly b: KernelBuilder;
   private readonly input: number;
   private readonly weights: number;
   private readonly bias: number;
   private readonly scratch: number;
+  private readonly reader: TileReader;
   private readonly epilogue: EpilogueCode;
   private readonly inPadded: number;
   private readonly outPadded: number;
@@ -102,6 +99,8 @@ class Winograd {
     this.at = { inputs: 0, products, patch };
     const patchBytes = 4 * Math.max(PRODUCTS * this.inPadded, OUT * OUT * this.outPadded);
     this.scratch = this.b.buffer("tiles", patch + patchBytes, "scratch");
+    const image = { buffer: this.input, ...input, channels: inChannels, pad: shape.pad };
+    this.reader = new TileReader(this.b, image, IN, this.scratch, patch);
   }
 
   build(): Kernel {
@@ -123,80 +122,16 @@ class Winograd {
   }
 
   private locate(tile: Int): TileAt {
-    const { b } = this;
-    const { y, x } = tilesOf(this.shape);
-    const row = b.div(tile, x);
-    return {
-      image: this.shape.batch === 1 ? 0 : b.div(row, y),
-      y: this.shape.batch === 1 ? row : b.mod(row, y),
-      x: b.mod(tile, x),
-    };
-  }
-
-  /** Calls `body` for every vector of a list of channels: byte offset of its first channel, lanes. */
-  private overVectors(channels: number, body: (at: Int, lanes: number) => void): void {
-    const { b } = this;
-    const whole = channels - (channels % b.lanes);
-    b.loop(0, whole, b.lanes, (c) => body(times(c, 4), b.lanes));
-    if (whole < channels) body(whole * 4, channels - whole);
+    return locateTile(this.b, tilesOf(this.shape), this.shape.batch, tile);
   }
 
   private transformInput(i: Int, tile: TileAt): void {
-    const { b, shape, scratch, inPadded } = this;
-    const { height, width } = shape.input;
-    const y = plus(times(tile.y, OUT), -shape.pad.y);
-    const x = plus(times(tile.x, OUT), -shape.pad.x);
-    const store = (at: Int) => (k: number, value: Vec) =>
-      b.store(value, scratch, plus(this.at.inputs + k * this.schedule.block * inPadded * 4, times(i, inPadded * 4), at));
-    const inside = b.min(b.min(y, plus(height - IN, times(y, -1))), b.min(x, plus(width - IN, times(x, -1))));
-    const fromImage = (): void => {
-      const corner = this.pixel(tile.image, b.min(b.max(y, 0), height - IN), b.min(b.max(x, 0), width - IN));
-      this.overVectors(shape.inChannels, (at, lanes) => {
-        const load = (r: number, q: number): Vec => b.load(this.input, plus(corner, (r * width + q) * shape.inChannels * 4, at), lanes);
-        inputTransform(b, load, store(at));
-      });
-    };
-    const fromPatch = (): void => {
-      this.copyPatch(tile.image, y, x);
-      b.loop(0, inPadded, b.lanes, (c) => {
-        const load = (r: number, q: number): Vec => b.load(scratch, plus(this.at.patch + (r * IN + q) * inPadded * 4, times(c, 4)));
-        inputTransform(b, load, store(times(c, 4)));
-      });
-    };
-    if (height < IN || width < IN) fromPatch();
-    else b.when(-1, inside, fromImage, fromPatch);
-  }
-
-  /** Byte offset of a pixel of the input. */
-  private pixel(image: Int, y: Int, x: Int): Int {
-    const { input, inChannels } = this.shape;
-    return plus(
-      times(image, input.height * input.width * inChannels * 4),
-      times(y, input.width * inChannels * 4),
-      times(x, inChannels * 4),
+    const { b, inPadded } = this;
+    this.reader.read(tile, (load, at) =>
+      inputTransform(b, load, (k, value) =>
+        b.store(value, this.scratch, plus(this.at.inputs + k * this.schedule.block * inPadded * 4, times(i, inPadded * 4), at)),
+      ),
     );
-  }
-
-  /** The inputs of a tile at the border, with zeros outside of the image. */
-  private copyPatch(image: Int, y: Int, x: Int): void {
-    const { b, shape, scratch, inPadded } = this;
-    const { height, width } = shape.input;
-    b.loop(0, PRODUCTS * inPadded, b.lanes, (at) => b.store(b.f32(0), scratch, plus(this.at.patch, times(at, 4))));
-    const range = (start: Int, extent: number): [Int, Int] => [
-      b.min(b.max(times(start, -1), 0), IN),
-      b.max(b.min(plus(extent, times(start, -1)), IN), 0),
-    ];
-    const inside = (start: Int, i: Int, extent: number): Int => b.max(b.min(plus(start, i), extent - 1), 0);
-    b.loop(...range(y, height), 1, (r) => {
-      const row = inside(y, r, height);
-      b.loop(...range(x, width), 1, (q) => {
-        const from = this.pixel(image, row, inside(x, q, width));
-        this.overVectors(shape.inChannels, (at, lanes) => {
-          const to = plus(this.at.patch, times(r, IN * inPadded * 4), times(q, inPadded * 4), at);
-          b.store(b.load(this.input, plus(from, at), lanes), scratch, to, lanes);
-        });
-      });
-    });
   }
 
   /** The 36 products: tiles × in channels times in channels × out channels. */
@@ -253,7 +188,7 @@ class Winograd {
       b.loop(0, b.min(plus(width, times(x, -1)), OUT), 1, (q) => {
         const pixel = plus(row, b.min(plus(x, q), width - 1));
         const from = plus(this.at.patch, times(r, OUT * outPadded * 4), times(q, outPadded * 4));
-        this.overVectors(shape.outChannels, (at, lanes) => this.finish(b.load(scratch, plus(from, at)), pixel, at, lanes));
+        overVectors(b, shape.outChannels, (at, lanes) => this.finish(b.load(scratch, plus(from, at)), pixel, at, lanes));
       });
     });
   }
@@ -273,24 +208,6 @@ function quarter(at: Int): Int {
   return { base: base / 4, terms: terms.map(({ v, c }) => ({ v, c: c / 4 })) };
 }
 
-/** Bᵀ·d of six vectors. */
-function inputLine(b: KernelBuilder, d: readonly Vec[]): Vec[] {
-  const [two, four, five] = [b.f32(2), b.f32(4), b.f32(5)];
-  const minusFour = (x: Vec, from: Vec): Vec => b.op("fnma", x, four, from);
-  const even = minusFour(d[2], d[4]);
-  const odd = minusFour(d[1], d[3]);
-  const even2 = b.op("sub", d[4], d[2]);
-  const odd2 = b.op("sub", d[3], d[1]);
-  return [
-    b.op("fma", d[0], four, b.op("fnma", d[2], five, d[4])),
-    b.op("add", even, odd),
-    b.op("sub", even, odd),
-    b.op("fma", odd2, two, even2),
-    b.op("fnma", odd2, two, even2),
-    b.op("fma", d[1], four, b.op("fnma", d[3], five, d[5])),
-  ];
-}
-
 /** Aᵀ·m of six vectors. */
 function outputLine(b: KernelBuilder, m: readonly Vec[]): Vec[] {
   const sum = b.op("add", m[1], m[2]);
@@ -303,16 +220,6 @@ function outputLine(b: KernelBuilder, m: readonly Vec[]): Vec[] {
     b.op("fma", sum2, b.f32(4), sum),
     b.op("add", b.op("fma", difference2, b.f32(8), difference), m[5]),
   ];
-}
-
-/** Bᵀ·d·B. */
-function inputTransform(b: KernelBuilder, load: (r: number, q: number) => Vec, store: (k: number, value: Vec) => void): void {
-  const range = [0, 1, 2, 3, 4, 5];
-  const columns = range.map((q) => inputLine(b, range.map((r) => load(r, q)))); // biome-ignore format: one line
-  for (const r of range) {
-    const row = inputLine(b, range.map((q) => columns[q][r])); // biome-ignore format: one line
-    for (const [q, value] of row.entries()) store(r * IN + q, value);
-  }
 }
 
 /** Aᵀ·m·A. */

@@ -1,11 +1,10 @@
 // Weights of 3×3 convolutions → the products' right operands of Winograd's F(4×4, 3×3): in JavaScript for constants, by a kernel for weights that change.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { WeightStrides } from "./conv_weights.ts";
-import { PRODUCTS, roundUp, type WinogradSchedule, type WinogradShape } from "./winograd.ts";
+import type { WinogradSchedule, WinogradShape } from "./winograd.ts";
+import { IN, PRODUCTS, roundUp } from "./winograd_tiles.ts";
 import { shareOut } from "./work.ts";
 
-/** Inputs of a tile along an axis, and taps. */
-const IN = 6;
 const TAPS = 3;
 
 const G: readonly (readonly [number, number, number])[] = [
