@@ -38,8 +38,11 @@ const paddedOut = ({ outChannels }: WeightGradientShape, { lanes }: SimdTarget):
 /** Elements of one slot of sums: [group][tile of out channels][tap y][tap x][in channel][out channel of the tile]. */
 const slotElements = (shape: WeightGradientShape, target: SimdTarget): number => shape.groups * rowsOf(shape) * paddedOut(shape, target);
 
-export const weightSumElements = (shape: WeightGradientShape, { slots }: WeightGradientSchedule, target: SimdTarget): number =>
-  slots * slotElements(shape, target);
+export const weightSumElements = (
+  shape: WeightGradientShape,
+  { slots }: Pick<WeightGradientSchedule, "slots">,
+  target: SimdTarget,
+): number => slots * slotElements(shape, target);
 
 /** Inputs that some outputs of an axis see, from the first tap of the first to the last of the last. */
 const seen = ({ stride, dilation, taps }: WindowAxis, outputs: number): number => (outputs - 1) * stride + (taps - 1) * dilation + 1;
@@ -320,7 +323,7 @@ class WeightGradient {
 export function sumWeightsKernel(
   name: string,
   shape: WeightGradientShape,
-  schedule: WeightGradientSchedule,
+  schedule: Pick<WeightGradientSchedule, "tile" | "slots">,
   epilogue: Epilogue,
   target: SimdTarget,
   threads: number,

@@ -37,6 +37,8 @@ const CASES: readonly Case[] = [
   { x: [1, 24, 6, 4], outChannels: 24, kernel: [5, 5], attrs: { pads: [4, 2, 4, 2], group: 24, dilations: [2, 1] } },
   { x: [3, 6, 50], outChannels: 10, kernel: [3], attrs: { pads: [1, 1] } },
   { x: [1, 40, 3, 3], outChannels: 300, kernel: [3, 3], attrs: pads(1) },
+  { x: [3, 20, 21, 14], outChannels: 40, kernel: [3, 3], attrs: pads(1), isStep: true },
+  { x: [4, 33, 9, 30], outChannels: 17, kernel: [3, 3], attrs: { pads: [0, 2, 1, 0] } },
   { x: [1, 256, 4, 3], outChannels: 256, kernel: [3, 3], attrs: pads(1) },
   { x: [1, 4, 200, 300], outChannels: 8, kernel: [3, 3], attrs: pads(1) },
 ];

@@ -8,8 +8,15 @@ import {
   weightGradientKernel,
   weightSumElements,
 } from "../../kernels/conv_weight_gradient.ts";
+import {
+  scheduleWinogradGradient,
+  type WinogradGradientShape,
+  winogradBackKernel,
+  winogradGradientKernel,
+  winogradSumElements,
+} from "../../kernels/winograd_gradient.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
-import { type Implementation, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { axesOf, windowAxis } from "./conv_task.ts";
 
 export const implementConvWeightGrad: Implementation = (task) => {
@@ -19,7 +26,6 @@ export const implementConvWeightGrad: Implementation = (task) => {
   if (!axes || x.type.dtype !== "f32" || dy.type.dtype !== "f32" || geometry.layout !== "NHWC") return null;
   if ([x, dy, task.output].some((v) => elementCount(v.type.shape) === 0)) return null;
   const { batch, group, inChannels, outChannels } = geometry;
-  const { target, threads, name } = task;
   const shape: WeightGradientShape = {
     batch,
     groups: group,
@@ -28,15 +34,52 @@ export const implementConvWeightGrad: Implementation = (task) => {
     y: windowAxis(axes[0]),
     x: windowAxis(axes[1]),
   };
+  return winograd(task, x, dy, shape) ?? direct(task, x, dy, shape);
+};
+
+function direct(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientShape): KernelCall[] {
+  const { target, threads, name } = task;
   const schedule = scheduleWeightGradient(shape, target, threads);
-  const key = JSON.stringify(shape);
-  const product = sharedKernel(task, `weight gradient ${key}`, () => weightGradientKernel(name, shape, schedule, target, threads));
-  const sum = sharedKernel(task, `weight sum ${key} ${task.epilogueKey}`, () =>
-    sumWeightsKernel(`${name}_sum`, shape, schedule, task.epilogue, target, threads),
+  const kernel = sharedKernel(task, `weight gradient ${JSON.stringify(shape)}`, () =>
+    weightGradientKernel(name, shape, schedule, target, threads),
   );
   const sums: Place = { k: "temporary", id: 0, bytes: 4 * weightSumElements(shape, schedule, target) };
+  return [{ kernel, places: [valuePlace(x), valuePlace(dy), sums] }, sumCall(task, shape, schedule, sums)];
+}
+
+/** 3×3 windows of stride 1 by Winograd's algorithm where it pays; null elsewhere. */
+function winograd(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientShape): KernelCall[] | null {
+  const { batch, groups, inChannels, outChannels } = shape;
+  if (groups !== 1 || [shape.y, shape.x].some((a) => a.taps !== 3 || a.stride !== 1 || a.dilation !== 1)) return null;
+  const tiled: WinogradGradientShape = {
+    batch,
+    inChannels,
+    outChannels,
+    input: { height: shape.y.inputs, width: shape.x.inputs },
+    output: { height: shape.y.outputs, width: shape.x.outputs },
+    pad: { y: -shape.y.offset, x: -shape.x.offset },
+  };
+  const { target, threads, name } = task;
+  const schedule = scheduleWinogradGradient(tiled, target, threads);
+  if (!schedule) return null;
+  const key = JSON.stringify(tiled);
+  const kernel = sharedKernel(task, `winograd gradient ${key}`, () => winogradGradientKernel(name, tiled, schedule, target, threads));
+  const back = sharedKernel(task, `winograd back ${key}`, () => winogradBackKernel(`${name}_back`, tiled, schedule, target, threads));
+  const products: Place = { k: "temporary", id: 0, bytes: 4 * winogradSumElements(tiled, schedule, target) };
+  const whole = { tile: schedule.tile, slots: 1 };
+  const sums: Place = { k: "temporary", id: 1, bytes: 4 * weightSumElements(shape, whole, target) };
   return [
-    { kernel: product, places: [valuePlace(x), valuePlace(dy), sums] },
-    { kernel: sum, places: [sums, ...tailPlaces(task)] },
+    { kernel, places: [valuePlace(x), valuePlace(dy), products] },
+    { kernel: back, places: [products, sums] },
+    sumCall(task, shape, whole, sums),
   ];
-};
+}
+
+/** Partial sums to the weights' order, and what follows them. */
+function sumCall(task: AnchorTask, shape: WeightGradientShape, schedule: Parameters<typeof sumWeightsKernel>[2], sums: Place): KernelCall {
+  const { target, threads, name, epilogue, epilogueKey } = task;
+  const kernel = sharedKernel(task, `weight sum ${JSON.stringify([shape, schedule])} ${epilogueKey}`, () =>
+    sumWeightsKernel(`${name}_sum`, shape, schedule, epilogue, target, threads),
+  );
+  return { kernel, places: [sums, ...tailPlaces(task)] };
+}
