@@ -1,4 +1,5 @@
 // Layers, losses and initialisers, named as in PyTorch.
+export { type AttentionOptions, attention, MultiheadAttention, type MultiheadAttentionOptions } from "./attention.ts";
 export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from "./batch_norm.ts";
 export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions, ConvTranspose2d, type ConvTransposeLayerOptions } from "./conv.ts";
 export { Dropout } from "./dropout.ts";
@@ -19,6 +20,7 @@ export {
 export { type LoadOptions, type Member, Module, type StateDict } from "./module.ts";
 export { GroupNorm, LayerNorm, type NormOptions, RMSNorm } from "./norm.ts";
 export { drawKeys, type Randomness, RandomStream } from "./random_stream.ts";
+export { GRU, LSTM, type RecurrentOptions, type RecurrentOutput } from "./recurrent.ts";
 export {
   AvgPool,
   ELU,
@@ -37,3 +39,4 @@ export {
   Softplus,
   Tanh,
 } from "./sequential.ts";
+export { TransformerDecoderLayer, TransformerEncoderLayer, type TransformerLayerOptions } from "./transformer.ts";
