@@ -5,7 +5,7 @@ import { full as fullValue } from "./build.ts";
 import { recordStorage } from "./leaks.ts";
 import type { Dims, NestedShape } from "./shapes.ts";
 import { Tensor, tensorFrom } from "./tensor.ts";
-import { leaf, refuse, type Storage } from "./trace.ts";
+import { currentTrace, leaf, refuse, type Storage } from "./trace.ts";
 
 /** Numbers in lists in lists; all lists of a level are equally long. */
 export type NestedNumbers = number | boolean | readonly NestedNumbers[];
@@ -71,8 +71,16 @@ export function fromArray<const S extends Dims, D extends DType = DType>(data: T
 /** A tensor of what loaders and files give. */
 export const fromData = (data: TensorData): Tensor => holding(data);
 
+function filled<S extends Dims, D extends DType>(shape: S, value: number, dtype: DType): Tensor<S, D> {
+  const one = fromNumbers(dtype, [1], [value]).data[0];
+  const data = new DTYPES[dtype].array(elementCount(shape));
+  if (value !== 0) (data as Float32Array).fill(one as number); // of the array's own kind
+  return holding({ dtype, shape: [...shape], data });
+}
+
 /** The same number everywhere. */
 export function full<const S extends Dims, D extends DType = "f32">(shape: S, value: number, dtype?: D): Tensor<S, D> {
+  if (!currentTrace()) return filled(shape, value, dtype ?? "f32");
   return tensorFrom(fullValue(dtype ?? "f32", shape, value));
 }
 export const zeros = <const S extends Dims, D extends DType = "f32">(shape: S, dtype?: D): Tensor<S, D> => full(shape, 0, dtype);

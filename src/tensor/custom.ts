@@ -22,7 +22,7 @@ function withGradient(name: string, inputs: readonly Value[], outputs: readonly 
     expand: (all) => all.slice(count).map((v) => v!),
     vjp({ grad }, node) {
       const all = node.inputs.map((v) => v!); // given below
-      const grads = backward(outputs.map((_, i) => grad(i)), all.slice(0, count), all.slice(count)); // biome-ignore format: one call
+      const grads = backward(outputs.map((_, i) => grad(i)), all.slice(0, count), node.outputs); // biome-ignore format: one call
       return [...grads, ...outputs.map(() => null)];
     },
   });

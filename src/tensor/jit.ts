@@ -39,6 +39,10 @@ interface Traced {
 /** By signature. */
 type Programs = Map<string, Traced>;
 
+/** So many signatures are hardly meant. */
+const MANY = 64;
+const MANY_TEXT = `jit: one function was compiled for ${MANY} signatures; shapes and all numbers among the arguments belong to them: pass numbers that change as tensors`;
+
 const living = new Set<WeakRef<Programs>>();
 /** Functions that were collected leave their programs behind. */
 const abandoned = new FinalizationRegistry<Programs>((programs) => freeAll(programs));
@@ -57,6 +61,7 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R): Jitt
     const key = `${given.text} ${given.tensors.map((t) => `${t.dtype}[${t.shape}]`).join()}`;
     const traced = programs.get(key) ?? trace(f, given);
     programs.set(key, traced);
+    if (programs.size === MANY && !traced.runner) process.emitWarning(MANY_TEXT, "HeddleWarning");
     return start(traced, given.tensors) as R; // the tree that f gave
   };
   const dispose = (): void => freeAll(programs);

@@ -79,6 +79,10 @@ export class Tensor<S extends Dims = Dims, D extends DType = DType> implements D
     return `Tensor ${this.dtype}[${this.shape}]${shown}`;
   }
 
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+
   /** Lets go of the numbers. Not needed: what nobody refers to is collected. */
   dispose(): void {
     const storage = storageOf(this.handle.value);
