@@ -45,7 +45,7 @@ export const winogradSumElements = (shape: WinogradGradientShape, { slots }: Win
   slots * slotElements(shape, target);
 
 /** Most bytes of sums, in second-level caches: each block of tiles goes through all of them. */
-const MOST_SUMS = 1.25;
+const MOST_SUMS = 3;
 
 /** The schedule, or null where summing directly is faster. */
 export function scheduleWinogradGradient(

@@ -9,6 +9,12 @@ import {
   weightSumElements,
 } from "../../kernels/conv_weight_gradient.ts";
 import {
+  type DepthwiseGradientShape,
+  depthwiseGradientKernel,
+  depthwiseSumElements,
+  scheduleDepthwiseGradient,
+} from "../../kernels/depthwise_weight_gradient.ts";
+import {
   scheduleWinogradGradient,
   type WinogradGradientShape,
   winogradBackKernel,
@@ -34,8 +40,24 @@ export const implementConvWeightGrad: Implementation = (task) => {
     y: windowAxis(axes[0]),
     x: windowAxis(axes[1]),
   };
-  return winograd(task, x, dy, shape) ?? direct(task, x, dy, shape);
+  const isDepthwise = shape.inChannels === 1 && shape.outChannels === 1 && group > 1;
+  return isDepthwise ? depthwise(task, x, dy, shape) : (winograd(task, x, dy, shape) ?? direct(task, x, dy, shape));
 };
+
+/** Each channel for itself. */
+function depthwise(task: AnchorTask, x: Value, dy: Value, { batch, groups, y: ay, x: ax }: WeightGradientShape): KernelCall[] {
+  const { target, threads, name } = task;
+  const shape: DepthwiseGradientShape = { batch, channels: groups, y: ay, x: ax };
+  const schedule = scheduleDepthwiseGradient(shape, target, threads);
+  const kernel = sharedKernel(task, `depthwise gradient ${JSON.stringify(shape)}`, () =>
+    depthwiseGradientKernel(name, shape, schedule, target, threads),
+  );
+  const sums: Place = { k: "temporary", id: 0, bytes: 4 * depthwiseSumElements(shape, schedule, target) };
+  // As of one input channel that all see.
+  const asOne: WeightGradientShape = { batch, groups: 1, inChannels: 1, outChannels: groups, y: ay, x: ax };
+  const summed = { tile: { rows: 1, vectors: 1 }, slots: schedule.slots };
+  return [{ kernel, places: [valuePlace(x), valuePlace(dy), sums] }, sumCall(task, asOne, summed, sums)];
+}
 
 function direct(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientShape): KernelCall[] {
   const { target, threads, name } = task;

@@ -6,14 +6,17 @@ import { Conv } from "../../ops/conv.ts";
 import { ConvTranspose } from "../../ops/conv_transpose.ts";
 import { ConvWeightGrad } from "../../ops/conv_weight_grad.ts";
 import { MatMul } from "../../ops/matmul.ts";
+import { hasTiledWindows, MaxPoolGrad } from "../../ops/max_pool_grad.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
+import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
 import { implementConvWeightGrad } from "./conv_weight_grad.ts";
 import { anchorTask } from "./epilogue.ts";
+import { implementMaxPoolGrad, implementScatterRows } from "./gradient.ts";
 import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
 import { implementAveragePool, implementMaxPool } from "./pool.ts";
@@ -27,6 +30,7 @@ const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
   [MatMul, implementMatMul],
   [MaxPool, implementMaxPool],
   [AveragePool, implementAveragePool],
+  [MaxPoolGrad, implementMaxPoolGrad],
 ]);
 
 /** Operators with a kernel that stands alone. */
@@ -34,10 +38,11 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
   [Softmax, implementSoftmax],
   [LogSoftmax, implementSoftmax],
   [LayerNormalization, implementLayerNormalization],
+  [ScatterRows, implementScatterRows],
 ]);
 
 /** Whether a group may form around a node. */
-export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op);
+export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op) && (node.op !== MaxPoolGrad || hasTiledWindows(node));
 
 /** How a node is executed. `name` is unique in the program. */
 export function implement(node: Node, name: string, options: TargetOptions): Step {
