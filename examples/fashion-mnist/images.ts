@@ -7,7 +7,6 @@ import { fromArray, type Key, random, type Tensor } from "../../src/tensor/index
 
 /** Where the package dataset-fashion-mnist puts its files. */
 export const FOLDER = "/usr/share/datasets/fashion-mnist";
-export const CLASSES = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"];
 const SIDE = 28;
 const PIXELS = SIDE * SIDE;
 
@@ -24,7 +23,7 @@ export interface Batch {
   readonly labels: Tensor;
 }
 
-async function readFile1(folder: string, name: string): Promise<ReturnType<typeof readIdx>> {
+async function readFileOf(folder: string, name: string): Promise<ReturnType<typeof readIdx>> {
   const path = join(folder, `${name}-ubyte.gz`);
   const bytes = await readFile(path).catch((cause) => {
     throw new HeddleError("missing", `${path} cannot be read; apt-get install dataset-fashion-mnist, or name its folder with --data`, {
@@ -36,7 +35,7 @@ async function readFile1(folder: string, name: string): Promise<ReturnType<typeo
 
 /** The 60,000 pictures to learn from ("train") or the 10,000 to be judged by ("t10k"). */
 export async function readImages(part: "train" | "t10k", folder = FOLDER): Promise<Images> {
-  const [images, labels] = await Promise.all([readFile1(folder, `${part}-images-idx3`), readFile1(folder, `${part}-labels-idx1`)]);
+  const [images, labels] = await Promise.all([readFileOf(folder, `${part}-images-idx3`), readFileOf(folder, `${part}-labels-idx1`)]);
   return { count: images.shape[0], pixels: images.data as Uint8Array, labels: Int32Array.from(labels.data as Uint8Array) }; // IDX type 8: bytes
 }
 
