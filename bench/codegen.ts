@@ -74,7 +74,8 @@ function conv(size: number, channels: number, activation: Activation): Kernel {
 }
 
 function depthwise(size: number, channels: number, activation: Activation): Kernel {
-  const shape = { batch: 1, channels, y: axis(size, 5), x: axis(size, 5), combine: "multiply", hasBias: true } as const;
+  const output = { height: size, width: size, y0: 0, yStep: 1, x0: 0, xStep: 1 };
+  const shape = { batch: 1, channels, y: axis(size, 5), x: axis(size, 5), combine: "multiply", hasBias: true, output } as const;
   return slideKernel("depthwise", shape, epilogueOf([1, size, size, channels], activation), target, threads);
 }
 
