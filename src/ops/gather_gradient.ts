@@ -16,8 +16,7 @@ export function gatherGradient(build: Builder, grad: Value, shape: Shape, indice
   const gathered = upTo(rank).map((i) => axis + i);
   const after = upTo(shape.length - axis - 1).map((i) => axis + rank + i);
   const rows = axis === 0 ? grad : build.transpose(grad, [...gathered, ...before, ...after]);
-  const firstShape = [shape[axis], ...shape.toSpliced(axis, 1)];
-  const first = scattered(build, rows, firstShape, build.reshape(indices, [...indices.type.shape, 1]));
+  const first = build.op("ScatterRows", [indices, rows], { size: shape[axis] });
   return axis === 0
     ? first
     : build.transpose(first, [...upTo(axis).map((i) => i + 1), 0, ...upTo(shape.length - axis - 1).map((i) => axis + 1 + i)]);

@@ -22,6 +22,7 @@ import { logicOps } from "./logic.ts";
 import { lossOps } from "./loss.ts";
 import { mathOps } from "./math.ts";
 import { matmulOps } from "./matmul.ts";
+import { maxPoolGradOps } from "./max_pool_grad.ts";
 import { nonMaxSuppressionOps } from "./non_max_suppression.ts";
 import { normOps } from "./norm.ts";
 import { padOps } from "./pad.ts";
@@ -35,6 +36,7 @@ import { resizeOps } from "./resize.ts";
 import { rnnOps } from "./rnn.ts";
 import { roiOps } from "./roi.ts";
 import { scatterOps } from "./scatter.ts";
+import { scatterRowsOps } from "./scatter_rows.ts";
 import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
 import { tfIdfOps } from "./tf_idf.ts";
@@ -70,6 +72,8 @@ const families: readonly (readonly Op[])[] = [
   matmulOps,
   poolOps,
   poolWindowOps,
+  maxPoolGradOps,
+  scatterRowsOps,
   normOps,
   softmaxOps,
   controlOps,

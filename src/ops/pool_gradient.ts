@@ -15,9 +15,7 @@ const windowAttrs = (g: PoolGeometry): WindowAttrs => ({
 
 /** To the first element of each window that is its maximum. */
 export function maxPoolGradient({ build, grad }: VjpContext, node: Node<object>, g: PoolGeometry): readonly Value[] {
-  const attrs = windowAttrs(g);
-  const places = build.op("PoolPlaces", [node.inputs[0], node.outputs[0]], { ...attrs });
-  return [build.op("SpreadWindows", [grad(0), places], { ...attrs, size: g.input })]; // the other output has integers
+  return [build.op("MaxPoolGrad", [node.inputs[0], node.outputs[0], grad(0)], { ...windowAttrs(g) })]; // the other output has integers
 }
 
 /** Elements that each window averages, for each position. */

@@ -32,7 +32,7 @@ interface SizedAttrs extends WindowAttrs {
   readonly size: readonly number[];
 }
 
-const WINDOW_ATTRS: Readonly<Record<keyof WindowAttrs, AttrSpec>> = {
+export const WINDOW_ATTRS: Readonly<Record<keyof WindowAttrs, AttrSpec>> = {
   kernel_shape: { type: "ints" },
   strides: { type: "ints" },
   dilations: { type: "ints" },
@@ -41,7 +41,8 @@ const WINDOW_ATTRS: Readonly<Record<keyof WindowAttrs, AttrSpec>> = {
 };
 const SIZED_ATTRS: Readonly<Record<keyof SizedAttrs, AttrSpec>> = { ...WINDOW_ATTRS, size: { type: "ints" } };
 
-function checkWindow(op: string, axes: number, attrs: WindowAttrs): void {
+/** Each list has one number an axis. */
+export function checkWindow(op: string, axes: number, attrs: WindowAttrs): void {
   for (const [name, least] of [["kernel_shape", 1], ["strides", 1], ["dilations", 1], ["pads", 0]] as const) perAxis(op, name, attrs[name], axes, least); // biome-ignore format: a table
 }
 
@@ -183,7 +184,7 @@ const places = (taps: number, ...shape: number[]) =>
   );
 
 /** Each output element is the sum of the windows that cover it. */
-const SpreadWindows = meetingOp("SpreadWindows", "GatherWindows", windowOf, windowsOver, [
+export const SpreadWindows = meetingOp("SpreadWindows", "GatherWindows", windowOf, windowsOver, [
   { inputs: [f32(1, 3, 3, 3)], attrs: { ...window([2, 2], [2, 2], [0, 0]), size: [6, 7] } },
   { inputs: [f32(2, 2, 4, 5), places(9, 2, 2, 4, 5)], attrs: { ...window([3, 3], [2, 1], [1, 1]), size: [7, 5] } },
   { inputs: [f32(1, 4, 3, 5), places(6, 1, 4, 3, 5)], attrs: { ...window([3, 2], [2, 2], [1, 0]), size: [6, 7], layout: "NHWC" } },
@@ -198,7 +199,7 @@ const GatherWindows = meetingOp("GatherWindows", "SpreadWindows", tapOf, ({ kern
 ]);
 
 /** The number of the first tap of each window that reads y's element; as many as there are taps where none does. */
-const PoolPlaces: Op = defineOp<WindowAttrs>({
+export const PoolPlaces: Op = defineOp<WindowAttrs>({
   name: "PoolPlaces",
   kind: "reduce",
   own: true,

@@ -147,6 +147,7 @@ describe("damaged operators", () => {
       return exportOnnx({ inputs, outputs: outputs.map((value, i) => ({ name: `y${i}`, value })) });
     });
   for (const [name, op] of OPS) {
+    if (op.own) continue; // no file holds them
     it(name, () => {
       const below = generator(SEED);
       for (const [s, bytes] of filesOf(op).entries()) {

@@ -1,0 +1,171 @@
+// Times a step of learning in heddle, TensorFlow.js and jax-js in turns: an MLP 784-512-512-10 and a small convolutional network, float32.
+// Options: --network mlp|cnn (default both), --optimizer adam|sgd, --batch N (128), --threads N (1: the rivals have one in Node), --device cpu|wasm, --seconds S, --json.
+import { parseArgs } from "node:util";
+import { interleave } from "../src/cli/interleave.ts";
+import { packageVersion } from "../src/cli/packages.ts";
+import { createProgress } from "../src/cli/progress.ts";
+import { rounded, roundedSpread, type Spread, spreadOf } from "../src/cli/statistics.ts";
+import { formatTable } from "../src/cli/table.ts";
+import { msText, percentText, short, threadsText } from "../src/cli/units.ts";
+import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
+import { measurePeaks } from "../src/devices/peaks.ts";
+import { HeddleError } from "../src/ir/error.ts";
+import { type HeddleLearner, openHeddle } from "./train/heddle.ts";
+import { JAXJS, openJaxjs } from "./train/jaxjs.ts";
+import type { Learner } from "./train/learner.ts";
+import { flopsOfStep, NETWORKS, type NetworkName, OPTIMIZERS, type Problem, problemOf } from "./train/networks.ts";
+import { openTfjs, TFJS } from "./train/tfjs.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    network: { type: "string" },
+    optimizer: { type: "string", default: "adam" },
+    batch: { type: "string", default: "128" },
+    threads: { type: "string", default: "1" },
+    device: { type: "string" },
+    seconds: { type: "string", default: "3" },
+    json: { type: "boolean", default: false },
+  },
+});
+const threads = Number(options.threads);
+const batch = Number(options.batch);
+const device = { device: options.device, threads } as DeviceOptions; // wrong names are openDevice's to refuse
+const optimizer = oneOf("optimizer", options.optimizer, OPTIMIZERS);
+const networks = options.network === undefined ? NETWORKS : [oneOf("network", options.network, NETWORKS)];
+const progress = createProgress();
+
+/** Steps whose losses are compared first. */
+const CHECKED_STEPS = 4;
+/** Of the loss: float32 sums in different orders, through a few steps. */
+const TOLERANCE = 1e-3;
+
+const RIVALS = { tfjs: { open: openTfjs, packages: TFJS }, jaxjs: { open: openJaxjs, packages: JAXJS } } as const;
+type RivalName = keyof typeof RIVALS;
+const RIVAL_NAMES = Object.keys(RIVALS) as RivalName[]; // of the table above
+
+interface Row {
+  readonly network: NetworkName;
+  readonly ms: Readonly<Record<string, Spread>>;
+  /** A rival's median over ours. */
+  readonly ratio: Readonly<Partial<Record<RivalName, number>>>;
+  readonly stepsPerSecond: Readonly<Record<string, number>>;
+  readonly gflops: Readonly<Record<string, number>>;
+  readonly shareOfPeak: Readonly<Record<string, number>>;
+  readonly forwardMs: number;
+  readonly backwardMs: number;
+  readonly backwardOverForward: number;
+  /** Of the first steps, before each. */
+  readonly losses: Readonly<Record<string, readonly number[]>>;
+}
+
+function oneOf<T extends string>(option: string, given: string, names: readonly T[]): T {
+  const name = names.find((n) => n === given);
+  if (name !== undefined) return name;
+  throw new HeddleError("bad-argument", `bench: --${option} is ${given}, wanted ${names.join(" or ")}`);
+}
+
+/** Losses of the first steps of each engine. Throws where they differ, or do not fall. */
+async function agreeingLosses(problem: Problem, learners: readonly Learner[]): Promise<Record<string, number[]>> {
+  const losses: Record<string, number[]> = {};
+  for (const learner of learners) {
+    const own: number[] = [];
+    for (let i = 0; i < CHECKED_STEPS; i++) own.push(await learner.step(0));
+    losses[learner.name] = own;
+    const ours = losses[learners[0].name];
+    const worst = Math.max(...own.map((loss, i) => Math.abs(loss - ours[i]) / ours[i]));
+    if (!(worst <= TOLERANCE) || !(own[1] < own[0]))
+      throw new HeddleError("verify", `${problem.name}: losses of ${learner.name} are ${own}, of heddle ${ours}`);
+  }
+  return losses;
+}
+
+async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflops: number): Promise<Row> {
+  const problem = problemOf(name, batch, optimizer);
+  const heddle: HeddleLearner = await openHeddle(problem, device);
+  const learners: Learner[] = [heddle];
+  try {
+    for (const rival of rivals) learners.push(await RIVALS[rival].open(problem));
+    const losses = await agreeingLosses(problem, learners);
+    const running = (f: (at: number) => Promise<number>) => {
+      let at = 0;
+      return { run: () => f(at++) };
+    };
+    const contenders = [...learners.map((l) => running(l.step)), running(heddle.forward), running(heddle.gradients)];
+    const times = await interleave(contenders, { seconds: Number(options.seconds) });
+    const spreads = times.map((t) => roundedSpread(spreadOf(t)));
+    const [forwardMs, gradientsMs] = spreads.slice(-2).map((s) => s.median);
+    const byEngine = <T>(of: (spread: Spread) => T): Record<string, T> =>
+      Object.fromEntries(learners.map((l, i) => [l.name, of(spreads[i])])); // biome-ignore format: short
+    const gflops = byEngine(({ median }) => rounded(flopsOfStep(problem) / median / 1e6));
+    return {
+      network: name,
+      ms: byEngine((s) => s),
+      ratio: Object.fromEntries(rivals.map((rival, i) => [rival, rounded(spreads[i + 1].median / spreads[0].median)])),
+      stepsPerSecond: byEngine(({ median }) => rounded(1000 / median)),
+      gflops,
+      shareOfPeak: Object.fromEntries(Object.entries(gflops).map(([engine, rate]) => [engine, rounded(rate / peakGflops)])),
+      forwardMs,
+      backwardMs: rounded(gradientsMs - forwardMs),
+      backwardOverForward: rounded((gradientsMs - forwardMs) / forwardMs),
+      losses,
+    };
+  } finally {
+    for (const learner of learners) learner.close();
+  }
+}
+
+async function peakOf(): Promise<number> {
+  const opened = await openDevice(device);
+  try {
+    return rounded((await measurePeaks(opened)).fmaGflopsAllCores);
+  } finally {
+    await opened.close();
+  }
+}
+
+function textOf(rows: readonly Row[], peakGflops: number): string {
+  const spread = ({ median, p10, p90 }: Spread): string => `${msText(median)} (${short(p10)} to ${short(p90)})`;
+  const cells = rows.flatMap((row) =>
+    Object.keys(row.ms).map((engine) => {
+      const ratio = engine === "heddle" ? "" : `${short(row.ratio[engine as RivalName]!)}×`; // the other engines are rivals
+      const rates = [short(row.stepsPerSecond[engine]), short(row.gflops[engine]), percentText(row.shareOfPeak[engine])];
+      return [row.network, engine, spread(row.ms[engine]), ...rates, ratio];
+    }),
+  );
+  const table = formatTable(["network", "engine", "step", "steps/s", "GFLOP/s", "of peak", "ratio"], cells, { left: [0, 1] });
+  const passes = rows.map(
+    (r) => `${r.network}: forward ${msText(r.forwardMs)}, backward ${msText(r.backwardMs)} (${short(r.backwardOverForward)}×)`,
+  );
+  const where = `${options.device ?? "cpu"}, ${threadsText(threads)}; medians (p10 to p90); peak ${short(peakGflops)} GFLOP/s`;
+  return `Steps of learning, batch ${batch}, ${optimizer}, on ${where}\n\n${table}\n\n${passes.join("\n")}\n`;
+}
+
+const rivals = RIVAL_NAMES.filter((name) => RIVALS[name].packages.every((p) => packageVersion(p) !== null));
+for (const name of RIVAL_NAMES.filter((n) => !rivals.includes(n)))
+  process.stderr.write(`bench: ${name} is not installed; npm install ${RIVALS[name].packages.join(" ")}\n`);
+progress.say("peak");
+const peakGflops = await peakOf();
+const rows: Row[] = [];
+for (const name of networks) {
+  progress.say(name);
+  rows.push(await measure(name, rivals, peakGflops));
+}
+progress.clear();
+if (options.json) {
+  const by = <T>(of: (row: Row) => T): Record<string, T> => Object.fromEntries(rows.map((row) => [row.network, of(row)]));
+  const report = {
+    threads,
+    device: options.device ?? "cpu",
+    batch,
+    optimizer,
+    ratio: by((r) => r.ratio),
+    backwardOverForward: by((r) => r.backwardOverForward),
+    stepsPerSecond: by((r) => r.stepsPerSecond),
+    gflops: by((r) => r.gflops),
+    shareOfPeak: by((r) => r.shareOfPeak),
+    peakGflops,
+    networks: rows,
+  };
+  process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+} else process.stdout.write(textOf(rows, peakGflops));
+process.exit(); // threads that wait for work do not hold it
