@@ -9,21 +9,22 @@ const files = readSources("src");
 /** What each folder of src may import besides itself. Files at the top of src, and cli, join all of it. */
 const SEES: Readonly<Record<string, readonly string[]>> = {
   ir: [],
+  sparse: ["ir"],
   ops: ["ir"],
-  formats: ["ir", "ops"],
+  formats: ["ir", "ops", "sparse"],
   data: ["ir", "formats"],
   text: ["ir", "formats"],
   passes: ["ir", "ops"],
   lower: ["ir"],
-  kernels: ["ir", "lower"],
+  kernels: ["ir", "lower", "sparse"],
   codegen: ["ir"],
   devices: ["ir", "codegen"],
-  run: ["ir", "ops", "passes", "lower", "kernels", "codegen", "devices"],
+  run: ["ir", "sparse", "ops", "passes", "lower", "kernels", "codegen", "devices"],
   tensor: ["ir", "ops", "passes", "devices", "run"],
   nn: ["ir", "tensor"],
   optim: ["ir", "tensor"],
-  top: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
-  cli: ["ir", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "top"],
+  top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
+  cli: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "top"],
 };
 
 /** Edges that the design names besides: the reference device evaluates operators as they define themselves. */

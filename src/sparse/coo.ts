@@ -1,0 +1,76 @@
+// Coordinate format: row, column and value of each nonzero. Every other format is made from it, with nonzeros row by row, and unpacked to it.
+import { HeddleError } from "../ir/error.ts";
+import type { TensorData } from "../ir/tensor.ts";
+import { stableOrder, take } from "./order.ts";
+import { asValueType, isZero, newValues, takeValues, type Values, type ValueType } from "./values.ts";
+
+export interface Coo {
+  readonly kind: "coo";
+  readonly rows: number;
+  readonly columns: number;
+  readonly dtype: ValueType;
+  /** Of each nonzero, in any order. */
+  readonly row: Uint32Array;
+  readonly column: Uint32Array;
+  readonly values: Values;
+}
+
+/** Sizes and the largest number of nonzeros: positions are 32-bit numbers. */
+export const MAX_SIZE = 2 ** 31 - 1;
+
+/** The nonzeros of a dense matrix (rows, columns), row by row; NaN is one, -0 is not. Throws HeddleError. */
+export function cooFromDense({ dtype: type, shape, data: stored }: TensorData): Coo {
+  const dtype = asValueType(type, "dense matrix");
+  if (shape.length !== 2) throw new HeddleError("bad-input", `dense matrix: wanted (rows, columns), got (${shape})`);
+  const [rows, columns] = shape;
+  const data = stored as Values; // its type was checked
+  let count = 0;
+  for (let i = 0; i < data.length; i++) if (!isZero(dtype, data[i])) count++;
+  const row = new Uint32Array(count);
+  const column = new Uint32Array(count);
+  const values = newValues(dtype, count);
+  for (let r = 0, k = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) {
+      const value = data[r * columns + c];
+      if (isZero(dtype, value)) continue;
+      row[k] = r;
+      column[k] = c;
+      values[k++] = value;
+    }
+  return { kind: "coo", rows, columns, dtype, row, column, values };
+}
+
+/** The dense matrix (rows, columns). Throws HeddleError ("limit"). */
+export function cooToDense({ rows, columns, dtype, row, column, values }: Coo): TensorData {
+  if (rows * columns > MAX_SIZE) throw new HeddleError("limit", `dense matrix: (${rows}, ${columns}) has too many elements`);
+  const data = newValues(dtype, rows * columns);
+  for (let i = 0; i < values.length; i++) data[row[i] * columns + column[i]] = values[i];
+  return { dtype, shape: [rows, columns], data };
+}
+
+export type CooOrder = "row" | "column";
+
+/** Nonzeros row by row (or column by column); the same object where they are already. */
+export function sortCoo(m: Coo, order: CooOrder = "row"): Coo {
+  const [major, minor] = order === "row" ? [m.row, m.column] : [m.column, m.row];
+  if (isSorted(major, minor)) return m;
+  const [majors, minors] = order === "row" ? [m.rows, m.columns] : [m.columns, m.rows];
+  return reorderCoo(m, stableOrder(major, majors, stableOrder(minor, minors)));
+}
+
+/** The nonzeros `order[0], order[1], …` */
+export const reorderCoo = (m: Coo, order: Uint32Array): Coo => ({
+  ...m,
+  row: take(m.row, order),
+  column: take(m.column, order),
+  values: takeValues(m.dtype, m.values, order),
+});
+
+function isSorted(major: Uint32Array, minor: Uint32Array): boolean {
+  for (let i = 1; i < major.length; i++)
+    if (major[i] < major[i - 1] || (major[i] === major[i - 1] && minor[i] < minor[i - 1])) return false;
+  return true;
+}
+
+/** Rows and columns change places; nonzeros keep their order. */
+export const transposeCoo = (m: Coo): Coo => ({ ...m, rows: m.columns, columns: m.rows, row: m.column, column: m.row });
