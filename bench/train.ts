@@ -1,11 +1,12 @@
 // Times a step of learning in heddle, TensorFlow.js and jax-js in turns: an MLP 784-512-512-10 and a small convolutional network, float32.
 // Options: --network mlp|cnn (default both), --optimizer adam|sgd, --batch N (128), --threads N (1: the rivals have one in Node), --device cpu|wasm, --seconds S, --json.
+import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { interleave } from "../src/cli/interleave.ts";
 import { packageVersion } from "../src/cli/packages.ts";
 import { createProgress } from "../src/cli/progress.ts";
 import { rounded, roundedSpread, type Spread, spreadOf } from "../src/cli/statistics.ts";
-import { formatTable } from "../src/cli/table.ts";
+import { clip, formatTable } from "../src/cli/table.ts";
 import { msText, percentText, short, threadsText } from "../src/cli/units.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { measurePeaks } from "../src/devices/peaks.ts";
@@ -64,19 +65,30 @@ function oneOf<T extends string>(option: string, given: string, names: readonly 
   throw new HeddleError("bad-argument", `bench: --${option} is ${given}, wanted ${names.join(" or ")}`);
 }
 
-/** Losses of the first steps of each engine. Throws where they differ, or do not fall. */
+/** Losses of the first steps of each engine. Throws where they differ, or one does not fall. */
 async function agreeingLosses(problem: Problem, learners: readonly Learner[]): Promise<Record<string, number[]>> {
   const losses: Record<string, number[]> = {};
   for (const learner of learners) {
     const own: number[] = [];
-    for (let i = 0; i < CHECKED_STEPS; i++) own.push(await learner.step(0));
+    for (let i = 0; i < CHECKED_STEPS; i++) own.push(await named(learner.name, () => learner.step(0)));
     losses[learner.name] = own;
     const ours = losses[learners[0].name];
-    const worst = Math.max(...own.map((loss, i) => Math.abs(loss - ours[i]) / ours[i]));
-    if (!(worst <= TOLERANCE) || !(own[1] < own[0]))
-      throw new HeddleError("verify", `${problem.name}: losses of ${learner.name} are ${own}, of heddle ${ours}`);
+    const isSame = own.every((loss, i) => Math.abs(loss - ours[i]) <= TOLERANCE * ours[i]);
+    const isFalling = own.every((loss, i) => i === 0 || loss < own[i - 1]);
+    const text = `${problem.name}: losses of ${learner.name} are ${own.map(short)}`;
+    if (!isSame) throw new HeddleError("verify", `${text}, of heddle ${ours.map(short)}`);
+    if (!isFalling) throw new HeddleError("verify", `${text}, which do not fall`);
   }
   return losses;
+}
+
+/** What an engine gives; what goes wrong in it as one line, as its own source may be one of a million characters. */
+async function named<T>(engine: string, f: () => Promise<T>): Promise<T> {
+  try {
+    return await f();
+  } catch (cause) {
+    throw new HeddleError("missing", `${engine} fails: ${clip(String(cause).split("\n")[0], 300)}`, { cause });
+  }
 }
 
 async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflops: number): Promise<Row> {
@@ -84,7 +96,7 @@ async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflo
   const heddle: HeddleLearner = await openHeddle(problem, device);
   const learners: Learner[] = [heddle];
   try {
-    for (const rival of rivals) learners.push(await RIVALS[rival].open(problem));
+    for (const rival of rivals) learners.push(await named(rival, () => RIVALS[rival].open(problem)));
     const losses = await agreeingLosses(problem, learners);
     const running = (f: (at: number) => Promise<number>) => {
       let at = 0;
@@ -140,20 +152,29 @@ function textOf(rows: readonly Row[], peakGflops: number): string {
   return `Steps of learning, batch ${batch}, ${optimizer}, on ${where}\n\n${table}\n\n${passes.join("\n")}\n`;
 }
 
-const rivals = RIVAL_NAMES.filter((name) => RIVALS[name].packages.every((p) => packageVersion(p) !== null));
-for (const name of RIVAL_NAMES.filter((n) => !rivals.includes(n)))
-  process.stderr.write(`bench: ${name} is not installed; npm install ${RIVALS[name].packages.join(" ")}\n`);
-progress.say("peak");
-const peakGflops = await peakOf();
-const rows: Row[] = [];
-for (const name of networks) {
-  progress.say(name);
-  rows.push(await measure(name, rivals, peakGflops));
+async function main(): Promise<void> {
+  const rivals = RIVAL_NAMES.filter((name) => RIVALS[name].packages.every((p) => packageVersion(p) !== null));
+  for (const name of RIVAL_NAMES.filter((n) => !rivals.includes(n)))
+    process.stderr.write(`bench: ${name} is not installed; npm install ${RIVALS[name].packages.join(" ")}\n`);
+  progress.say("peak");
+  const peakGflops = await peakOf();
+  const rows: Row[] = [];
+  for (const name of networks) {
+    progress.say(name);
+    rows.push(await measure(name, rivals, peakGflops));
+  }
+  progress.clear();
+  process.stdout.write(options.json ? `${JSON.stringify(reportOf(rows, rivals, peakGflops), null, 2)}\n` : textOf(rows, peakGflops));
 }
-progress.clear();
-if (options.json) {
+
+function reportOf(rows: readonly Row[], rivals: readonly RivalName[], peakGflops: number): object {
   const by = <T>(of: (row: Row) => T): Record<string, T> => Object.fromEntries(rows.map((row) => [row.network, of(row)]));
-  const report = {
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    cpu: cpus()[0].model,
+    command: `npm run bench:train -- ${process.argv.slice(2).join(" ")}`,
+    load: rounded(loadavg()[0]),
+    rivals: Object.fromEntries(rivals.map((name) => [name, packageVersion(RIVALS[name].packages[0])])),
     threads,
     device: options.device ?? "cpu",
     batch,
@@ -166,6 +187,13 @@ if (options.json) {
     peakGflops,
     networks: rows,
   };
-  process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-} else process.stdout.write(textOf(rows, peakGflops));
+}
+
+try {
+  await main();
+} catch (e) {
+  progress.clear();
+  process.stderr.write(`bench: ${e instanceof HeddleError ? e.message : (e as Error).stack}\n`);
+  process.exitCode = 1;
+}
 process.exit(); // threads that wait for work do not hold it
