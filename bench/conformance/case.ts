@@ -1,9 +1,9 @@
 // One case folder of ONNX's backend tests → a verdict: the model is run on each data set and its outputs are held against the recorded ones.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fromBinary } from "@bufbuild/protobuf";
-import { type ModelProto, ModelProtoSchema, TensorProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
+import { MODEL, type ModelProto, TENSOR } from "../../src/formats/onnx/messages.ts";
 import { decodeTensor } from "../../src/formats/onnx/tensor.ts";
+import { decode } from "../../src/formats/onnx/wire_reader.ts";
 import { HeddleError, loadModel, type ModelValue } from "../../src/index.ts";
 import type { TensorData } from "../../src/ir/tensor.ts";
 import { compare } from "./compare.ts";
@@ -25,7 +25,7 @@ export async function runCase(folder: string, options: LoadOptions): Promise<Ver
   let op = "unreadable";
   try {
     const bytes = readFileSync(join(folder, "model.onnx"));
-    const proto = fromBinary(ModelProtoSchema, bytes);
+    const proto = decode(MODEL, bytes);
     op = operatorOf(proto);
     const types = typesOf(proto);
     if (types) return { status: "unsupported", op, message: types };
@@ -46,8 +46,9 @@ function operatorOf({ graph }: ModelProto): string {
 
 /** Inputs and outputs that are no tensors: sequences, optionals, maps. */
 function typesOf({ graph }: ModelProto): string | undefined {
-  const other = [...(graph?.input ?? []), ...(graph?.output ?? [])].find(({ type }) => type && type.value.case !== "tensorType");
-  return other && `${other.name} is a ${other.type?.value.case?.replace("Type", "")}, no tensor`;
+  const other = [...(graph?.input ?? []), ...(graph?.output ?? [])].find(({ type }) => type && !type.tensorType);
+  const kind = Object.entries(other?.type ?? {}).find(([, value]) => value !== undefined)?.[0];
+  return other && `${other.name} is a ${kind?.replace("Type", "")}, no tensor`;
 }
 
 async function firstDifference(folder: string, bytes: Uint8Array, proto: ModelProto, options: LoadOptions): Promise<string> {
@@ -95,7 +96,7 @@ function retyped(tensor: TensorData, declared: ModelValue | undefined): TensorDa
 function readTensors(folder: string, what: "input" | "output"): TensorData[] {
   const tensors: TensorData[] = [];
   for (let i = 0; existsSync(join(folder, `${what}_${i}.pb`)); i++) {
-    tensors.push(decodeTensor(fromBinary(TensorProtoSchema, readFileSync(join(folder, `${what}_${i}.pb`))), `${what} ${i}`));
+    tensors.push(decodeTensor(decode(TENSOR, readFileSync(join(folder, `${what}_${i}.pb`))), `${what} ${i}`));
   }
   return tensors;
 }

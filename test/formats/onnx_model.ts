@@ -10,7 +10,7 @@ import {
   type OperatorSetIdProtoSchema,
   type TensorProtoSchema,
   type ValueInfoProtoSchema,
-} from "../../src/formats/onnx/onnx_pb.ts";
+} from "./protobuf/onnx_pb.ts";
 
 export type NodeInit = MessageInitShape<typeof NodeProtoSchema>;
 export type TensorInit = MessageInitShape<typeof TensorProtoSchema>;

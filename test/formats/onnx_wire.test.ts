@@ -2,10 +2,10 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { ATTRIBUTE, DIMENSION, MODEL, create as make, TENSOR } from "../../src/formats/onnx/messages.ts";
-import { AttributeProtoSchema, ModelProtoSchema, TensorProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
 import { decode } from "../../src/formats/onnx/wire_reader.ts";
 import { encode } from "../../src/formats/onnx/wire_writer.ts";
 import { HeddleError } from "../../src/ir/error.ts";
+import { AttributeProtoSchema, ModelProtoSchema, TensorProtoSchema } from "./protobuf/onnx_pb.ts";
 
 const ATTRIBUTE_INIT = {
   name: "näme ✓", refAttrName: "ref", type: 7, f: -1.5, i: -(2n ** 63n), s: Uint8Array.of(0, 255), floats: [1, -0, Number.POSITIVE_INFINITY], ints: [0n, -1n, 2n ** 63n - 1n, 2n ** 32n, 127n, 128n], strings: [Uint8Array.of(7), new Uint8Array(0)],

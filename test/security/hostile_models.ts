@@ -1,7 +1,7 @@
 // Models written by hand to be refused: each asks for too much of something.
 import { create } from "@bufbuild/protobuf";
-import { AttributeProtoSchema } from "../../src/formats/onnx/onnx_pb.ts";
 import { floats, info, ints, model, node } from "../formats/onnx_model.ts";
+import { AttributeProtoSchema } from "../formats/protobuf/onnx_pb.ts";
 
 type Nodes = ReturnType<typeof node>[];
 
