@@ -11,6 +11,8 @@ export interface AttentionOptions {
   readonly mask?: Tensor;
   /** Whether queries see no keys after their own place. */
   readonly causal?: boolean;
+  /** Added to the scores: broadcasts to (…, T, S). */
+  readonly bias?: Tensor;
 }
 interface Dropping {
   /** Probability, and a key, of weights that are dropped. */
@@ -25,10 +27,11 @@ export function attention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { mask, causal = false, dropout: drop }: AttentionOptions & Dropping = {},
+  { mask, causal = false, bias, dropout: drop }: AttentionOptions & Dropping = {},
 ): Tensor {
   const [t, s] = [q.shape.at(-2)!, k.shape.at(-2)!]; // rank 2 or more, or matmul refuses
   let scores: Tensor = q.div(Math.sqrt(q.shape.at(-1)!)).matmul(k.swapAxes(-1, -2));
+  if (bias) scores = scores.add(bias);
   if (causal) scores = places(t).unsqueeze(1).add(s - t).ge(places(s)).where(scores, HIDDEN); // biome-ignore format: a formula
   if (mask) scores = mask.where(scores, HIDDEN);
   const weights = scores.softmax(-1);
