@@ -9,14 +9,19 @@ import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
 import type { Schedule } from "./compile.ts";
 import { byteSize, estimateMs } from "./cost.ts";
-import type { Address, MemoryNeed, PlacedLaunch, PlacedTensor, ProgramPlan, Segment } from "./image.ts";
+import {
+  type Address,
+  type MemoryNeed,
+  type PlacedLaunch,
+  type PlacedTensor,
+  type ProgramPlan,
+  type Segment,
+  STRETCH_MS,
+} from "./image.ts";
 import type { Place } from "./step.ts";
 
 const ALIGNMENT = 64;
 const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-
-/** Longest stretch of launches that runs without letting the event loop turn, by estimate, milliseconds. */
-const CHUNK_MS = 20;
 
 export interface BindOptions {
   readonly threads: number;
@@ -253,7 +258,7 @@ export class Binding {
         continue;
       }
       const cost = estimateMs(step.node) / Math.sqrt(this.options.threads);
-      if (ms > 0 && ms + cost > CHUNK_MS) flush();
+      if (ms > 0 && ms + cost > STRETCH_MS) flush();
       ms += cost;
       end = this.ranges[i][1];
     }

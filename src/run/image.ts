@@ -33,6 +33,9 @@ export interface PlacedLaunch {
 /** A stretch of the program: launches [from, to), or a step in JavaScript. */
 export type Segment = { readonly k: "launch"; readonly from: number; readonly to: number } | { readonly k: "host"; readonly step: number };
 
+/** Longest stretch that runs without letting the event loop turn, milliseconds; by estimate, until the program has run. */
+export const STRETCH_MS = 20;
+
 /** All of a program but its code. */
 export interface ProgramPlan {
   readonly inputs: readonly PlacedTensor[];

@@ -7,7 +7,7 @@ import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
 import type { Schedule } from "./compile.ts";
-import type { Address, PlacedTensor, ProgramImage, ProgramPlan } from "./image.ts";
+import { type Address, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
 import type { Step } from "./step.ts";
 
 /** Time of one step. */
@@ -23,6 +23,8 @@ export class Program {
   private readonly pointers = new Map<string, (data: TypedArray | null) => void>();
   private readonly unset: Set<string>;
   private isFreed = false;
+  /** How long the last run took. */
+  private lastMs = Number.POSITIVE_INFINITY;
 
   private constructor(
     private readonly device: CpuDevice,
@@ -120,18 +122,21 @@ export class Program {
 
   /** Runs the network. Inputs that are states are not given. `isOffThread`: the calling thread stays free all the time; otherwise it is held for some milliseconds at a time. */
   async run(inputs: Readonly<Record<string, TensorData>>, isOffThread = false): Promise<Record<string, TensorData>> {
-    // While the event loop turns the user could transfer an input's memory away.
-    const isOneStretch = !isOffThread && this.image.segments.length === 1;
+    // Segments are cut by estimates for a slow machine: a program that was quick as a whole needs no turn of the event loop.
+    // While it turns the user could transfer an input's memory away.
+    const isOneStretch = !isOffThread && (this.image.segments.length === 1 || this.lastMs <= STRETCH_MS);
     this.write(inputs, isOneStretch);
     const outputs = this.makeOutputs();
+    const start = performance.now();
     for (const [i, segment] of this.image.segments.entries()) {
       if (segment.k === "host") this.source.evaluate(segment.step, this.view);
       else if (isOffThread) await this.list.runAsync(segment.from, segment.to);
       else {
-        if (i > 0) await nextTurn();
+        if (i > 0 && !isOneStretch) await nextTurn();
         this.list.run(segment.from, segment.to);
       }
     }
+    this.lastMs = performance.now() - start;
     return this.read(outputs);
   }
 
