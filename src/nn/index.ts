@@ -4,6 +4,7 @@ export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from "./
 export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions, ConvTranspose2d, type ConvTransposeLayerOptions } from "./conv.ts";
 export { Dropout } from "./dropout.ts";
 export { Embedding, type EmbeddingOptions } from "./embedding.ts";
+export { type ImportOptions, importModule, OnnxModule } from "./from_onnx.ts";
 export * as init from "./init.ts";
 export { Linear, type LinearOptions, linear } from "./linear.ts";
 export {
@@ -39,4 +40,5 @@ export {
   Softplus,
   Tanh,
 } from "./sequential.ts";
+export { type ExportModuleOptions, exportModule } from "./to_onnx.ts";
 export { TransformerDecoderLayer, TransformerEncoderLayer, type TransformerLayerOptions } from "./transformer.ts";

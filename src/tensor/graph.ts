@@ -4,6 +4,7 @@ import { type Graph, rewriteGraph, type Value } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { Constant, constantOf, constantValue, Input, input, inputName } from "../ops/source.ts";
 import { compute, fetched } from "./execute.ts";
+import type { Parameter } from "./parameter.ts";
 import { readCell } from "./state.ts";
 import { structureOf } from "./structure.ts";
 import { Tensor, tensorFrom, toValue } from "./tensor.ts";
@@ -14,6 +15,8 @@ export interface GraphNames {
   readonly inputs?: readonly string[];
   /** Default: y0, y1, … */
   readonly outputs?: readonly string[];
+  /** What the constants are called that parameters become. */
+  readonly parameters?: Iterable<readonly [name: string, parameter: Parameter]>;
 }
 
 /**
@@ -32,15 +35,16 @@ export async function toGraph(
   });
   const states = [...trace.states.values()];
   const { graph, storages } = structureOf(result.outputs, [...result.inputs, ...states.map((s) => s.input)]);
-  const known = new Map<Value, Storage>();
-  for (const [i, storage] of storages.entries()) if (storage) known.set(graph.inputs[i], storage);
+  const called = new Map([...(names.parameters ?? [])].map(([name, { cell }]) => [cell, name]));
+  const known = new Map<Value, { readonly storage: Storage; readonly name: string }>();
+  for (const [i, storage] of storages.entries()) if (storage) known.set(graph.inputs[i], { storage, name: inputName(graph.inputs[i]) });
   for (const { cell, input: value } of states) {
     const handle = readCell(cell);
     compute([handle]);
-    known.set(value, storageOf(handle.value)!); // compute has made it
+    known.set(value, { storage: storageOf(handle.value)!, name: called.get(cell) ?? inputName(value) }); // compute has made it
   }
   const constants = new Map<Value, Value>();
-  for (const [value, storage] of known) constants.set(value, constantValue(await fetched(storage), inputName(value)));
+  for (const [value, { storage, name }] of known) constants.set(value, constantValue(await fetched(storage), name));
   const { outputs } = rewriteGraph(graph, ({ op, outputs: [value] }) =>
     op === Input && constants.has(value) ? [constants.get(value)!] : null,
   ); // has() says that it is there

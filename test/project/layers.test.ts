@@ -21,7 +21,7 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   devices: ["ir", "codegen"],
   run: ["ir", "sparse", "ops", "passes", "lower", "kernels", "codegen", "devices"],
   tensor: ["ir", "ops", "passes", "devices", "run"],
-  nn: ["ir", "tensor"],
+  nn: ["ir", "formats", "tensor"],
   optim: ["ir", "tensor"],
   top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
   cli: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "top"],

@@ -13,10 +13,23 @@ import {
   type Value,
 } from "../../ir/graph.ts";
 import { Group, groupAttrs } from "../../ir/group.ts";
+import type { Shape } from "../../ir/tensor.ts";
 import { OPS } from "../../ops/index.ts";
 import { constantOf, Input, inputName } from "../../ops/source.ts";
 import { encodeAttribute } from "./attribute.ts";
-import { create, GRAPH, MODEL, NODE, type NodeProto, type TensorProto, VALUE, type ValueInfoProto } from "./messages.ts";
+import {
+  create,
+  DIMENSION,
+  type Dimension,
+  GRAPH,
+  MODEL,
+  NODE,
+  type NodeProto,
+  type TensorProto,
+  VALUE,
+  type ValueInfoProto,
+} from "./messages.ts";
+import { withAnySize } from "./symbolic.ts";
 import { encodeTensor } from "./tensor.ts";
 import { encode } from "./wire_writer.ts";
 
@@ -28,11 +41,16 @@ const LATER: Readonly<Record<string, number>> = { RMSNormalization: 23, Swish: 2
 export interface ExportOptions {
   /** Name of the graph in the file. */
   readonly name?: string;
+  /** Makes the first size of all inputs one that whoever runs the file chooses: its name, and the same network for another such size. */
+  readonly batch?: { readonly name: string; readonly other: Graph };
 }
 
 /** A file that importGraph reads back into a graph of equal results. Throws HeddleError ("unsupported") on operators that ONNX does not have. */
 export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Array {
-  const flat = channelsFirst(withoutOwn(flattenGroups(graph)));
+  const { batch } = options;
+  const concrete = onnxOnly(graph);
+  const flat = batch ? withAnySize(concrete, onnxOnly(batch.other)) : concrete;
+  const dim = dimensions(graph, batch);
   const order = topologicalOrder(flat);
   const names = new ValueNames(flat);
   const nodes: NodeProto[] = [];
@@ -53,12 +71,15 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
       name: options.name ?? "graph",
       node: nodes,
       initializer,
-      input: flat.inputs.map((v) => valueInfo(inputName(v), v.type)),
-      output: flat.outputs.map(({ name, value }) => valueInfo(name, value.type)),
+      input: flat.inputs.map((v, i) => valueInfo(inputName(v), v.type, dim(v.type.shape, batch?.other.inputs[i]))),
+      output: flat.outputs.map(({ name, value }, i) => valueInfo(name, value.type, dim(value.type.shape, batch?.other.outputs[i].value))),
     }),
   });
   return encode(MODEL, proto);
 }
+
+/** The same network of operators that files may hold. */
+const onnxOnly = (graph: Graph): Graph => channelsFirst(withoutOwn(flattenGroups(graph)));
 
 /** The same network without groups: their bodies stand in their place. */
 export function flattenGroups(graph: Graph): Graph {
@@ -71,9 +92,13 @@ export function flattenGroups(graph: Graph): Graph {
   });
 }
 
-/** Operators of our own as what they are made of. */
+/** Operators of our own, and marks of traced functions, as what they are made of. */
 const withoutOwn = (graph: Graph): Graph =>
-  rewriteGraph(graph, (node, inputs) => (node.op.own && node.op.expand ? node.op.expand(inputs, node.attrs, { ...node, inputs }) : null));
+  rewriteGraph(graph, (node, inputs) =>
+    isOwn(node.op) && node.op.expand ? node.op.expand(inputs, node.attrs, { ...node, inputs }) : null,
+  );
+
+const isOwn = (op: Op): boolean => op.own === true || (OPS.get(op.name) !== op && op.kind !== "source");
 
 /** Operators in ONNX have channels at axis 1: those laid out otherwise go between transpositions. */
 function channelsFirst(graph: Graph): Graph {
@@ -131,7 +156,7 @@ function unique(base: string, taken: Set<string>): string {
 
 function encodeNode(node: Node, names: ValueNames): NodeProto {
   const { op, inputs, attrs, outputs, from } = node;
-  if (OPS.get(op.name) !== op || op.own) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
+  if (isOwn(op)) throw new HeddleError("unsupported", `${op.name}: it is not an operator of ONNX; from ${from}`);
   return create(NODE, {
     opType: op.name,
     name: names.ofNode(node),
@@ -151,10 +176,17 @@ function isDefault(op: Op, name: string, value: AttrValue): boolean {
   return usual !== undefined && JSON.stringify(usual) === JSON.stringify(value);
 }
 
-function valueInfo(name: string, { dtype, shape }: TensorType): ValueInfoProto {
-  const dim = shape.map((d) => ({ dimValue: BigInt(d) }));
-  return create(VALUE, {
-    name,
-    type: { tensorType: { elemType: DTYPES[dtype].onnx, shape: { dim } } },
-  });
+/** How shapes are written: the batch by its name where a twin of another batch size has that size, and nothing where it has a third one. */
+function dimensions(graph: Graph, batch: ExportOptions["batch"]): (shape: Shape, twin: Value | undefined) => Dimension[] {
+  const sizes = [graph, batch?.other].map((g) => g?.inputs[0]?.type.shape[0]);
+  return (shape, twin) =>
+    shape.map((size, axis) => {
+      const other = twin?.type.shape[axis] ?? size;
+      if (other === size) return create(DIMENSION, { dimValue: BigInt(size) });
+      return create(DIMENSION, batch && size === sizes[0] && other === sizes[1] ? { dimParam: batch.name } : {});
+    });
+}
+
+function valueInfo(name: string, { dtype }: TensorType, dim: readonly Dimension[]): ValueInfoProto {
+  return create(VALUE, { name, type: { tensorType: { elemType: DTYPES[dtype].onnx, shape: { dim } } } });
 }
