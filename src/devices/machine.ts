@@ -16,6 +16,8 @@ export interface MachineFacts {
   readonly flags: ReadonlySet<string>;
   /** The widest instruction set that heddle generates code for; null: none, WebAssembly remains. */
   readonly isa: "avx512" | "avx2" | null;
+  /** Whether the processor multiplies pairs of bfloat16 (AVX-512 BF16). */
+  readonly dotsBf16: boolean;
   /** Data caches seen by one core, bytes. */
   readonly l1: number;
   readonly l2: number;
@@ -127,6 +129,7 @@ function readFacts(): MachineFacts {
     usableCores: Math.max(1, Math.min(allowed.cores, Math.floor(cgroupQuota()))),
     flags,
     isa: process.arch !== "x64" || !has(AVX2) ? null : has(AVX512) ? "avx512" : "avx2",
+    dotsBf16: has([...AVX512, "avx512_bf16"]),
     ...dataCaches(),
     memoryBytes: totalmem(),
     // Linux derives BogoMIPS from the calibrated time-stamp counter: two a tick.

@@ -44,10 +44,19 @@ export interface Pointer {
 /** Type in memory. f16 and bf16 widen to f32 lanes; u8, i8, u16, i16, bool, and the low half of i64 widen to i32 lanes; stores narrow (f32 → f16/bf16 rounds to nearest even; i32 → i64 sign-extends; integers wrap). */
 export type MemoryType = "f32" | "i32" | "u8" | "i8" | "u16" | "i16" | "i64" | "f16" | "bf16";
 
-/** dst ← f(a[, b[, c]]). fma: dst ← a·b + c, fnma: c − a·b (one rounding where the target has it). select: a's lanes where mask c is set, else b's. andnot: ¬a ∧ b. Shifts by the constant `imm`. */
+/** What integer variables are read from, and the interval of what each can hold: limits beyond it cost nothing. */
+export type IntMemoryType = "i32" | "i64" | "u8" | "u16";
+export const INT_RANGE: Readonly<Record<IntMemoryType, readonly [number, number]>> = {
+  i32: [-(2 ** 31), 2 ** 31 - 1],
+  i64: [-(2 ** 63), 2 ** 63],
+  u8: [0, 255],
+  u16: [0, 65535],
+};
+
+/** dst ← f(a[, b[, c]]). fma: dst ← a·b + c, fnma: c − a·b (one rounding where the target has it). dotbf16: lanes of a and b are pairs of bf16, dst ← c + a₁·b₁ + a₀·b₀ in f32, where the target has dotsBf16: it takes numbers below 2⁻¹²⁶ for zeros. select: a's lanes where mask c is set, else b's. andnot: ¬a ∧ b. Shifts by the constant `imm`. */
 export type VecOp =
   | "mov"
-  | "add" | "sub" | "mul" | "div" | "min" | "max" | "sqrt" | "abs" | "neg" | "floor" | "ceil" | "round" | "trunc" | "fma" | "fnma"
+  | "add" | "sub" | "mul" | "div" | "min" | "max" | "sqrt" | "abs" | "neg" | "floor" | "ceil" | "round" | "trunc" | "fma" | "fnma" | "dotbf16"
   | "eq" | "ne" | "lt" | "le" | "isnan"
   | "iadd" | "isub" | "imul" | "imin" | "imax" | "ieq" | "ilt" | "ishl" | "ishr" | "iushr"
   | "and" | "or" | "xor" | "andnot" | "select"
@@ -70,8 +79,8 @@ export type Stmt<A = BufferAddress> =
   | { readonly k: "if"; readonly a: Affine; readonly b: Affine; readonly body: readonly Stmt<A>[]; readonly otherwise: readonly Stmt<A>[] }
   /** v ← a ⊕ b: floor division and modulo by the positive constant b, smaller, larger, or a itself. */
   | { readonly k: "int"; readonly v: IntVar; readonly op: "div" | "mod" | "min" | "max" | "set"; readonly a: Affine; readonly b: Affine }
-  /** v ← the i32/i64/u8 integer in memory, + wrap when negative (0: no wrap), then clamped into [v.lo, v.hi]. */
-  | { readonly k: "loadint"; readonly v: IntVar; readonly from: A; readonly type: "i32" | "i64" | "u8"; readonly wrap: number }
+  /** v ← the i32/i64/u8/u16 integer in memory, + wrap when negative (0: no wrap), then clamped into [v.lo, v.hi]. */
+  | { readonly k: "loadint"; readonly v: IntVar; readonly from: A; readonly type: IntMemoryType; readonly wrap: number }
   | { readonly k: "const"; readonly dst: Vec; readonly type: "f32" | "i32"; readonly value: number }
   /** dst ← [a, a+step, a+2·step, …] as i32 lanes. */
   | { readonly k: "iota"; readonly dst: Vec; readonly a: Affine; readonly step: number }
@@ -116,6 +125,8 @@ export interface SimdTarget {
   readonly registers: number;
   /** The compiler behind it issues all loads of a loop body before the arithmetic, so that each takes a register: no memory operands, no unrolling. */
   readonly loadsFirst?: boolean;
+  /** It has the operation dotbf16. */
+  readonly dotsBf16?: boolean;
   /** First and second level data cache of one core, bytes. */
   readonly l1: number;
   readonly l2: number;
@@ -284,7 +295,7 @@ export class KernelBuilder {
     return this.int("set", a, 0, lo, hi);
   }
   /** An integer from memory, wrapped by `wrap` when negative, clamped into [lo, hi]. */
-  loadInt(buffer: number, at: Int, type: "i32" | "i64" | "u8", lo: number, hi: number, wrap = 0): IntVar {
+  loadInt(buffer: number, at: Int, type: IntMemoryType, lo: number, hi: number, wrap = 0): IntVar {
     const v: IntVar = { id: this.nextId++, lo, hi };
     this.body.push({ k: "loadint", v, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, wrap });
     return v;

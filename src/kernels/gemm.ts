@@ -1,11 +1,19 @@
 // Matrix products: a (batch,m,k) · b (batch,k,n) → (batch,m,n), with b packed in tiles ahead and an epilogue on the accumulators.
 import type { DType } from "../ir/dtype.ts";
-import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, MEMORY_BYTES, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
 import { type Part, shareOut } from "./work.ts";
 
+/**
+ * How numbers are stored: `a` in this type, which is converted when it is read, and packed `b` in float32; or both as words of two bf16 that are
+ * neighbours along k, for targets that multiply these. Then k and the strides of `a` count words.
+ */
+export type GemmFormat = "f32" | "f16" | "bf16" | "pairs";
+
 export interface GemmShape {
+  /** Default: f32. */
+  readonly format?: GemmFormat;
   readonly batch: number;
   readonly m: number;
   readonly n: number;
@@ -25,7 +33,7 @@ export interface GemmSchedule {
   readonly depth: number;
   /** Column tiles whose part of `b` stays in the second-level cache. */
   readonly columnTiles: number;
-  /** Whether row panels are copied next to each other first. */
+  /** Whether row panels are copied next to each other, as float32, first. */
   readonly copiesLeft: boolean;
 }
 
@@ -33,18 +41,23 @@ export interface GemmSchedule {
 const MAX_DEPTH = 512;
 const BLOCK_DEPTH = 256;
 
+/** Type and size in memory of what `a` is made of. */
+const leftType = ({ format = "f32" }: GemmShape): "f32" | "f16" | "bf16" => (format === "pairs" ? "f32" : format);
+
 /** The schedule for a product, from the sizes of the caches. */
-export function scheduleGemm({ m, n, k, left }: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
+export function scheduleGemm(shape: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
+  const { m, n, k, left } = shape;
+  const bytes = MEMORY_BYTES[leftType(shape)];
   const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
   const width = tile.vectors * target.lanes;
   // Rows a multiple of a large power of two apart fall into few cache sets: their panels are copied, and may as well be short.
-  const collides = (left.row * 4) % 1024 === 0 && tile.rows > 4;
+  const collides = (left.row * bytes) % 1024 === 0 && tile.rows > 4;
   const isLong = k > (collides ? 1.5 * BLOCK_DEPTH : MAX_DEPTH);
   // Unfinished sums wait in the output: it must be float32.
   const blocks = isLong && output === "f32" ? Math.ceil(k / BLOCK_DEPTH) : 1;
   const depth = blocks === 1 ? k : Math.ceil(k / blocks / 8) * 8;
   const columnTiles = Math.max(1, Math.floor((target.l2 * 0.5) / (depth * width * 4)));
-  return { tile, depth, columnTiles, copiesLeft: tile.rows > 1 && (blocks > 1 || collides) && n > 2 * width };
+  return { tile, depth, columnTiles, copiesLeft: tile.rows > 1 && (blocks > 1 || collides || bytes < 4) && n > 2 * width };
 }
 
 /** Columns of each tile: full ones, then the rest rounded up to whole vectors. */
@@ -62,13 +75,13 @@ export function packedElements(shape: GemmShape, schedule: GemmSchedule, target:
 }
 
 /** Packs b, whose element (batch, k, n) is at batch·k·n + k·strides.k + n·strides.n, as the kernel wants it: [batch][depth block][column tile][depth][column]. */
-export function packRight(
-  b: Float32Array,
+export function packRight<T extends Float32Array | Int32Array>(
+  b: T,
   strides: { readonly k: number; readonly n: number },
   shape: GemmShape,
   schedule: GemmSchedule,
   target: SimdTarget,
-  out: Float32Array,
+  out: T,
 ): void {
   const { k, n } = shape;
   const { full, width, restWidth } = tileWidths(n, target.lanes, schedule.tile.vectors);
@@ -88,6 +101,29 @@ export function packRight(
       }
     }
   }
+}
+
+/** The same for the format of pairs, which it makes of numbers that are bf16 already: here the strides and the batches count numbers. */
+export function packPairs(
+  b: Float32Array,
+  strides: { readonly k: number; readonly n: number },
+  shape: GemmShape,
+  schedule: GemmSchedule,
+  target: SimdTarget,
+  out: Float32Array,
+): void {
+  const { k, n } = shape;
+  const bits = new Int32Array(b.buffer, b.byteOffset, b.length);
+  const words = new Int32Array(b.length / 2);
+  for (let row = 0, at = 0; at < words.length; row++) {
+    const from = Math.floor(row / k) * 2 * k * n + (row % k) * 2 * strides.k;
+    for (let j = 0; j < n; j++, at++) {
+      const lower = from + j * strides.n;
+      words[at] = (bits[lower] >>> 16) | (bits[lower + strides.k] & -0x10000);
+    }
+  }
+  // As integers: a word that looks like a signalling NaN must stay as it is.
+  packRight(words, { k: n, n: 1 }, shape, schedule, target, new Int32Array(out.buffer, out.byteOffset, out.length));
 }
 
 /** Buffers: a, packed b, bias when there is one, the epilogue's inputs, output. */
@@ -112,6 +148,9 @@ interface Block {
 
 class Gemm {
   private readonly b: KernelBuilder;
+  /** Of `a` in memory. */
+  private readonly type: "f32" | "f16" | "bf16";
+  private readonly bytes: number;
   private readonly left: number;
   private readonly right: number;
   private readonly bias: number;
@@ -133,7 +172,9 @@ class Gemm {
     this.b = new KernelBuilder(name, target, threads);
     this.tiles = tileWidths(n, target.lanes, tile.vectors);
     this.rowTiles = { full: Math.floor(m / tile.rows), rest: m % tile.rows };
-    this.left = this.b.buffer("a", 4 * ((batch - 1) * left.batch + (m - 1) * left.row + k), "read");
+    this.type = leftType(shape);
+    this.bytes = MEMORY_BYTES[this.type];
+    this.left = this.b.buffer("a", this.bytes * ((batch - 1) * left.batch + (m - 1) * left.row + k), "read");
     this.right = this.b.buffer("b", 4 * packedElements(shape, schedule, target), "read");
     this.bias = hasBias ? this.b.buffer("bias", 4 * n, "read") : -1;
     this.epilogue = new EpilogueCode(this.b, epilogue, n);
@@ -195,11 +236,12 @@ class Gemm {
   /** Some rows times all columns of the part. */
   private panel(batch: Int, block: Block, row: Int, rows: number, columns: Part): void {
     const { b, tiles, schedule, scratch, shape } = this;
-    const from = plus(times(batch, shape.left.batch * 4), times(row, shape.left.row * 4), times(block.from, 4));
+    const { bytes, type } = this;
+    const from = plus(times(batch, shape.left.batch * bytes), times(row, shape.left.row * bytes), times(block.from, bytes));
     if (schedule.copiesLeft) this.copyPanel(from, rows, block.depth);
     const left = schedule.copiesLeft
-      ? { buffer: scratch, from: 0 as Int, rowBytes: this.panelRow() }
-      : { buffer: this.left, from, rowBytes: shape.left.row * 4 };
+      ? { buffer: scratch, from: 0 as Int, rowBytes: this.panelRow(), type: "f32" as const, bytes: 4 }
+      : { buffer: this.left, from, rowBytes: shape.left.row * bytes, type, bytes };
     const { full, rest, width, restWidth } = tiles;
     const { lanes } = this.target;
     if (full > 0) {
@@ -219,21 +261,23 @@ class Gemm {
   }
 
   private copyPanel(from: Int, rows: number, depth: number): void {
-    const { b, scratch } = this;
+    const { b, scratch, bytes, type } = this;
     const { lanes } = this.target;
     const whole = depth - (depth % lanes);
     for (let r = 0; r < rows; r++) {
-      const source = plus(from, r * this.shape.left.row * 4);
+      const source = plus(from, r * this.shape.left.row * bytes);
       const target = r * this.panelRow();
-      if (whole) b.loop(0, whole, lanes, (k) => b.store(b.load(this.left, plus(source, times(k, 4))), scratch, plus(target, times(k, 4))));
-      if (whole < depth) b.store(b.load(this.left, plus(source, whole * 4), depth - whole), scratch, target + whole * 4, depth - whole);
+      const copy = (k: Int, count: number): void =>
+        b.store(b.load(this.left, plus(source, times(k, bytes)), count, type), scratch, plus(target, times(k, 4)), count);
+      if (whole) b.loop(0, whole, lanes, (k) => copy(k, lanes));
+      if (whole < depth) copy(whole, depth - whole);
     }
   }
 
   private tile(
     batch: Int,
     block: Block,
-    left: { buffer: number; from: Int; rowBytes: number },
+    left: { buffer: number; from: Int; rowBytes: number; type: "f32" | "f16" | "bf16"; bytes: number },
     row: Int,
     rows: number,
     columns: { tile: Int; column: Int; width: number; lastLanes: number },
@@ -252,8 +296,13 @@ class Gemm {
     const right = plus(this.rightBlock(batch, block), times(columns.tile, this.tiles.width * block.depth * 4));
     overDepth(b, block.depth, unrollOf(this.target, block.depth, rows * vectors), (k, count) => {
       multiplyTile(b, sums, count, {
-        left: { buffer: left.buffer, at: (r, i) => plus(left.from, r * left.rowBytes + i * 4, times(k, 4)) },
+        left: {
+          buffer: left.buffer,
+          type: left.type,
+          at: (r, i) => plus(left.from, r * left.rowBytes + i * left.bytes, times(k, left.bytes)),
+        },
         right: { buffer: this.right, at: (v, i) => plus(right, times(k, columns.width * 4), (i * columns.width + v * lanes) * 4) },
+        step: shape.format === "pairs" ? "dotbf16" : "fma",
       });
     });
     // What earlier blocks left is added last, when it has arrived: sums that began with it would wait for it.

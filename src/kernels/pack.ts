@@ -1,9 +1,12 @@
 // Puts the right operand of a matrix product that is only known at run time into the order that the product's kernel reads.
-import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
-import { type GemmSchedule, type GemmShape, packedElements } from "./gemm.ts";
+import { type Int, type Kernel, KernelBuilder, MEMORY_BYTES, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type GemmFormat, type GemmSchedule, type GemmShape, packedElements } from "./gemm.ts";
 import { shareOut } from "./work.ts";
 
-/** Buffers: b, packed b. Element (batch, k, n) of b is at batch·strides.batch + k·strides.k + n·strides.n. */
+/** Reads `lanes` elements of row k, `from` bytes into the source, as the packed operand has them. */
+type ReadRow = (from: Int, k: Int, lanes: number) => Vec;
+
+/** Buffers: b, packed b. Element (batch, k, n) of b is at batch·strides.batch + k·strides.k + n·strides.n: in the shape's format, where that is pairs bf16. */
 export function packKernel(
   name: string,
   strides: { readonly batch: number; readonly k: number; readonly n: number },
@@ -16,7 +19,11 @@ export function packKernel(
   const { lanes } = target;
   const batches = shape.isRightBatched ? shape.batch : 1;
   const b = new KernelBuilder(name, target, threads);
-  const source = b.buffer("b", 4 * ((batches - 1) * strides.batch + (k - 1) * strides.k + (n - 1) * strides.n + 1), "read");
+  const type = shape.format === "pairs" ? "bf16" : (shape.format ?? "f32");
+  const bytes = MEMORY_BYTES[type];
+  const rows = shape.format === "pairs" ? 2 * k : k;
+  const source = b.buffer("b", bytes * ((batches - 1) * strides.batch + (rows - 1) * strides.k + (n - 1) * strides.n + 1), "read");
+  const read = rowReader(b, source, strides, shape.format ?? "f32");
   const packed = b.buffer("packed", 4 * packedElements(shape, schedule, target), "write");
   const vectors = Math.ceil(n / lanes);
   const padded = vectors * lanes;
@@ -36,11 +43,9 @@ export function packKernel(
     count: number,
   ): void => {
     const to = plus(times(batch, k * padded * 4), from * padded * 4, times(tileStart, depth * lanes * 4), times(inTile, lanes * 4));
-    const at = plus(times(batch, strides.batch * 4), from * strides.k * 4, times(column, strides.n * 4));
+    const at = plus(times(batch, strides.batch * bytes), times(column, strides.n * bytes));
     b.loop(0, depth, 1, (i) => {
-      const address = plus(at, times(i, strides.k * 4));
-      const value = strides.n === 1 ? b.load(source, address, count) : b.strided(source, address, strides.n * 4, count);
-      b.store(value, packed, plus(to, times(i, tileVectors * lanes * 4)));
+      b.store(read(at, plus(i, from), count), packed, plus(to, times(i, tileVectors * lanes * 4)));
     });
   };
   const wholeVectors = Math.floor(n / lanes);
@@ -64,4 +69,21 @@ export function packKernel(
     });
   });
   return b.build();
+}
+
+/** Numbers of 16 bits that are not next to each other come in pairs only: others are transposed before. */
+function rowReader(b: KernelBuilder, source: number, strides: { readonly k: number; readonly n: number }, format: GemmFormat): ReadRow {
+  if (format === "pairs") {
+    const row = 2 * strides.k; // bytes
+    if (strides.k === 1) return (from, k, lanes) => b.strided(source, plus(from, times(k, 2 * row)), 2 * strides.n, lanes, "i32");
+    return (from, k, lanes) => {
+      const at = plus(from, times(k, 2 * row));
+      return b.op("or", b.load(source, at, lanes, "u16"), b.load(source, plus(at, row), lanes, "bf16"));
+    };
+  }
+  const bytes = MEMORY_BYTES[format];
+  return (from, k, lanes) => {
+    const at = plus(from, times(k, strides.k * bytes));
+    return strides.n === 1 ? b.load(source, at, lanes, format) : b.strided(source, at, strides.n * 4, lanes);
+  };
 }

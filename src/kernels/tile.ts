@@ -1,5 +1,5 @@
 // The register tile of every contraction: rows × vectors of accumulators that stay in registers while the depth runs.
-import type { Int, KernelBuilder, SimdTarget, Vec } from "../ir/kernel.ts";
+import type { Int, KernelBuilder, MemoryType, SimdTarget, Vec } from "../ir/kernel.ts";
 
 /** Size of a register tile: `rows` × `vectors` accumulators. */
 export interface TileShape {
@@ -34,13 +34,20 @@ export function chooseTile(target: SimdTarget, rows: number, vectors: number): T
 
 /** Where a tile's operands are: byte offsets for row r or vector v at depth k of this step. */
 export interface TileOperands {
-  readonly left: { readonly buffer: number; at(row: number, k: number): Int };
+  readonly left: {
+    readonly buffer: number;
+    /** Default: f32. */
+    readonly type?: MemoryType;
+    at(row: number, k: number): Int;
+  };
   readonly right: {
     readonly buffer: number;
     at(vector: number, k: number): Int;
     /** Lanes that may be read; default: all. */
     lanesOf?(vector: number): number;
   };
+  /** What a step of the depth is: a number of each side (fma, the default), or a pair of bf16 in the place of one. */
+  readonly step?: "fma" | "dotbf16";
 }
 
 /** sums[r][v] += left[r] · right[v], for `depth` steps written out one after another. Rows that are null are left out. */
@@ -48,15 +55,15 @@ export function multiplyTile(
   b: KernelBuilder,
   sums: readonly (readonly Vec[] | null)[],
   depth: number,
-  { left, right }: TileOperands,
+  { left, right, step = "fma" }: TileOperands,
 ): void {
   const vectors = sums.find((row) => row)?.length ?? 0;
   for (let k = 0; k < depth; k++) {
     const columns = Array.from({ length: vectors }, (_, v) => b.load(right.buffer, right.at(v, k), right.lanesOf?.(v)));
     for (const [r, row] of sums.entries()) {
       if (!row) continue;
-      const x = b.splat(left.buffer, left.at(r, k));
-      for (const [v, sum] of row.entries()) b.accumulate(sum, x, columns[v]);
+      const x = b.splat(left.buffer, left.at(r, k), left.type);
+      for (const [v, sum] of row.entries()) b.op(step, x, columns[v], sum, sum);
     }
   }
 }

@@ -12,6 +12,18 @@ const toInt = (x: number): number => {
   return scratch.getInt32(0);
 };
 
+/** The number in the upper or lower half of a word; those below 2⁻¹²⁶ are zeros of their sign. */
+const bf16 = (word: number, isUpper: boolean): number => {
+  const x = toFloat(isUpper ? word & -0x10000 : word << 16);
+  return Math.abs(x) < 2 ** -126 ? x * 0 : x;
+};
+
+/** c + a₁·b₁ + a₀·b₀ on words of float lanes, each product added with a rounding of its own: the upper one first. */
+export function dotbf16(a: number, b: number, c: number): number {
+  const first = Math.fround(toFloat(c) + bf16(a, true) * bf16(b, true));
+  return toInt(first + bf16(a, false) * bf16(b, false));
+}
+
 const FLOAT: Partial<Record<VecStmt["op"], (a: number, b: number, c: number) => number>> = {
   add: (a, b) => a + b,
   sub: (a, b) => a - b,
@@ -25,6 +37,7 @@ const FLOAT: Partial<Record<VecStmt["op"], (a: number, b: number, c: number) => 
 };
 const INT: Partial<Record<VecStmt["op"], (a: number, b: number, c: number, imm: number) => number>> = {
   mov: (a) => a,
+  dotbf16,
   iadd: (a, b) => (a + b) | 0,
   isub: (a, b) => (a - b) | 0,
   imul: Math.imul,

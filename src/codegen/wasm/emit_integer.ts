@@ -1,6 +1,6 @@
 // Affine expressions, divisions, bounds and integers from memory to WebAssembly's integer instructions: 32 bits wherever the interval allows it.
 import { invariant } from "../../ir/error.ts";
-import { type Affine, type IntVar, rangeOf, type Stmt } from "../../ir/kernel.ts";
+import { type Affine, INT_RANGE, type IntMemoryType, type IntVar, rangeOf, type Stmt } from "../../ir/kernel.ts";
 import type { OpcodeName } from "./opcodes.ts";
 import type { FunctionWriter } from "./writer.ts";
 
@@ -156,11 +156,13 @@ function limit(c: IntegerContext, type: IntType, bound: number, keepIf: "lt_s" |
   f.op("select");
 }
 
+const LOADS = { i32: "i32.load", i64: "i64.load", u8: "i32.load8_u", u16: "i32.load16_u" } as const;
+
 /** The `loadint` statement, its address on the stack: wrapped when negative, then clamped, so that no data can lead out of a buffer. */
-export function emitLoadInt(c: IntegerContext, v: IntVar, from: "i32" | "i64" | "u8", wrap: number, offset: number): void {
+export function emitLoadInt(c: IntegerContext, v: IntVar, from: IntMemoryType, wrap: number, offset: number): void {
   const { f } = c;
   const type = from === "i64" ? "i64" : typeFor([v.lo, v.hi], [wrap, wrap]);
-  f.op(from === "i64" ? "i64.load" : from === "u8" ? "i32.load8_u" : "i32.load", offset);
+  f.op(LOADS[from], offset);
   if (type === "i64" && from !== "i64") f.op("i64.extend_i32_s");
   if (wrap !== 0) {
     const x = c.intTemp(type, 0);
@@ -172,7 +174,8 @@ export function emitLoadInt(c: IntegerContext, v: IntVar, from: "i32" | "i64" | 
     f.op(of(type, "lt_s"));
     f.op("select");
   }
-  limit(c, type, v.lo, "gt_s");
-  limit(c, type, v.hi, "lt_s");
+  const [least, most] = INT_RANGE[from];
+  if (wrap !== 0 || v.lo > least) limit(c, type, v.lo, "gt_s");
+  if (wrap !== 0 || v.hi < most) limit(c, type, v.hi, "lt_s");
   setFrom(c, v, type);
 }

@@ -46,6 +46,7 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   trunc: direct("f32x4.trunc"),
   fma: own("f32x4.relaxed_madd"),
   fnma: own("f32x4.relaxed_nmadd"),
+  dotbf16: own("f32x4.relaxed_madd"), // no target of WebAssembly has it: refused below
   eq: direct("f32x4.eq"),
   ne: direct("f32x4.ne"),
   lt: direct("f32x4.lt"),
@@ -192,7 +193,7 @@ function ownCode(c: VectorContext, s: Extract<Stmt, { k: "vec" }>, get: (v: Vec 
       toInteger(c, s, get);
       break;
     default:
-      invariant(false, `${s.op} has no code`);
+      invariant(false, `${c.kernelName}: ${s.op} has no code for WebAssembly`);
   }
 }
 

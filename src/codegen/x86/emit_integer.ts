@@ -1,6 +1,6 @@
 // Affine expressions, divisions, bounds and pointer arithmetic of the kernel language to integer instructions.
 import { invariant } from "../../ir/error.ts";
-import { type Affine, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
+import { type Affine, INT_RANGE, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
 import { type Assembler, CC, I, MEM, RAX, RDX, RSP } from "./assembler.ts";
 import { divisionPlan, isInt32 } from "./needs.ts";
 import type { StmtOf } from "./program.ts";
@@ -225,7 +225,7 @@ export function emitLoadInt(c: IntegerContext, stmt: StmtOf<"loadint">, pointer:
   const { asm } = c;
   const dst = c.register(c.intVariable(stmt.v));
   const temp = c.temp(0);
-  const row = stmt.type === "i32" ? I.movsxd : stmt.type === "i64" ? I.mov : I.movzx8;
+  const row = { i32: I.movsxd, i64: I.mov, u8: I.movzx8, u16: I.movzx16 }[stmt.type];
   asm.op(row, dst, asm.at(c.register(pointer), stmt.from.disp));
   if (stmt.wrap !== 0) {
     moveImmediate(asm, temp, stmt.wrap);
@@ -233,10 +233,12 @@ export function emitLoadInt(c: IntegerContext, stmt: StmtOf<"loadint">, pointer:
     asm.op(I.test, dst, dst);
     asm.cmov(CC.s, dst, temp);
   }
+  const [least, most] = INT_RANGE[stmt.type];
   for (const [limit, cc] of [
     [stmt.v.lo, CC.l],
     [stmt.v.hi, CC.g],
   ]) {
+    if (stmt.wrap === 0 && (cc === CC.l ? limit <= least : limit >= most)) continue;
     moveImmediate(asm, temp, limit);
     asm.op(I.cmp, dst, temp);
     asm.cmov(cc, dst, temp);

@@ -50,6 +50,9 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
     case "fma":
       fma(c, s, dst, len);
       break;
+    case "dot":
+      dot(c, s, dst);
+      break;
     case "binary":
       if (c.step.memory === "a") asm.vec(instruction, len, dst, operand(c, s, "b"), c.memory());
       else asm.vec(instruction, len, dst, operand(c, s, "a"), operand(c, s, "b"));
@@ -158,6 +161,19 @@ function fmaFromMemory(c: VectorContext, s: StmtOf<"vec">, dst: number, len: num
   }
   if (dst !== addend) asm.vec(I.vmovaps, len, dst, 0, addend);
   asm.vec(form.f231, len, dst, factor, c.memory());
+}
+
+/** dst ← c + pairs of a · pairs of b: there is only the form that overwrites c. */
+function dot(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
+  invariant(c.isAvx512, "dotbf16 without AVX-512");
+  const { asm } = c;
+  const { memory } = c.step;
+  const isAccumulator = s.c?.id === s.dst.id;
+  const sum = isAccumulator ? dst : c.temp(0); // dst may be a register of a factor
+  if (!isAccumulator) asm.vec(I.vmovaps, ZMM, sum, 0, operand(c, s, "c"));
+  const [factor, other] = memory === "a" ? (["b", "a"] as const) : (["a", "b"] as const);
+  asm.vec(I.vdpbf16ps, ZMM, sum, operand(c, s, factor), operand(c, s, other));
+  if (!isAccumulator) asm.vec(I.vmovaps, ZMM, dst, 0, sum);
 }
 
 /** Horizontal reduction by exchanging halves, quarters and so on: the result is in every lane, in an order that does not depend on data. */

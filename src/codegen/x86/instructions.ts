@@ -228,6 +228,7 @@ const TABLE = {
   vpmovm2d: "E F3.38.0 38 Vg,Km",
   vpmovd2m: "E F3.38.0 39 Kg,Vm",
   vpdpbusd: "E 66.38.0 50 Vg,Vv,Vm b4",
+  vdpbf16ps: "E F3.38.0 52 Vg,Vv,Vm b4",
   vpmaddwd: "B 66.0F.0 F5 Vg,Vv,Vm",
 
   // Conversions

@@ -1,6 +1,7 @@
 // What the instructions of one statement need: temporary registers, the bits of a constant.
 import { type Affine, type PointerAddress, rangeOf, type Stmt } from "../../ir/kernel.ts";
 import { type Census, maskLanes } from "./census.ts";
+import { OPERATIONS } from "./operations.ts";
 
 type StmtOf<K extends Stmt["k"]> = Extract<Stmt<PointerAddress>, { k: K }>;
 
@@ -21,6 +22,12 @@ export function needsScratch({ base, terms }: Affine): boolean {
 }
 
 // ---- vector registers
+
+/** A reduction over lanes keeps the halves that change places, a dot product that must not overwrite its addend the sum. */
+export function operationTemps({ op, dst, c }: StmtOf<"vec">): number {
+  const { form } = OPERATIONS[op];
+  return form === "lanes" || (form === "dot" && c?.id !== dst.id) ? 1 : 0;
+}
 
 export const loadTemps = (s: StmtOf<"load">): number => (s.mode === "strided" || s.type === "i64" ? 1 : 0);
 

@@ -7,7 +7,7 @@ import { I, type Row } from "./instructions.ts";
  * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate.
  */
 export interface OperationRow {
-  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "compare" | "shift" | "select" | "lanes";
+  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes";
   readonly avx512: Row;
   readonly avx2: Row;
   readonly memory: readonly ("a" | "b" | "c")[];
@@ -43,6 +43,7 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   trunc: rounding(3),
   fma: row("fma", I.vfmadd231ps, "bac"),
   fnma: row("fma", I.vfnmadd231ps, "bac"),
+  dotbf16: row("dot", I.vdpbf16ps, "ba"),
   // Predicates: ordered and quiet, but for "not equal" and "unordered", which are true of NaN.
   eq: compare(0x00),
   ne: compare(0x04),

@@ -23,8 +23,7 @@ import {
   WRITES_INTEGER,
   WRITES_VECTOR,
 } from "./lifetimes.ts";
-import { bitsOf, isInt32, loadTemps, maskTemps, needsScratch, pointerTemps, storeTemps } from "./needs.ts";
-import { OPERATIONS } from "./operations.ts";
+import { bitsOf, isInt32, loadTemps, maskTemps, needsScratch, operationTemps, pointerTemps, storeTemps } from "./needs.ts";
 import type { Loop, PointerStmt, Program, Step, StmtOf } from "./program.ts";
 import { type Variable, Variables } from "./variables.ts";
 
@@ -247,7 +246,7 @@ class Planner {
     if (load?.k === "load") this.baseRead(load.from.pointer);
     if (variables.end[dst.id] < 0) variables.birth[dst.id] = lifetimes.step;
     lifetimes.write(dst.id, WRITES_VECTOR);
-    const step = this.step("stmt", s, !b && OPERATIONS[s.op].form === "lanes" ? 1 : 0);
+    const step = this.step("stmt", s, operationTemps(s));
     step.comparison = comparison;
     if (load?.k !== "load") return;
     step.load = load;
