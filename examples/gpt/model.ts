@@ -1,7 +1,7 @@
 // A decoder-only Transformer: tokens (N, T) → logits of the token after each (N, T, vocabulary).
 import { HeddleError } from "../../src/ir/error.ts";
 import { Dropout, Embedding, init, LayerNorm, Module, RandomStream, TransformerEncoderLayer } from "../../src/nn/index.ts";
-import { fromArray, type Tensor } from "../../src/tensor/index.ts";
+import { fromArray, type Parameter, type Tensor } from "../../src/tensor/index.ts";
 
 export interface GptOptions {
   readonly vocabulary: number;
@@ -23,8 +23,8 @@ export class Gpt extends Module {
   readonly wte: Embedding;
   readonly h: readonly TransformerEncoderLayer[];
   readonly lnF: LayerNorm;
-  /** What dropout draws from: a checkpoint holds it. */
-  readonly random: RandomStream;
+  /** Where dropout is in its random numbers: part of the state dict, so that a run goes on as it would have. */
+  readonly randomState: Parameter;
   private readonly drop: Dropout;
 
   constructor(
@@ -34,15 +34,16 @@ export class Gpt extends Module {
     super();
     const { vocabulary, width, heads, layers, dropout } = options;
     const key = new RandomStream(seed);
-    this.random = new RandomStream(seed + 1);
+    const random = new RandomStream(seed + 1);
+    this.randomState = random.state;
     this.wte = new Embedding(vocabulary, width, { key, deviation: DEVIATION });
-    const layer = { key, dropout, random: this.random, normFirst: true, activation: (x: Tensor) => x.gelu("tanh") };
+    const layer = { key, dropout, random, normFirst: true, activation: (x: Tensor) => x.gelu("tanh") };
     this.h = Array.from({ length: layers }, () => new TransformerEncoderLayer(width, heads, layer));
     for (const { selfAttn, linear2 } of this.h)
       for (const { weight } of [selfAttn.outProj, linear2])
         weight.value = init.normal(key.next(), weight.shape, DEVIATION / Math.sqrt(2 * layers)); // sums over layers keep their size
     this.lnF = new LayerNorm(width);
-    this.drop = new Dropout(dropout, this.random);
+    this.drop = new Dropout(dropout, random);
   }
 
   /** (N, T) → (N, T, width). */
