@@ -1,7 +1,7 @@
 // Optimizer: what all of them share: parameters, the learning rate, the count of steps, and what is remembered for each parameter.
 import { HeddleError } from "../ir/error.ts";
 import type { TensorData } from "../ir/tensor.ts";
-import { evaluate, fromData, full, Parameter, type Tensor, tensor, zeros } from "../tensor/index.ts";
+import { evaluate, fromData, full, Parameter, type Tensor, tensor, where, zeros } from "../tensor/index.ts";
 import { constant, type Schedule } from "./schedule.ts";
 
 /** A number, which may be set between steps, or a function of the step. */
@@ -25,6 +25,14 @@ export abstract class Optimizer {
     this.steps = new Parameter(tensor(0, "i32"), { name: "steps", trainable: false });
     this.schedule = typeof learningRate === "number" ? null : learningRate;
     this.rate = new Parameter(tensor(typeof learningRate === "number" ? learningRate : 0), { name: "learning_rate", trainable: false });
+  }
+
+  /** A step where the condition (a scalar) holds: elsewhere neither parameters nor what is remembered change. */
+  stepIf(condition: Tensor, grads: readonly Tensor[]): void {
+    const all = [...this.parameters, ...[...this.state()].map(([, parameter]) => parameter)];
+    const before = all.map((parameter) => parameter.value);
+    this.step(grads);
+    for (const [i, parameter] of all.entries()) parameter.value = where(condition, parameter.value, before[i]).cast(parameter.dtype);
   }
 
   /** Changes the parameters by their gradients, which are in the parameters' order. */

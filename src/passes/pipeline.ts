@@ -9,6 +9,7 @@ import { gelu } from "./gelu.ts";
 import { hardSwish } from "./hard_swish.ts";
 import { layerNorm } from "./layer_norm.ts";
 import { layout } from "./layout.ts";
+import { mixedPrecision, type Precision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
 import { simplify } from "./simplify.ts";
 import { softmax } from "./softmax.ts";
@@ -16,13 +17,15 @@ import { softmax } from "./softmax.ts";
 export interface OptimizeOptions extends FuseOptions {
   /** Channels innermost; default true. */
   readonly layout?: boolean;
+  /** Default: all as the graph has it. */
+  readonly precision?: Precision;
   /** Called after each pass, with what it made and how long it took. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
 
 /** The passes that optimize runs. */
 export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors } = options;
+  const { layout: isLayout = true, anchors, precision } = options;
   const keep = (node: Node) => anchors?.(node) ?? false;
   return [
     fold, // shape arithmetic
@@ -32,6 +35,7 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     cse, // patterns compare values by identity
     ...[layerNorm, softmax, gelu, hardSwish, factor],
     normalizationFolding,
+    ...(precision ? [mixedPrecision(precision)] : []),
     ...(isLayout ? [layout] : []),
     simplify,
     fold,

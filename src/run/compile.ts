@@ -3,12 +3,13 @@ import type { CpuDevice } from "../devices/cpu.ts";
 import { type Graph, type GraphOutput, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
 import { OPS } from "../ops/index.ts";
 import { Constant, constantOf, Input } from "../ops/source.ts";
+import type { Precision } from "../passes/mixed_precision.ts";
 import { optimize } from "../passes/pipeline.ts";
 import { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
-import { withinMemory } from "./memory_limit.ts";
+import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { Program } from "./program.ts";
 import { planStates, type State, type StateSpec } from "./state.ts";
@@ -22,6 +23,8 @@ export interface CompileOptions {
   readonly separateTensors?: boolean;
   /** Bytes that tensors and weights may take. Default: what this machine has. */
   readonly memoryLimit?: number;
+  /** Type of what contractions read, where the graph has float32. */
+  readonly precision?: Precision;
   /** Called after each pass. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -74,12 +77,13 @@ async function load(held: { binding?: Binding }, device: CpuDevice, isDetached: 
 /** All of compilation that comes before code. */
 export function bindGraph(graph: Graph, options: CompileOptions): Binding {
   const { device, separateTensors: isSeparate = false, memoryLimit } = options;
+  assertInputsFit(graph, memoryLimit);
   return withinMemory(new Binding(scheduleGraph(graph, options), { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** All of compilation that needs no memory of the device. */
-export function scheduleGraph(graph: Graph, { device, onPass, state = [] }: CompileOptions): Schedule {
-  const optimized = optimize(graph, { layout: true, anchors: isAnchor, onPass });
+export function scheduleGraph(graph: Graph, { device, onPass, precision, state = [] }: CompileOptions): Schedule {
+  const optimized = optimize(graph, { layout: true, anchors: isAnchor, precision, onPass });
   const steps: Step[] = [];
   const owners = new Map<Value, Value>();
   const options = { target: device.target, threads: device.threads, kernels: new Map() };

@@ -1,27 +1,40 @@
 // Refuses a program that would take more memory than it may, before any of it is allocated.
 import { totalmem } from "node:os";
 import { HeddleError } from "../ir/error.ts";
-import type { Value } from "../ir/graph.ts";
+import type { Graph, Value } from "../ir/graph.ts";
 import type { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
 
 /** All memory that this process can have: a program that needs more would end it. */
 const available = (): number => Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
 
+/** Inputs always take memory, so that too large ones are refused before kernels are made for them, which takes time by size in some. Throws HeddleError("limit"). */
+export function assertInputsFit(graph: Graph, limit = available()): void {
+  const total = graph.inputs.reduce((n, v) => n + byteSize(v), 0);
+  if (total > limit) throw tooLarge(total, limit, graph.inputs);
+}
+
 /** The binding, if its memories fit. Throws HeddleError("limit") naming the largest tensor. */
 export function withinMemory(binding: Binding, limit = available()): Binding {
   const total = binding.image().memories.reduce((n, { bytes }) => n + bytes, 0);
   if (total <= limit) return binding;
-  throw new HeddleError(
-    "limit",
-    `model: for these shapes it takes ${mebibytes(total)}, the limit is ${mebibytes(limit)}${largest(binding)}; give smaller inputs or a higher memoryLimit`,
+  const { offsets, steps } = binding.schedule;
+  throw tooLarge(
+    total,
+    limit,
+    [...offsets.keys(), ...steps.flatMap((s) => s.node.inputs)].filter((v): v is Value => v !== null),
   );
 }
 
+const tooLarge = (total: number, limit: number, values: readonly Value[]): HeddleError =>
+  new HeddleError(
+    "limit",
+    `model: for these shapes it takes at least ${mebibytes(total)}, the limit is ${mebibytes(limit)}${largest(values)}; give smaller inputs or a higher memoryLimit`,
+  );
+
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
-function largest({ schedule }: Binding): string {
-  const values = [...schedule.offsets.keys(), ...schedule.steps.flatMap((s) => s.node.inputs)].filter((v): v is Value => v !== null);
+function largest(values: readonly Value[]): string {
   if (values.length === 0) return "";
   const most = values.reduce((a, b) => (byteSize(b) > byteSize(a) ? b : a));
   const { type, node } = most;

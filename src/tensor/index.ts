@@ -21,7 +21,7 @@ export { setDevice } from "./device.ts";
 export * from "./functions.ts";
 export { grad, jvp, type ValueAndGrad, type ValueGradAux, valueAndGrad, vjp } from "./gradient.ts";
 export { applyGraph, type GraphNames, toGraph } from "./graph.ts";
-export { type Jitted, jit } from "./jit.ts";
+export { type JitOptions, type Jitted, jit } from "./jit.ts";
 export { type Leak, type LeakCheck, leakCheck } from "./leaks.ts";
 export { Parameter, type ParameterOptions } from "./parameter.ts";
 export * as random from "./random.ts";

@@ -3,6 +3,7 @@ import type { CpuDevice } from "../devices/cpu.ts";
 import type { Graph, Value } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { inputName } from "../ops/source.ts";
+import type { Precision } from "../passes/mixed_precision.ts";
 import { device, enqueue, onDeviceChange } from "./device.ts";
 import { awaited, compute, fetched, use } from "./execute.ts";
 import { Runner, type StatePair } from "./runner.ts";
@@ -23,9 +24,15 @@ export type Jitted<A extends readonly unknown[], R> = ((...args: A) => R) & {
   [Symbol.dispose](): void;
 };
 
+export interface JitOptions {
+  /** Matrix products and convolutions read their operands, weights included, rounded to this type; all else, sums of products too, stays float32. */
+  readonly precision?: Precision;
+}
+
 /** A traced function, which becomes a program when it first runs. */
 interface Traced {
   readonly graph: Graph;
+  readonly precision: Precision | undefined;
   readonly device: Promise<CpuDevice | null>;
   runner: Promise<Runner> | null;
   /** Names of the inputs for the arguments, and of those for tensors from outside. */
@@ -50,16 +57,17 @@ const abandoned = new FinalizationRegistry<Programs>((programs) => freeAll(progr
 /**
  * Compiles a function of tensors (and of lists and objects of them) the first time it is called with tensors of these shapes and types; numbers, texts and
  * booleans among the arguments belong to the signature. Parameters that it reads or assigns stay in the program's memory between calls. Other effects
- * (printing, counting in JavaScript) happen while tracing only. Inside of another compiled function it becomes part of that one.
+ * (printing, counting in JavaScript) happen while tracing only. Inside of another compiled function it becomes part of that one,
+ * in that one's precision.
  */
-export function jit<A extends readonly unknown[], R>(f: (...args: A) => R): Jitted<A, R> {
+export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, { precision }: JitOptions = {}): Jitted<A, R> {
   const programs: Programs = new Map();
   living.add(new WeakRef(programs));
   const call = (...args: A): R => {
     if (currentTrace()) return f(...args);
     const given = flatten(args, "jit");
     const key = `${given.text} ${given.tensors.map((t) => `${t.dtype}[${t.shape}]`).join()}`;
-    const traced = programs.get(key) ?? trace(f, given);
+    const traced = programs.get(key) ?? trace(f, given, precision);
     programs.set(key, traced);
     if (programs.size === MANY && !traced.runner) process.emitWarning(MANY_TEXT, "HeddleWarning");
     return start(traced, given.tensors) as R; // the tree that f gave
@@ -91,7 +99,7 @@ onDeviceChange(() => {
   }
 });
 
-function trace<A extends readonly unknown[]>(f: (...args: A) => unknown, given: Flat): Traced {
+function trace<A extends readonly unknown[]>(f: (...args: A) => unknown, given: Flat, precision?: Precision): Traced {
   const { inputs, result, outputs, states } = tracing((open) => {
     const inputs = given.tensors.map((t) => freshInput({ dtype: t.dtype, shape: t.shape }));
     const args = given.rebuild(inputs.map((v) => new Tensor(handleOf(v)))) as A; // the same tree
@@ -108,6 +116,7 @@ function trace<A extends readonly unknown[]>(f: (...args: A) => unknown, given: 
   const names = ends.map((_, i) => graph.outputs[order.indexOf(i)].name);
   return {
     graph,
+    precision,
     device: device(),
     runner: null,
     args: inputs.map(inputName),
@@ -158,7 +167,7 @@ async function run(
 
 async function compiled(traced: Traced): Promise<Runner> {
   try {
-    return await Runner.make(traced.graph, await traced.device, traced.states);
+    return await Runner.make(traced.graph, await traced.device, traced.states, traced.precision);
   } catch (e) {
     traced.runner = null; // the next call tries again
     throw e;

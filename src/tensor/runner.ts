@@ -4,6 +4,8 @@ import { DTYPES, type TypedArray } from "../ir/dtype.ts";
 import type { Graph, TensorType } from "../ir/graph.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { evaluateGraph } from "../ops/index.ts";
+import { expand } from "../passes/expand.ts";
+import { mixedPrecision, type Precision } from "../passes/mixed_precision.ts";
 import { compile } from "../run/compile.ts";
 import type { Program } from "../run/program.ts";
 
@@ -58,10 +60,10 @@ export class Runner {
   ) {}
 
   /** `device` null: the reference interpreter. */
-  static async make(graph: Graph, device: CpuDevice | null, states: readonly StatePair[] = []): Promise<Runner> {
-    if (!device) return new Runner(graph, null, states);
+  static async make(graph: Graph, device: CpuDevice | null, states: readonly StatePair[] = [], precision?: Precision): Promise<Runner> {
+    if (!device) return new Runner(precision ? mixedPrecision(precision).run(expand().run(graph)) : graph, null, states);
     const state = states.map(({ input, output, place }) => ({ input, output, memory: place.memoryOn(device) }));
-    return new Runner(null, await compile(graph, { device, state }, true), states);
+    return new Runner(null, await compile(graph, { device, state, precision }, true), states);
   }
 
   /** Bytes that the program's tensors take together, without its states; 0 where nothing is compiled. */
