@@ -3,7 +3,8 @@ import { type Attrs, type Graph, makeNode, type Node, type Op, type Value } from
 
 export interface GroupAttrs {
   /**
-   * The original nodes over the group's inputs: body.inputs[i] (an Input node) stands for the group node's inputs[i]; one output.
+   * The original nodes over the group's inputs: body.inputs[i] (an Input node) stands for the group node's inputs[i]. One output, or, without
+   * an anchor, several of one shape: the first is computed of the others, element by element.
    * Constants that are scalars stay inside as Constant nodes; larger ones are inputs of the group.
    */
   readonly body: Graph;

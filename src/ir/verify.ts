@@ -93,7 +93,9 @@ const typeText = ({ dtype, shape }: TensorType): string => `${dtype}[${shape}]`;
 /** The body is closed, fits the node, and the anchor is in it. */
 function verifyGroup(node: Node, where: string): void {
   const { body, anchor } = groupAttrs(node);
-  if (body.outputs.length !== 1) throw wrong(where, node, `has ${body.outputs.length} outputs, wanted 1`);
+  const count = body.outputs.length;
+  if (count === 0 || (anchor && count > 1)) throw wrong(where, node, `has ${count} outputs, wanted 1`);
+  if (new Set(body.outputs.map((o) => o.value.type.shape.join())).size > 1) throw wrong(where, node, "has outputs of several shapes");
   if (body.inputs.length !== node.inputs.length)
     throw wrong(where, node, `has ${node.inputs.length} inputs, its body ${body.inputs.length}`);
   for (const [i, formal] of body.inputs.entries()) {

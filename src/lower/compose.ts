@@ -1,4 +1,4 @@
-// Composes the readers of a group's nodes into one reader of its output.
+// Composes the readers of a group's nodes into readers of its outputs.
 import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import { constant } from "../ir/expr.ts";
@@ -8,10 +8,10 @@ import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { Numbering } from "./rewrite.ts";
 
 /**
- * Reader of body.outputs[0]. `leaf` reads body.inputs[i]: Input nodes, or constants whose elements are read at run time.
+ * Readers of the body's outputs. `leaf` reads body.inputs[i]: Input nodes, or constants whose elements are read at run time.
  * Throws HeddleError("unsupported") where a node has no `lower`.
  */
-export function composeReaders(body: Graph, leaf: (input: number, type: TensorType) => Reader): Reader {
+export function composeReaders(body: Graph, leaf: (input: number, type: TensorType) => Reader): Reader[] {
   const numbering = new Numbering();
   const readers = new Map<Value, Reader>();
   for (const [i, value] of body.inputs.entries()) readers.set(value, remembering(leaf(i, value.type), numbering));
@@ -28,9 +28,11 @@ export function composeReaders(body: Graph, leaf: (input: number, type: TensorTy
       if (!readers.has(node.outputs[i])) readers.set(node.outputs[i], remembering(reader, numbering));
     }
   }
-  const result = readers.get(body.outputs[0].value);
-  if (!result) throw new HeddleError("verify", "internal: a group's output is not computed inside");
-  return result;
+  return body.outputs.map(({ value }) => {
+    const result = readers.get(value);
+    if (!result) throw new HeddleError("verify", "internal: a group's output is not computed inside");
+    return result;
+  });
 }
 
 /** The same element asked for twice is the same expression. */

@@ -1,4 +1,4 @@
-// Lowers a fused group to one kernel: the readers of its nodes composed, the output as loop nests, each nest shared out over the threads.
+// Lowers a fused group to one kernel: the readers of its nodes composed, the outputs as loop nests, each nest shared out over the threads.
 import { DTYPES } from "../ir/dtype.ts";
 import { HeddleError, invariant } from "../ir/error.ts";
 import { loadReader } from "../ir/expr_interpreter.ts";
@@ -15,48 +15,56 @@ import { canLower } from "./scalar.ts";
 import { fairUnroll, reducesInLanes, reducesOutside, type Schedule, type Scheduled, scheduleNest, unrollOf } from "./schedule.ts";
 import { storeValue } from "./storage.ts";
 
-/** Reader of the group's output over its inputs as buffers. Throws HeddleError("unsupported") where it has none. */
-export const groupReader = (body: Graph): Reader => composeReaders(body, (input, type) => loadReader(type, input));
+/** Readers of the group's outputs over its inputs as buffers. Throws HeddleError("unsupported") where it has none. */
+const groupReaders = (body: Graph): Reader[] => composeReaders(body, (input, type) => loadReader(type, input));
 
 /** Whether `lowerGroup` can make a kernel of it. */
 export function canLowerGroup(body: Graph): boolean {
-  if (body.outputs.length !== 1) return false;
   try {
-    const { type, at } = groupReader(body);
-    return canLower(at(type.shape.map((d) => varIndex(newVar(d)))));
+    return groupReaders(body).every(({ type, at }) => canLower(at(type.shape.map((d) => varIndex(newVar(d))))));
   } catch (e) {
     if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return false;
     throw e;
   }
 }
 
-/** Parameters: one buffer for each of body.inputs, then the output. `canLowerGroup(body)` must hold. */
+/** Parameters: one buffer for each of body.inputs, then the outputs. `canLowerGroup(body)` must hold. */
 export function lowerGroup(name: string, body: Graph, target: SimdTarget, threads: number): Kernel {
-  const reader = groupReader(body);
-  return lowerReader(
+  return lowerReaders(
     name,
-    reader,
+    groupReaders(body),
     body.inputs.map((v) => elementCount(v.type.shape) * DTYPES[v.type.dtype].bytes),
     target,
     threads,
   );
 }
 
-/** The kernel that computes what `reader` reads. Parameters: buffers of `inputBytes` for its inputs, then the output. */
-export function lowerReader(name: string, reader: Reader, inputBytes: readonly number[], target: SimdTarget, threads: number): Kernel {
-  const { dtype, shape } = reader.type;
+/** The kernel that computes what the readers read, all of one shape. Parameters: buffers of `inputBytes` for their inputs, then the outputs. */
+export function lowerReaders(
+  name: string,
+  readers: readonly Reader[],
+  inputBytes: readonly number[],
+  target: SimdTarget,
+  threads: number,
+): Kernel {
+  const { shape } = readers[0].type;
   const k = new KernelBuilder(name, target, threads);
   const buffers = inputBytes.map((bytes, i) => k.buffer(`in${i}`, bytes, "read"));
   const count = elementCount(shape);
-  const output = k.buffer("out", count * DTYPES[dtype].bytes, "write");
+  const outputs = readers.map(({ type }, i) => k.buffer(i === 0 ? "out" : `out${i}`, count * DTYPES[type.dtype].bytes, "write"));
   if (count === 0) return k.build();
   const axes = shape.map((d) => newVar(d));
   const index = axes.map(varIndex);
-  const expr = reader.at(index);
-  invariant(expr.dtype === dtype, `${name}: expression of type ${expr.dtype} for an output of type ${dtype}`);
-  const nests = buildNests(expr, linearIndex(index, stridesOf(shape)), axes, k.lanes);
+  const exprs = readers.map((reader) => {
+    const expr = reader.at(index);
+    const { dtype } = reader.type;
+    invariant(expr.dtype === dtype, `${name}: expression of type ${expr.dtype} for an output of type ${dtype}`);
+    return expr;
+  });
+  const [expr, ...also] = exprs;
+  const nests = buildNests(expr, linearIndex(index, stridesOf(shape)), axes, k.lanes, also);
   for (const nest of nests) {
-    for (const schedule of scheduleNest(nest, k.lanes, threads)) new NestEmitter(new Emitter(k, buffers), output).emit(schedule);
+    for (const schedule of scheduleNest(nest, k.lanes, threads)) new NestEmitter(new Emitter(k, buffers), outputs).emit(schedule);
   }
   return k.build();
 }
@@ -72,7 +80,7 @@ class NestEmitter {
 
   constructor(
     private readonly em: Emitter,
-    private readonly output: number,
+    private readonly outputs: readonly number[],
   ) {
     this.k = em.k;
   }
@@ -127,10 +135,7 @@ class NestEmitter {
 
   /** What does not depend on the loops that follow is computed before them. */
   private hoist(block: Block, pieces: readonly Scheduled[], inner: readonly IndexVar[]): void {
-    for (const { expr, out } of pieces) {
-      this.em.hoist(expr, idsOf(inner), block);
-      this.em.hoist(out, idsOf(inner), block);
-    }
+    for (const { expr, out, also } of pieces) for (const part of [expr, out, ...also]) this.em.hoist(part, idsOf(inner), block);
   }
 
   /** The loops of one piece; the blocks are neighbouring vectors once the lanes are there. */
@@ -154,14 +159,16 @@ class NestEmitter {
     }
   }
 
-  private store({ expr, out }: Scheduled, blocks: readonly Block[]): void {
+  private store({ expr, out, also }: Scheduled, blocks: readonly Block[]): void {
     const { em, k } = this;
-    const bytes = DTYPES[expr.dtype].bytes;
-    em.reduceTogether(expr, blocks);
+    const exprs = [expr, ...also];
+    for (const e of exprs) em.reduceTogether(e, blocks);
     for (const block of blocks) {
       const at = intOf(em, out, block);
       invariant(at !== null, "the output's index is data");
-      storeValue(k, expr.dtype, em.value(expr, block), this.output, times(at, bytes), block.lane ? block.lanes : 1);
+      const values = exprs.map((e) => em.value(e, block)); // all before any is stored: outputs may lie where inputs were
+      for (const [i, { dtype }] of exprs.entries())
+        storeValue(k, dtype, values[i], this.outputs[i], times(at, DTYPES[dtype].bytes), block.lane ? block.lanes : 1);
     }
   }
 

@@ -11,6 +11,8 @@ export interface Piece {
   readonly expr: Expr;
   /** Element of the output. */
   readonly out: Index;
+  /** What further outputs have there. */
+  readonly also: readonly Expr[];
 }
 
 export interface Nest {
@@ -24,10 +26,9 @@ const MAX_CUTS = 8;
 const MAX_SPLITS = 8;
 
 /** Nests that together compute every element of the output once. */
-export function buildNests(expr: Expr, out: Index, axes: readonly IndexVar[], lanes: number): Nest[] {
+export function buildNests(expr: Expr, out: Index, axes: readonly IndexVar[], lanes: number, also: readonly Expr[] = []): Nest[] {
   const long = axes.filter((v) => v.extent > 1);
-  const [plainExpr, plainOut] = rewritten([expr, out], new Map());
-  let nests: Nest[] = [{ outer: long.slice(0, -1), pieces: [{ inner: long.slice(-1), expr: plainExpr, out: plainOut }] }];
+  let nests: Nest[] = [{ outer: long.slice(0, -1), pieces: [rewritten({ inner: long.slice(-1), expr, out, also }, new Map())] }];
   for (const axis of long.slice(0, -1)) nests = nests.flatMap((nest) => cutOuter(nest, axis, Math.floor(MAX_NESTS / nests.length)));
   return nests
     .map(cutInner)
@@ -35,9 +36,11 @@ export function buildNests(expr: Expr, out: Index, axes: readonly IndexVar[], la
     .map((nest) => joinAxes(splitAxes(nest, lanes)));
 }
 
-function rewritten(parts: readonly [Expr, Index], map: ReadonlyMap<number, Index>): [Expr, Index] {
+/** With other variables in its expressions. What these have in common stays one object. */
+function rewritten(piece: Piece, map: ReadonlyMap<number, Index>): Piece {
   const rewriter = new Rewriter(map);
-  return [rewriter.expr(parts[0]), rewriter.index(parts[1])];
+  const { expr, out, also } = piece;
+  return { ...piece, expr: rewriter.expr(expr), out: rewriter.index(out), also: also.map((e) => rewriter.expr(e)) };
 }
 
 /** What a variable becomes: an index over new loops that stand in its place. */
@@ -51,10 +54,7 @@ function replaced(nest: Nest, by: ReadonlyMap<IndexVar, Replacement>): Nest {
   const swap = (vars: readonly IndexVar[]): IndexVar[] => vars.flatMap((v) => by.get(v)?.loops ?? [v]);
   return {
     outer: swap(nest.outer),
-    pieces: nest.pieces.map((p) => {
-      const [expr, out] = rewritten([p.expr, p.out], map);
-      return { inner: swap(p.inner), expr, out };
-    }),
+    pieces: nest.pieces.map((p) => ({ ...rewritten(p, map), inner: swap(p.inner) })),
   };
 }
 
@@ -167,7 +167,7 @@ export function cutMultiple(nest: Nest, v: IndexVar, by: number): Nest[] {
 
 /** Makes one axis of two that every index sees as one. */
 function joinAxes(nest: Nest): Nest {
-  const parts = nest.pieces.flatMap((p): Part[] => [p.expr, p.out]);
+  const parts = nest.pieces.flatMap((p): Part[] => [p.expr, p.out, ...p.also]);
   const [only] = nest.pieces;
   const vars = nest.pieces.length === 1 ? [...nest.outer, ...only.inner] : nest.outer;
   const pair = joinable(vars, parts);

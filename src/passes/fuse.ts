@@ -37,6 +37,7 @@ function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean
   const plan = anchorRegions(uses, position, isAnchor);
   const taken = new Set([...plan.values()].flatMap((r) => r.members));
   const needed = new Set<Value>(graph.outputs.map((o) => o.value));
+  const stored = new Set<Node>();
   const context = {
     uses,
     position,
@@ -44,9 +45,10 @@ function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean
     isNeeded: (value: Value) => needed.has(value),
   };
   for (const node of uses.order.toReversed()) {
-    if (!node.outputs.some((o) => needed.has(o))) continue;
+    if (!node.outputs.some((o) => needed.has(o)) || stored.has(node)) continue;
     if (context.isFree(node) && !isReshape(node)) plan.set(node, growLowered(node, context));
     const region = plan.get(node);
+    for (const { node } of region?.also ?? []) stored.add(node);
     for (const v of region ? regionInputs(region) : node.inputs) if (v) needed.add(v);
   }
   return plan;
@@ -64,7 +66,7 @@ export function fuse({ anchors = (node) => node.op.kind === "contract" }: FuseOp
       const inside = new Set([...plan].flatMap(([last, { members }]) => members.filter((m) => m !== last && !plan.has(m))));
       for (const node of uses.order) {
         const region = plan.get(node);
-        if (region) made.set(region.output, groupOf(region, now).outputs[0]);
+        if (region) for (const [i, v] of groupOf(region, now).outputs.entries()) made.set([region.output, ...region.also][i], v);
         else if (!inside.has(node)) for (const [i, o] of renewed(node, now).outputs.entries()) made.set(node.outputs[i], o);
       }
       return { inputs: graph.inputs, outputs: graph.outputs.map(({ name, value }) => ({ name, value: now(value) })) };

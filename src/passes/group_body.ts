@@ -34,9 +34,11 @@ export function groupOf(region: Region, now: (old: Value) => Value): Node {
     const types = node.outputs.map((o) => o.type);
     copies.set(node, makeNode(node.op, inputs, node.attrs, types, node.from));
   }
-  const { node: last, index } = region.output;
-  const value = copies.get(last)!.outputs[index];
-  const body = { inputs: outer.map((v) => inner.get(v)!), outputs: [{ name: "out", value }] };
+  const outputs = [region.output, ...region.also].map(({ node, index }, i) => ({
+    name: i === 0 ? "out" : `out${i}`,
+    value: copies.get(node)!.outputs[index],
+  }));
+  const body = { inputs: outer.map((v) => inner.get(v)!), outputs };
   const anchor = region.anchor && copies.get(region.anchor)!;
-  return makeGroup(outer.map(now), { body, anchor }, (region.anchor ?? last).from);
+  return makeGroup(outer.map(now), { body, anchor }, (region.anchor ?? region.output.node).from);
 }

@@ -1,4 +1,5 @@
 // Grows a node with readers backwards into a region that becomes one generated kernel: producers join when nothing is computed twice.
+import { DTYPES } from "../ir/dtype.ts";
 import type { Node, Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { sameShape } from "./match.ts";
@@ -28,6 +29,8 @@ interface Member {
   readonly copies: number;
   /** Computed here only; other regions do not repeat it. */
   readonly isExclusive: boolean;
+  /** All that read it in the region compute of each element the same element of theirs, up to the sink. */
+  readonly isAligned: boolean;
 }
 
 const size = (node: Node): number => Math.max(1, elementCount(node.outputs[0].type.shape));
@@ -43,8 +46,8 @@ const isUnitReshape = (node: Node): boolean =>
 
 /** The region that ends at `sink`. */
 export function growLowered(sink: Node, context: GrowContext): Region {
-  const { position, isFree } = context;
-  const members = new Map<Node, Member>([[sink, { repeats: 1, copies: 1, isExclusive: true }]]);
+  const { position, isFree, uses } = context;
+  const members = new Map<Node, Member>([[sink, { repeats: 1, copies: 1, isExclusive: true, isAligned: true }]]);
   let hasReduce = sink.op.kind === "reduce";
   let reads = readsOf(sink).size;
   const candidates = new Set<Node>();
@@ -69,27 +72,41 @@ export function growLowered(sink: Node, context: GrowContext): Region {
     offer(node);
   }
   const inOrder = [...members.keys()].sort((a, b) => position.get(a)! - position.get(b)!);
-  const isTooWide = inOrder.length > 1 && outsideInputs(inOrder) > MAX_INPUTS;
-  return { members: isTooWide ? [sink] : inOrder, output: sink.outputs[0], anchor: null };
+  const [output] = sink.outputs;
+  const also = inOrder.flatMap((node) => node.outputs.filter((v) => v !== output && uses.isOutput(v) && members.get(node)!.isExclusive));
+  const isTooWide = inOrder.length > 1 && outsideInputs(inOrder) + also.length > MAX_INPUTS;
+  return isTooWide ? { members: [sink], output, also: [], anchor: null } : { members: inOrder, output, also, anchor: null };
 }
 
 /** How the node would be computed in the region, or null when it must stay outside. */
 function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded, isFree }: GrowContext): Member | null {
   const [value] = node.outputs;
   const readers = uses.users(value);
-  const isExclusive = !isNeeded(value) && readers.every((u) => members.get(u)?.isExclusive);
+  const isAligned = isAlignedWith(node, members, readers);
+  const isStored = isAligned && uses.isOutput(value) && node.op.kind === "map";
+  const isExclusive = (isStored || !isNeeded(value)) && readers.every((u) => members.get(u)?.isExclusive);
   const repeats = repeatsOf(node, members);
   const copies = copiesOf(node, members);
   if (isReshape(node)) {
     // Alone it costs nothing; inside it costs divisions, unless it only moves axes of size 1 between two nodes that fuse.
     const producer = node.inputs[0]!.node;
     const joins = isUnitReshape(node) && isFree(producer) && uses.onlyUser(node.inputs[0]!) === node;
-    return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, copies, isExclusive } : null;
+    return joins && isExclusive && repeats <= MAX_REPEATS ? { repeats, copies, isExclusive, isAligned: false } : null;
   }
   // Reading a view again is no more work than reading again what it would have stored.
   const most = node.op.kind === "reduce" ? 1 : MAX_REPEATS; // a reduction is too much to repeat
-  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, copies, isExclusive };
-  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, copies, isExclusive: false } : null;
+  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, copies, isExclusive, isAligned };
+  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, copies, isExclusive: false, isAligned: false } : null;
+}
+
+/** Elements of another size would lie elsewhere than those of the sink: what is stored in place must not be overtaken. */
+function isAlignedWith(node: Node, members: ReadonlyMap<Node, Member>, readers: readonly Node[]): boolean {
+  const { shape, dtype } = node.outputs[0].type;
+  return readers.every((u) => {
+    const { type } = u.outputs[0];
+    const isAlike = sameShape(type.shape, shape) && DTYPES[type.dtype].bytes === DTYPES[dtype].bytes;
+    return members.get(u)?.isAligned && u.op.kind === "map" && isAlike;
+  });
 }
 
 /** A view that several read: it grows its input (so that it is better read than stored), or each reads another part of it. */

@@ -9,6 +9,8 @@ import type { Uses } from "./uses.ts";
 export interface Region {
   readonly members: readonly Node[];
   readonly output: Value;
+  /** Outputs of the graph on the way to `output`, which are stored as well. */
+  readonly also: readonly Value[];
   readonly anchor: Node | null;
 }
 
@@ -42,7 +44,7 @@ export function growRegion(
   const [{ type }] = anchor.outputs;
   const members = [anchor];
   const inside = new Set<Node>(members);
-  let region: Region = { members: [anchor], output: anchor.outputs[0], anchor };
+  let region: Region = { members: [anchor], output: anchor.outputs[0], also: [], anchor };
   while (members.length < MAX_MEMBERS && members.length - region.members.length < MAX_OPEN) {
     const next = firstUser(members, inside, uses, position);
     if (!next || !isEligible(next) || !sameShape(next.outputs[0].type.shape, type.shape)) break;
@@ -50,7 +52,7 @@ export function growRegion(
     inside.add(next);
     if (outsideInputs(members) > MAX_INPUTS) break;
     if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
-      region = { members: [...members], output: next.outputs[0], anchor };
+      region = { members: [...members], output: next.outputs[0], also: [], anchor };
   }
   return withProducers(region, uses, isEligible);
 }
@@ -75,7 +77,7 @@ function withProducers(region: Region, uses: Uses, isEligible: (node: Node) => b
       inside.add(v.node);
     }
   }
-  return { members, output, anchor };
+  return { members, output, also: [], anchor };
 }
 
 const isClosed = (value: Value, inside: ReadonlySet<Node>, uses: Uses): boolean =>

@@ -6,7 +6,7 @@ import { interpret } from "../../src/ir/expr_interpreter.ts";
 import type { Reader, TensorType } from "../../src/ir/graph.ts";
 import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers, zeros } from "../../src/ir/tensor.ts";
-import { lowerReader } from "../../src/lower/group.ts";
+import { lowerReaders } from "../../src/lower/group.ts";
 import { runLowered } from "../codegen/simd_run.ts";
 
 /** Deterministic numbers in [0, 1). */
@@ -41,9 +41,9 @@ export function runKernelOn(kernel: Kernel, target: SimdTarget, inputs: readonly
 }
 
 export function runReader(reader: Reader, inputs: readonly TensorData[], target: SimdTarget, threads: number): TensorData {
-  const kernel = lowerReader(
+  const kernel = lowerReaders(
     "test",
-    reader,
+    [reader],
     inputs.map((t) => t.data.byteLength),
     target,
     threads,

@@ -97,6 +97,18 @@ describe("nodes with readers", () => {
     const slice = op("Slice", [f32("z", 1, 9, 8, 4), ints(1), ints(7), ints(1)]);
     expect(groups(op("Concat", [op("Exp", [x]), slice], { axis: 1 }))).toEqual(["Exp", "Slice+Concat"]);
   });
+  it("store outputs of the graph on the way to their own", () => {
+    const [w, m, s, g] = ["w", "m", "s", "g"].map((name) => f32(name, 5, 7));
+    const mean = add(mul(m, scalar(0.9)), g);
+    const square = add(mul(s, scalar(0.99)), mul(g, g));
+    const next = op("Sub", [w, op("Div", [mean, op("Sqrt", [add(square, scalar(9))])])]);
+    expect(groups(mean, square, next)).toEqual(["Mul+Add+Mul+Mul+Add+Add+Sqrt+Div+Sub"]);
+    expect(groups(mean, next, add(mean, scalar(1)))).toHaveLength(3); // read elsewhere
+    expect(groups(square, op("Transpose", [next]))).toHaveLength(2); // at other places
+    expect(groups(mean, op("ReduceSum", [next]))).toHaveLength(2); // of another shape
+    const doubled = op("Cast", [mean], { to: 11 });
+    expect(groups(mean, doubled)).toHaveLength(2); // elements of another size
+  });
   it("keep numbers inside and larger constants outside", () => {
     const [node] = topologicalOrder(fuse().run(graphOf(op("Clip", [mul(x, weights(1, 4)), scalar(0), scalar(6)])))).filter((n) => n.op === Group); // biome-ignore format: short
     expect(node.inputs).toHaveLength(2);

@@ -11,8 +11,9 @@ export function checkGroups(graph: Graph): void {
   for (const node of topologicalOrder(graph)) {
     if (node.op !== Group) continue;
     const { body, anchor } = groupAttrs(node);
-    expect(body.outputs).toHaveLength(1);
-    expect(body.outputs[0].value.type).toEqual(node.outputs[0].type);
+    if (anchor) expect(body.outputs).toHaveLength(1);
+    expect(body.outputs.map((o) => o.value.type)).toEqual(node.outputs.map((o) => o.type));
+    expect(new Set(node.outputs.map((o) => o.type.shape.join())).size).toBe(1);
     expect(body.inputs.map((v) => v.type)).toEqual(node.inputs.map((v) => v!.type));
     for (const inner of topologicalOrder(body)) {
       if (inner.op.kind === "source") continue;

@@ -53,7 +53,17 @@ function momentum(): Case {
   return make("momentum", 0, ["w", "m"], [x, w, m], { "w'": op("Sub", [w, op("Mul", [next, scalar(0.1)])]), "m'": next });
 }
 
+/** Weights that read two new moments, of which each has its own old value: one kernel. */
+function moments(): Case {
+  const [w, m, s, x] = ["w", "m", "s", "x"].map((name) => f32(name, 13, 21));
+  const mean = op("Add", [op("Mul", [m, scalar(0.9)]), op("Mul", [x, scalar(0.1)])]);
+  const square = op("Add", [op("Mul", [s, scalar(0.99)]), op("Mul", [x, x])]);
+  const step = op("Div", [mean, op("Add", [op("Sqrt", [op("Abs", [square])]), scalar(0.5)])]);
+  return make("two moments", 0, ["w", "m", "s"], [w, m, s, x], { "w'": op("Sub", [w, step]), "m'": mean, "s'": square });
+}
+
 const CASES: readonly Case[] = [
+  moments(),
   (() => {
     const n = input("n", { dtype: "i64", shape: [] });
     return make("a counter", 0, ["n"], [n], { "n'": op("Add", [n, constantValue(fromNumbers("i64", [], [1]))]) });

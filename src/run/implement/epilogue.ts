@@ -50,7 +50,7 @@ function epilogueOf(rest: Graph): Epilogue | null {
   const epilogue: Epilogue = {
     inputs: rest.inputs.slice(0, -1).map((v) => v.type),
     output: type,
-    compose: (leaves) => composeReaders(rest, (i) => leaves[i]),
+    compose: (leaves) => composeReaders(rest, (i) => leaves[i])[0],
   };
   try {
     const leaves = rest.inputs.map((v, i) => loadReader(v.type, i));

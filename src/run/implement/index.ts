@@ -56,7 +56,7 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
   if (!body || !canLowerGroup(body)) return { node, calls: null };
   const kernel = sharedKernel(options, `group ${structureKey(body)}`, () => lowerGroup(name, body, options.target, options.threads));
   const reads = node.op === Group ? node.inputs : body.inputs;
-  return { node, calls: [{ kernel, places: [...(reads as readonly Value[]), node.outputs[0]].map(valuePlace) }] }; // a group's inputs are never absent
+  return { node, calls: [{ kernel, places: [...(reads as readonly Value[]), ...node.outputs].map(valuePlace) }] }; // a group's inputs are never absent
 }
 
 /** A node as a graph of its own; null when it has no expression or several outputs. */
