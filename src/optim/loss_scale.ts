@@ -49,14 +49,14 @@ export class LossScale {
 
   /** A step of the optimizer by unscaled gradients, unless one of their numbers is infinite or NaN; then the scale halves. */
   step(optimizer: Optimizer, grads: readonly Tensor[]): void {
-    const isFinite = areFinite(grads);
-    optimizer.stepIf(isFinite, grads);
+    const isGood = areFinite(grads);
+    optimizer.stepIf(isGood, grads);
     const good = this.goodSteps.value.add(1);
     const isDue = good.ge(this.interval);
     const grown = where(isDue, this.scale.value.mul(2).minimum(LARGEST), this.scale.value);
-    this.scale.value = where(isFinite, grown, this.scale.value.mul(0.5));
-    this.goodSteps.value = where(isFinite.and(isDue.not()), good, 0);
-    this.skipped.value = where(isFinite, this.skipped.value, this.skipped.value.add(1));
+    this.scale.value = where(isGood, grown, this.scale.value.mul(0.5));
+    this.goodSteps.value = where(isGood.and(isDue.not()), good, 0);
+    this.skipped.value = where(isGood, this.skipped.value, this.skipped.value.add(1));
   }
 
   private get state(): readonly Parameter[] {
