@@ -157,8 +157,9 @@ export const NETWORKS: Readonly<Record<string, () => Uint8Array>> = {
   oddities,
 };
 
-/** One file a sample of the operator. */
+/** One file a sample of the operator; none where files cannot hold it. */
 export function samplesOf(operator: Op): Uint8Array[] {
+  if (operator.own) return [];
   return (operator.samples ?? []).map((sample) => {
     const values = sample.inputs.map((s, i) => s && ("data" in s ? constantValue(s) : input(`x${i}`, s)));
     const outputs = apply(operator, values, sample.attrs ?? {}, operator.name.toLowerCase());

@@ -91,6 +91,7 @@ const MODELS: Readonly<Record<string, () => Uint8Array>> = {
   "pads of gigabytes": conv({ pads: [2 ** 31, 2 ** 31, 2 ** 31, 2 ** 31] }),
   "pads of 5000": conv({ pads: [5000, 5000, 5000, 5000] }),
   "pads of 5000 and a stride of 5000": conv({ pads: [5000, 5000, 5000, 5000], strides: [5000, 5000] }),
+  "a transposed convolution that is mostly gaps": simple("ConvTranspose", ["image", "w"], { strides: [100, 100] }),
   "negative pads": conv({ pads: [-1, -1, -20, -20] }),
   "a window of gigabytes": pool({ kernel_shape: [2 ** 31, 2 ** 31] }),
   "a window of nothing": pool({ kernel_shape: [0, 0] }),
@@ -98,7 +99,7 @@ const MODELS: Readonly<Record<string, () => Uint8Array>> = {
   "a window of a million with pads": pool({ kernel_shape: [1000, 1000], pads: [999, 999, 999, 999] }),
   "a chain of 50000": () => of(chain(50_000, "Neg")),
   "a chain of 50000 in reverse": () => of(chain(50_000, "Relu").toReversed()),
-  "a chain of 99000 small sums": () => of(list(99_000, (i) => node("Add", [i === 0 ? "x" : `v${i - 1}`, i < 2 ? "x" : `v${i - 2}`], [i === 98_999 ? "y" : `v${i}`]))), // biome-ignore format: one idea
+  "a chain of 20000 small sums": () => of(list(20_000, (i) => node("Add", [i === 0 ? "x" : `v${i - 1}`, i < 2 ? "x" : `v${i - 2}`], [i === 19_999 ? "y" : `v${i}`]))), // biome-ignore format: one idea
   "200000 nodes": () => of(chain(200_000, "Neg")),
   "a chain of 3000 transposes": () => of(list(3000, (i) => node("Transpose", [i === 0 ? "x" : `v${i - 1}`], [i === 2999 ? "y" : `v${i}`]))),
   "a chain of 3000 softmaxes": () => of(chain(3000, "Softmax")),
@@ -121,6 +122,7 @@ const MODELS: Readonly<Record<string, () => Uint8Array>> = {
   "an output that is an input": () => of([], { output: [info("x", [])] }),
   "an output that is a constant": () => of([], { output: [info("mega", [])] }),
   "an input of a billion": () => of([node("Neg", ["z"], ["y"])], { input: [info("z", [2 ** 30])] }),
+  "two million products": () => of([node("MatMul", ["z", "z"], ["y"])], { input: [info("z", [2 ** 21, 4, 4])] }),
   "an input of no size": () => of([node("Neg", ["z"], ["y"])], { input: [info("z", [0, 4])] }),
   "softmax of no size": () => of([node("Softmax", ["z"], ["y"])], { input: [info("z", [4, 0])] }),
   "a product over no depth": () => of([node("MatMul", ["z", "v"], ["y"])], { input: [info("z", [4, 0]), info("v", [0, 4])] }),

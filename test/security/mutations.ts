@@ -98,7 +98,7 @@ const structural: Readonly<Record<string, (model: Model, below: Below) => void>>
   "an attribute of another node"(model, below) {
     const n = aNode(model, below);
     const a = anAttribute(model, below);
-    if (n && a) n.attribute = [...n.attribute, a];
+    if (n && a) n.attribute = [...n.attribute, structuredClone(a)]; // a graph may hold the node
   },
   "a size of a tensor"(model, below) {
     const t = aTensor(model, below);

@@ -8,7 +8,7 @@ import type { Result, Trial } from "./trial.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 /** A process that says nothing for so long hangs. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 30_000;
 const BATCH = 100;
 
 export interface Ended extends Result {
@@ -88,7 +88,7 @@ export class TrialRunner implements Disposable {
         clearTimeout(timer);
         const died = batch[results.length];
         const how = isHanging ? `said nothing for ${SILENCE_MS} ms` : `ended with ${signal ?? status}`;
-        if (died) results.push({ trial: died.trial, outcome: "died", message: `the process ${how}\n${err}`, ms: 0, peakMiB: 0 });
+        if (died) results.push({ trial: died.trial, outcome: "died", message: `the process ${how}\n${err}`, ms: 0, bytes: 0, peakMiB: 0 });
         resolve(results);
       });
     });

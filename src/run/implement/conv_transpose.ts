@@ -4,18 +4,22 @@ import { convKernel, scheduleConv } from "../../kernels/conv.ts";
 import { packConvWeights, type WeightStrides } from "../../kernels/conv_weights.ts";
 import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
-import { constantPlace, type Implementation, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
-import { type Axis, type ConvTask, constantFloats, convTask, depthwiseCalls, directCalls, winogradCalls } from "./conv_task.ts";
+import { constantPlace, type Implementation, type KernelCall, packedPlace, sharedKernel, tailPlaces } from "../step.ts";
+import { type Axis, type ConvTask, constantFloats, convTask, depthwiseCalls, directCalls, inFloat32, winogradCalls } from "./conv_task.ts";
 
 /** Every phase (output position modulo stride) of a transposed convolution is a convolution with some of the taps. */
 export const implementConvTranspose: Implementation = (task) => {
   const c = convTask(task, convTransposeGeometry(task.anchor));
   if (!c) return null;
-  return patches(c) ?? winograd(c) ?? phases(c);
+  return inFloat32(c, (f) => patches(f) ?? winograd(f) ?? phases(f));
 };
 
-function phases(c: ConvTask): readonly KernelCall[] {
+/** More phases than this are evaluated in JavaScript: each is a kernel, and a file may ask for strides of millions. FCN-32s has 32². */
+const MAX_PHASES = 1024;
+
+function phases(c: ConvTask): readonly KernelCall[] | null {
   const { y, x } = c;
+  if (Math.min(y.stride, y.output) * Math.min(x.stride, x.output) > MAX_PHASES) return null;
   const calls: KernelCall[] = [];
   for (let py = 0; py < Math.min(y.stride, y.output); py++)
     for (let px = 0; px < Math.min(x.stride, x.output); px++) calls.push(...phase(c, phaseAxis(y, py), phaseAxis(x, px), py, px));
@@ -23,7 +27,7 @@ function phases(c: ConvTask): readonly KernelCall[] {
 }
 
 /** Windows that do not overlap: each input pixel makes a patch of the output, whose rows (tap x, out channel) are contiguous. */
-function patches({ task, geometry, input, constants, bias, y, x }: ConvTask): readonly KernelCall[] | null {
+function patches({ task, geometry, places, constants, bias, y, x }: ConvTask): readonly KernelCall[] | null {
   const isTiling = [y, x].every((a) => a.kernel === a.stride && a.pad === 0 && a.dilation === 1 && a.output === a.input * a.stride);
   const biasNumbers = bias ? constantFloats(bias) : undefined;
   if (!isTiling || geometry.group !== 1 || !constants || (bias && !biasNumbers)) return null;
@@ -49,7 +53,7 @@ function patches({ task, geometry, input, constants, bias, y, x }: ConvTask): re
       convKernel(task.name, shape(ky), tile, epilogue, target, threads),
     );
     const packed = packedPlace((out) => packConvWeights(constants, at, shape(ky), tile, target, out));
-    return { kernel, places: [valuePlace(input), packed, ...(rowBias ? [constantPlace(rowBias)] : []), ...tailPlaces(task)] };
+    return { kernel, places: [places.input, packed, ...(rowBias ? [constantPlace(rowBias)] : []), ...tailPlaces(task)] };
   });
 }
 
@@ -104,7 +108,7 @@ function phase(c: ConvTask, py: PhaseAxis, px: PhaseAxis, y0: number, x0: number
     output,
     hasBias: c.bias !== null,
   };
-  return directCalls(c, shape, strides, valuePlace(c.input));
+  return directCalls(c, shape, strides, c.places.input);
 }
 
 /** 3×3 windows of stride 1: a convolution with the taps backwards. */
