@@ -41,6 +41,7 @@ const isExternal = (tensor: TensorProto | undefined): boolean => tensor?.dataLoc
 export function hasExternalData({ proto }: OnnxModel): boolean {
   const inNodes = (nodes: GraphProto["node"]): boolean =>
     nodes.some((n) => n.attribute.some((a) => isExternal(a.t) || (a.g && inGraph(a.g)) || a.graphs.some(inGraph)));
-  const inGraph = (graph: GraphProto): boolean => graph.initializer.some(isExternal) || inNodes(graph.node);
+  const inGraph = (graph: GraphProto): boolean =>
+    [...graph.initializer, ...graph.sparseInitializer.flatMap((s) => [s.values, s.indices])].some(isExternal) || inNodes(graph.node);
   return (proto.graph !== undefined && inGraph(proto.graph)) || proto.functions.some((f) => inNodes(f.node));
 }

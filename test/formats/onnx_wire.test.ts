@@ -17,7 +17,7 @@ const TENSOR_INIT = {
 const MODEL_INIT = {
   irVersion: 10n, producerName: "p", opsetImport: [{ domain: "", version: 21n }, { domain: "d", version: 1n }],
   functions: [{ name: "f", domain: "d", overload: "o", input: ["a"], output: ["b"], node: [{ opType: "Neg", input: ["a", ""], output: ["b"] }], opsetImport: [{ version: 2n }], attributeProto: [{ name: "x", i: 1n }] }],
-  graph: { name: "g", node: [{ name: "n", opType: "If", domain: "e", overload: "v", attribute: [{ name: "then", type: 5, g: { name: "inner" } }, { name: "all", graphs: [{ name: "one" }, { name: "two" }] }] }], initializer: [TENSOR_INIT] },
+  graph: { name: "g", node: [{ name: "n", opType: "If", domain: "e", overload: "v", attribute: [{ name: "then", type: 5, g: { name: "inner" } }, { name: "all", graphs: [{ name: "one" }, { name: "two" }] }] }], initializer: [TENSOR_INIT], sparseInitializer: [{ values: TENSOR_INIT, indices: { int64Data: [0n, 5n] }, dims: [2n, 3n] }] },
 }; // biome-ignore format: a table
 
 /** Without what protobuf-es adds, and without empty fields. */

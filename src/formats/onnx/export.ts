@@ -25,10 +25,12 @@ import {
   MODEL,
   NODE,
   type NodeProto,
+  type SparseTensorProto,
   type TensorProto,
   VALUE,
   type ValueInfoProto,
 } from "./messages.ts";
+import { encodeSparseTensor } from "./sparse_tensor.ts";
 import { withAnySize } from "./symbolic.ts";
 import { encodeTensor } from "./tensor.ts";
 import { encode } from "./wire_writer.ts";
@@ -43,6 +45,8 @@ export interface ExportOptions {
   readonly name?: string;
   /** Makes the first size of all inputs one that whoever runs the file chooses: its name, and the same network for another such size. */
   readonly batch?: { readonly name: string; readonly other: Graph };
+  /** Writes constants with few nonzeros as sparse initializers where that is smaller: float32 below a third. */
+  readonly sparse?: boolean;
 }
 
 /** A file that importGraph reads back into a graph of equal results. Throws HeddleError ("unsupported") on operators that ONNX does not have. */
@@ -55,9 +59,12 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
   const names = new ValueNames(flat);
   const nodes: NodeProto[] = [];
   const initializer: TensorProto[] = [];
+  const sparseInitializer: SparseTensorProto[] = [];
   for (const node of order) {
     const constant = constantOf(node.outputs[0]);
-    if (constant) initializer.push(encodeTensor(constant, names.of(node.outputs[0])));
+    const sparse = constant && options.sparse ? encodeSparseTensor(constant, names.of(node.outputs[0])) : null;
+    if (sparse) sparseInitializer.push(sparse);
+    else if (constant) initializer.push(encodeTensor(constant, names.of(node.outputs[0])));
     else if (node.op !== Input) nodes.push(encodeNode(node, names));
   }
   for (const { name, value } of flat.outputs) {
@@ -71,6 +78,7 @@ export function exportOnnx(graph: Graph, options: ExportOptions = {}): Uint8Arra
       name: options.name ?? "graph",
       node: nodes,
       initializer,
+      sparseInitializer,
       input: flat.inputs.map((v, i) => valueInfo(inputName(v), v.type, dim(v.type.shape, batch?.other.inputs[i]))),
       output: flat.outputs.map(({ name, value }, i) => valueInfo(name, value.type, dim(value.type.shape, batch?.other.outputs[i].value))),
     }),

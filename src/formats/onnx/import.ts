@@ -8,10 +8,11 @@ import { checkedAttributes, decodeAttributes } from "./attribute.ts";
 import { constantTensor } from "./constant_node.ts";
 import { type FoldBudget, foldNode } from "./fold.ts";
 import { type FunctionTable, functionBody, functionOf, functionTable } from "./function.ts";
-import type { FunctionProto, GraphProto, TensorProto } from "./messages.ts";
+import type { FunctionProto, GraphProto, SparseTensorProto, TensorProto } from "./messages.ts";
 import { asBadModel, type OnnxModel, opsetsOf, ownDomain } from "./read.ts";
 import { resolveShapes } from "./shapes.ts";
-import { MAX_DEPTH, MAX_NODES, orderedNodes, orderNodes, type PlacedNode, plain } from "./structure.ts";
+import { type DenseBudget, decodeSparseTensor } from "./sparse_tensor.ts";
+import { initializerNames, MAX_DEPTH, MAX_NODES, orderedNodes, orderNodes, type PlacedNode, plain } from "./structure.ts";
 import { checkSizes, decodeTensor } from "./tensor.ts";
 
 /** Newest version of ONNX's operators that the definitions were written for. */
@@ -24,6 +25,7 @@ interface Session {
   readonly functions: FunctionTable;
   readonly directory?: string;
   readonly budget: FoldBudget;
+  readonly dense: DenseBudget;
   nodes: number;
 }
 
@@ -31,7 +33,7 @@ interface Session {
 interface Scope {
   readonly session: Session;
   readonly values: Map<string, Value>;
-  readonly initializers: ReadonlyMap<string, TensorProto>;
+  readonly initializers: ReadonlyMap<string, TensorProto | SparseTensorProto>;
   /** Around a branch; functions see nothing outside. */
   readonly outer: Scope | null;
   readonly opsets: ReadonlyMap<string, number>;
@@ -52,7 +54,13 @@ export function importGraph(
 ): Graph {
   return asBadModel("model", () => {
     const concrete = resolveShapes(model, shapes);
-    const session: Session = { functions: functionTable(model.proto), directory: model.directory, budget: { work: 0 }, nodes: 0 };
+    const session: Session = {
+      functions: functionTable(model.proto),
+      directory: model.directory,
+      budget: { work: 0 },
+      dense: { bytes: 0 },
+      nodes: 0,
+    };
     const given = model.inputs.map(
       ({ name, dtype }) =>
         Object.hasOwn(values, name) ? constantValue(values[name], plain(name)) : input(name, { dtype, shape: concrete.get(name)! }), // resolved for all inputs
@@ -72,8 +80,9 @@ function graphScope(
   prefix: string,
   values: Map<string, Value>,
 ): Scope {
-  const initializers = new Map(graph.initializer.map((t) => [t.name, t]));
-  if (graph.sparseInitializer.length > 0) throw new HeddleError("unsupported", "model: sparse initializers are not supported");
+  const all = [...graph.initializer, ...graph.sparseInitializer];
+  const names = initializerNames(graph);
+  const initializers = new Map(all.map((tensor, i) => [names[i], tensor]));
   return { session, values, initializers, outer, opsets, prefix, depth: (outer?.depth ?? 0) + 1 };
 }
 
@@ -85,7 +94,10 @@ function lookUp(scope: Scope, name: string, user: string): Value {
     const initializer = at.initializers.get(name);
     if (!initializer) continue;
     const what = `initializer ${plain(name)}`;
-    const constant = constantValue(decodeTensor(initializer, what, scope.session.directory), plain(name));
+    const { directory, dense } = scope.session;
+    const tensor =
+      "rawData" in initializer ? decodeTensor(initializer, what, directory) : decodeSparseTensor(initializer, what, dense, directory);
+    const constant = constantValue(tensor, plain(name));
     at.values.set(name, constant);
     return constant;
   }

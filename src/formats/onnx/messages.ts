@@ -53,7 +53,7 @@ export interface GraphProto {
   readonly name: string;
   readonly node: readonly NodeProto[];
   readonly initializer: readonly TensorProto[];
-  readonly sparseInitializer: readonly object[];
+  readonly sparseInitializer: readonly SparseTensorProto[];
   readonly input: readonly ValueInfoProto[];
   readonly output: readonly ValueInfoProto[];
 }
@@ -73,6 +73,13 @@ export interface TensorProto {
   readonly externalData: readonly StringStringEntryProto[];
   /** 1: the data lies outside of the file. */
   readonly dataLocation: number;
+}
+
+/** Nonzeros and where they lie; the name is that of the values. */
+export interface SparseTensorProto {
+  readonly values?: TensorProto;
+  readonly indices?: TensorProto;
+  readonly dims: readonly bigint[];
 }
 
 /** A size: a number, a name, or neither where nothing is known. */
@@ -172,6 +179,7 @@ export const TENSOR = message("tensor", (): TensorProto => ({
   name: "", dims: NONE, dataType: 0, segment: undefined, rawData: NO_BYTES, floatData: NONE, int32Data: NONE, int64Data: NONE, doubleData: NONE,
   uint64Data: NONE, externalData: NONE, dataLocation: 0,
 })); // biome-ignore format: a table
+export const SPARSE_TENSOR = message("sparse tensor", (): SparseTensorProto => ({ values: undefined, indices: undefined, dims: NONE }));
 export const ENTRY = message("entry", (): StringStringEntryProto => ({ key: "", value: "" }));
 const TYPE = message("type", (): TypeProto => ({
   tensorType: undefined, sequenceType: undefined, mapType: undefined, sparseTensorType: undefined, optionalType: undefined,
@@ -206,7 +214,7 @@ define(MODEL, [
   [1, "irVersion", "int64"], [8, "opsetImport", OPSET, "many"], [2, "producerName", "string"], [7, "graph", GRAPH], [25, "functions", FUNCTION, "many"],
 ]); // biome-ignore format: a table
 define(GRAPH, [
-  [1, "node", NODE, "many"], [2, "name", "string"], [5, "initializer", TENSOR, "many"], [15, "sparseInitializer", OPAQUE, "many"],
+  [1, "node", NODE, "many"], [2, "name", "string"], [5, "initializer", TENSOR, "many"], [15, "sparseInitializer", SPARSE_TENSOR, "many"],
   [11, "input", VALUE, "many"], [12, "output", VALUE, "many"],
 ]); // biome-ignore format: a table
 define(TENSOR, [
@@ -214,6 +222,7 @@ define(TENSOR, [
   [7, "int64Data", "int64", "many"], [8, "name", "string"], [9, "rawData", "bytes"], [13, "externalData", ENTRY, "many"],
   [14, "dataLocation", "int32"], [10, "doubleData", "double", "many"], [11, "uint64Data", "uint64", "many"],
 ]); // biome-ignore format: a table
+define(SPARSE_TENSOR, [[1, "values", TENSOR], [2, "indices", TENSOR], [3, "dims", "int64", "many"]]); // biome-ignore format: a table
 define(ENTRY, [[1, "key", "string"], [2, "value", "string"]]); // biome-ignore format: a table
 define(TYPE, [
   [1, "tensorType", TENSOR_TYPE], [4, "sequenceType", OPAQUE], [5, "mapType", OPAQUE], [8, "sparseTensorType", OPAQUE], [9, "optionalType", OPAQUE],

@@ -2,7 +2,7 @@
 import type { DType } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type Dimension, type GraphProto, MODEL, type ModelProto, type OperatorSetIdProto, type ValueInfoProto } from "./messages.ts";
-import { orderedNodes, type PlacedNode, plain } from "./structure.ts";
+import { initializerNames, orderedNodes, type PlacedNode, plain } from "./structure.ts";
 import { onnxDType } from "./tensor.ts";
 import { decode } from "./wire_reader.ts";
 
@@ -41,7 +41,7 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): OnnxMode
     const opsets = opsetsOf(proto.opsetImport);
     if (opsets.size === 0) throw new HeddleError("bad-model", "model: it does not say which version of the operators it uses");
     const nodes = orderedNodes(graph, () => false);
-    const initialized = new Set(graph.initializer.map((t) => t.name));
+    const initialized = new Set(initializerNames(graph));
     return {
       proto,
       graph,

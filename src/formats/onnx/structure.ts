@@ -28,7 +28,7 @@ export function orderedNodes(graph: GraphProto, isOuter: (name: string) => boole
   const given = new Set<string>();
   for (const { name } of graph.input) define(given, name, "input");
   const initializers = new Set<string>();
-  for (const { name } of graph.initializer) define(initializers, name, "initializer");
+  for (const name of initializerNames(graph)) define(initializers, name, "initializer");
   for (const name of initializers) given.add(name); // an input of the same name is the older way to give a default
   const nodes = orderNodes(graph.node, given, isOuter);
   for (const { name } of graph.output) {
@@ -36,6 +36,12 @@ export function orderedNodes(graph: GraphProto, isOuter: (name: string) => boole
   }
   return nodes;
 }
+
+/** Names of all initializers, dense and sparse. */
+export const initializerNames = ({ initializer, sparseInitializer }: GraphProto): readonly string[] => [
+  ...initializer.map((t) => t.name),
+  ...sparseInitializer.map((t) => t.values?.name ?? ""),
+];
 
 function define(names: Set<string>, name: string, what: string): void {
   if (names.has(name)) throw new HeddleError("bad-model", `${what} ${plain(name)}: the name is defined twice`);
@@ -110,7 +116,7 @@ function subGraphs({ attribute }: NodeProto): readonly GraphProto[] {
 
 function collectNames(graph: GraphProto, names: string[], depth: number): void {
   if (depth > MAX_DEPTH) throw new HeddleError("limit", `graph ${plain(graph.name)}: sub-graphs are nested more than ${MAX_DEPTH} deep`);
-  const own = new Set([...graph.input.map((v) => v.name), ...graph.initializer.map((t) => t.name)]);
+  const own = new Set([...graph.input.map((v) => v.name), ...initializerNames(graph)]);
   for (const node of graph.node) for (const output of node.output) own.add(output);
   const inner: string[] = graph.output.map((v) => v.name);
   for (const node of graph.node) {
