@@ -10,6 +10,7 @@ const STAMP = join(root, "node_modules/.heddle-setup");
 /** What a Debian package gives, and how to see that it is there. */
 const DEBIAN = {
   "libonnx-testdata": { gives: "ONNX's conformance cases", proof: "/usr/share/libonnx-testdata/data" },
+  "dataset-fashion-mnist": { gives: "pictures to learn from", proof: "/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz" },
 };
 
 function checkNode() {

@@ -13,11 +13,12 @@ const WRONG_USAGE = 2;
 const INTERRUPTED = 130;
 const TERMINATED = 143;
 
-function defineCommands(): CAC {
+async function defineCommands([name, ...rest]: readonly string[]): Promise<CAC> {
   const cli = cac(NAME);
-  for (const { usage, summary, options, examples, load } of COMMANDS) {
+  for (const { usage, summary, options, examples, moreOptions, load } of COMMANDS) {
     const command = cli.command(usage, summary);
-    for (const [flag, text] of options) command.option(flag, text);
+    const more = command.name === name ? await moreOptions?.(rest) : undefined;
+    for (const [flag, text] of [...options, ...(more ?? [])]) command.option(flag, text);
     for (const example of examples) command.example(`  $ ${NAME} ${example}`);
     const isWithArgument = usage.includes("<");
     // The parser calls with the positional argument, where there is one, and the options.
@@ -76,13 +77,14 @@ function handleSignals(): void {
 
 async function main(): Promise<void> {
   handleSignals();
-  const cli = defineCommands();
+  let cli: CAC | undefined;
   try {
+    cli = await defineCommands(process.argv.slice(2));
     cli.parse(process.argv, { run: false });
     if (cli.matchedCommand) await cli.runMatchedCommand();
     else if (cli.options.help !== true && cli.options.version !== true) refuse(cli);
   } catch (error) {
-    fail(error, cli.matchedCommand ? ` ${cli.matchedCommand.name}` : "");
+    fail(error, cli?.matchedCommand ? ` ${cli.matchedCommand.name}` : "");
   }
 }
 

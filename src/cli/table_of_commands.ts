@@ -7,6 +7,8 @@ export interface CommandEntry {
   readonly summary: string;
   readonly options: readonly (readonly [flag: string, text: string])[];
   readonly examples: readonly string[];
+  /** Options that depend on what is given: those of a script. */
+  moreOptions?(args: readonly string[]): Promise<readonly (readonly [flag: string, text: string])[]>;
   load(): Promise<Command>;
 }
 
@@ -138,5 +140,33 @@ export const COMMANDS: readonly CommandEntry[] = [
     ],
     examples: ["profile det.onnx --shape x=1x3x640x640 --threads 1", "profile model.onnx --trace trace.json"],
     load: async () => (await import("./commands/profile.ts")).profile,
+  },
+  {
+    usage: "train <SCRIPT>",
+    summary: "Train what a script defines: progress, checkpoints, resuming, curves",
+    options: [
+      ["--epochs <N>", "Times through the data; default: the script's"],
+      ["--batch <N>", "Examples of a step; default: the script's"],
+      ["--seed <N>", "Of weights, order and augmentation: the same seed gives the same weights; default: the script's"],
+      ["--out <DIR>", "Folder of checkpoint.safetensors and model.safetensors (default runs/NAME, by the script's name)"],
+      ["--resume", "Go on from the checkpoint in that folder"],
+      ["--save-every <N>", "Save a checkpoint after N steps too, not only after each epoch"],
+      ["--steps <N>", "End after step N; the schedule stays that of all epochs"],
+      ["--workers <N>", "Threads that read data ahead; default: the script's"],
+      ["--log <FILE.jsonl>", "Write losses and results as lines of JSON"],
+      ["--csv <FILE.csv>", "Write them as a table"],
+      ["--html <FILE.html>", "Write the curves as a page, or as a picture (FILE.svg)"],
+      DEVICE_OR_REFERENCE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "train examples/fashion-mnist/train.ts",
+      "train train.ts --resume",
+      "train train.ts --epochs 3 --log run.jsonl --html curve.html",
+    ],
+    moreOptions: async (args) => (await import("./commands/train.ts")).scriptFlags(args),
+    load: async () => (await import("./commands/train.ts")).train,
   },
 ];

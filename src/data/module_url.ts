@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { HeddleError } from "../ir/error.ts";
 
-interface Esbuild {
+export interface Esbuild {
   build(options: object): Promise<{ readonly outputFiles: readonly { readonly text: string }[] }>;
 }
 
@@ -45,7 +45,8 @@ async function compile(url: string): Promise<string> {
   }
 }
 
-async function findEsbuild(url: string): Promise<Esbuild | undefined> {
+/** esbuild of the script's folder, or of heddle's. */
+export async function findEsbuild(url: string): Promise<Esbuild | undefined> {
   for (const from of [url, import.meta.url]) {
     try {
       const file = createRequire(from).resolve("esbuild"); // looked up at run time, so that bundles do not contain it

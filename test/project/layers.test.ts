@@ -23,8 +23,25 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   tensor: ["ir", "ops", "passes", "devices", "run"],
   nn: ["ir", "formats", "tensor"],
   optim: ["ir", "tensor"],
+  train: ["ir", "formats", "data", "tensor", "nn", "optim"],
   top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
-  cli: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "top"],
+  cli: [
+    "ir",
+    "sparse",
+    "ops",
+    "formats",
+    "passes",
+    "lower",
+    "kernels",
+    "codegen",
+    "devices",
+    "run",
+    "tensor",
+    "nn",
+    "optim",
+    "train",
+    "top",
+  ],
 };
 
 /** Edges that the design names besides: the reference device evaluates operators as they define themselves. */
