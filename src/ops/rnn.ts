@@ -1,10 +1,12 @@
 // Recurrent layers: RNN, GRU and LSTM, forward, in reverse and both, with sequences of different lengths.
 import type { DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type Node, type Op, type TensorType, type Value } from "../ir/graph.ts";
+import { type AttrSpec, apply, defineOp, type Node, type Op, type TensorType, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { builder } from "./build.ts";
 import { FLOATS, f32, inputType, sameDType, tensorOf } from "./define.ts";
 import { type Activation, activationsOf } from "./rnn_activation.ts";
+import { type CellName, directionsOf, Kit, outputsOf, unrolled } from "./rnn_unroll.ts";
 
 export interface RecurrentAttrs {
   readonly activations?: readonly string[];
@@ -19,7 +21,7 @@ export interface RecurrentAttrs {
 }
 
 /** Sizes of a recurrent layer. */
-interface Sizes {
+export interface Sizes {
   readonly steps: number;
   readonly batch: number;
   readonly input: number;
@@ -29,7 +31,7 @@ interface Sizes {
 
 /** What differs between the layers. */
 interface Cell {
-  readonly name: string;
+  readonly name: CellName;
   readonly gates: number;
   /** Activations of one direction when none are given. */
   readonly activations: readonly string[];
@@ -201,12 +203,14 @@ const ATTRS: Readonly<Record<keyof RecurrentAttrs, AttrSpec>> = {
   input_forget: { type: "int", default: 0 },
 };
 
-function recurrent(cell: Cell): Op {
+/** Longer sequences are run by the plain loop: so many steps written out are a large program. */
+const MAX_UNROLLED = 512;
+
+/** What the layer and its plain loop have in common. */
+function common(cell: Cell): Pick<Op<RecurrentAttrs>, "attrs" | "infer" | "flops" | "samples"> {
   const { name, gates: g } = cell;
   const w = (d: number, n: number, k: number) => [f32(d, g * n, k), f32(d, g * n, n)];
-  const op: Op = defineOp<RecurrentAttrs>({
-    name,
-    kind: "opaque",
+  return {
     attrs: ATTRS,
     infer(inputs, attrs) {
       const sizes = sizesOf(cell, inputs, attrs);
@@ -215,6 +219,29 @@ function recurrent(cell: Cell): Op {
       activationsOf(name, cell.activations, attrs, sizes.directions);
       return outputTypes(cell, sizes, sameDType(name, floats), attrs.layout !== 0);
     },
+    flops(node) {
+      const s = sizesOf(cell, node.inputs, node.attrs);
+      return 2 * s.directions * s.steps * s.batch * g * s.hidden * (s.input + s.hidden);
+    },
+    samples: [
+      { inputs: [f32(3, 2, 2), ...w(1, 3, 2), f32(1, 2 * g * 3)] },
+      {
+        inputs: [f32(3, 2, 2), ...w(2, 2, 2), f32(2, 2 * g * 2), tensorOf("i32", [3, 2]), f32(2, 2, 2)],
+        attrs: { direction: "bidirectional", hidden_size: 2 },
+      },
+      { inputs: [f32(2, 3, 3), ...w(1, 2, 3)], attrs: { direction: "reverse", layout: 1, clip: 0.5 } },
+      { inputs: [f32(2, 1, 2), ...w(1, 3, 2), f32(1, 2 * g * 3)], attrs: { linear_before_reset: 1 } },
+    ],
+  };
+}
+
+/** The layer as plain loops, for sequences that are too long to be written out, and to compare with. */
+function loop(cell: Cell): Op {
+  return defineOp<RecurrentAttrs>({
+    ...common(cell),
+    name: `${cell.name}Loop`,
+    kind: "opaque",
+    own: true,
     evaluate(inputs, node: Node<RecurrentAttrs>) {
       const s = sizesOf(cell, node.inputs, node.attrs);
       const [y, state] = node.outputs.map((o) => o.type.shape);
@@ -224,22 +251,30 @@ function recurrent(cell: Cell): Op {
       const results = [run.y, run.lastH, run.lastC];
       return node.outputs.map(({ type }, i) => fromNumbers(type.dtype, type.shape, results[i]));
     },
+  });
+}
+
+function recurrent(cell: Cell, plain: Op): Op {
+  const { name } = cell;
+  const op: Op = defineOp<RecurrentAttrs>({
+    ...common(cell),
+    name,
+    kind: "opaque",
+    expand(inputs, attrs, node) {
+      const sizes = sizesOf(cell, inputs, attrs);
+      if (sizes.steps === 0 || sizes.steps * sizes.directions > MAX_UNROLLED) return apply(plain, inputs, { ...attrs }, node.from);
+      const kit = new Kit(builder(node.from), sizes, attrs);
+      const lengths = inputs[4] ?? null;
+      const made = directionsOf(kit, name, inputs, cell.activations).map((d) => unrolled(kit, name, d, lengths));
+      return outputsOf(kit, made, lengths).slice(0, node.outputs.length);
+    },
     // Up to opset 6 the attribute output_sequence said that y is wanted.
     importOnnx: ({ emit, inputs, attrs: { output_sequence: _, ...attrs } }) => emit(op as unknown as Op<never>, inputs, attrs),
-    flops(node) {
-      const s = sizesOf(cell, node.inputs, node.attrs);
-      return 2 * s.directions * s.steps * s.batch * g * s.hidden * (s.input + s.hidden);
-    },
-    samples: [
-      { inputs: [f32(4, 2, 3), ...w(1, 5, 3), f32(1, 2 * g * 5)] },
-      {
-        inputs: [f32(4, 2, 3), ...w(2, 4, 3), f32(2, 2 * g * 4), tensorOf("i32", [4, 2]), f32(2, 2, 4)],
-        attrs: { direction: "bidirectional", hidden_size: 4 },
-      },
-      { inputs: [f32(2, 3, 3), ...w(1, 2, 3)], attrs: { direction: "reverse", layout: 1, clip: 0.5 } },
-    ],
   });
   return op;
 }
 
-export const rnnOps: readonly Op[] = CELLS.map(recurrent);
+export const rnnOps: readonly Op[] = CELLS.flatMap((cell) => {
+  const plain = loop(cell);
+  return [recurrent(cell, plain), plain];
+});
