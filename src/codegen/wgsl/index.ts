@@ -1,0 +1,278 @@
+// SIMT kernels to WGSL: one module a kernel, buffers as bindings 0, 1, … of group 0.
+import { DTYPES, type DType } from "../../ir/dtype.ts";
+import { invariant } from "../../ir/error.ts";
+import {
+  FRAGMENT,
+  type Fragment,
+  type Reg,
+  type Register,
+  type RegisterType,
+  type SharedArray,
+  type SimtKernel,
+  type SimtStmt,
+} from "../../ir/simt.ts";
+import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
+
+export interface WgslOptions {
+  /** Whether shaders have 16-bit floats; without, f16 is kept as f32. */
+  readonly hasF16: boolean;
+  /** Of each parameter the binding that it is, where several are the same memory; default: its own. */
+  readonly bindings?: readonly number[];
+}
+
+/** How an element is kept in a storage buffer: there are no types narrower than 32 bits but f16. */
+export function storedType(dtype: DType, hasF16: boolean): "f32" | "f16" | "i32" | "u32" | undefined {
+  switch (dtype) {
+    case "f32":
+    case "bf16":
+      return "f32";
+    case "f16":
+      return hasF16 ? "f16" : "f32";
+    case "i8":
+    case "i16":
+    case "i32":
+    case "i64":
+    case "u8":
+    case "u16":
+      return "i32";
+    case "u32":
+    case "bool":
+      return "u32";
+    case "f64":
+    case "u64":
+      return undefined;
+    default:
+      return dtype satisfies never;
+  }
+}
+
+/** The kernel as a module with the entry point `main`. */
+export const printWgsl = (kernel: SimtKernel, options: WgslOptions): string => new WgslPrinter(kernel, options).module();
+
+const TYPES: Readonly<Record<RegisterType, string>> = { f32: "f32", i32: "i32", u32: "u32", bool: "bool" };
+const AXES = ["x", "y", "z"] as const;
+
+/** Functions of WGSL's own, by another name where it has one. */
+const FUNCTIONS: Readonly<Record<string, string>> = {
+  fma: "fma", floor: "floor", ceil: "ceil", round: "round", trunc: "trunc", sqrt: "sqrt", rsqrt: "inverseSqrt",
+  exp: "exp", log: "log", sin: "sin", cos: "cos", tan: "tan", asin: "asin", acos: "acos", atan: "atan",
+  sinh: "sinh", cosh: "cosh", asinh: "hd_asinh", acosh: "acosh", atanh: "atanh", abs: "abs", min: "min", max: "max",
+  tanh: "hd_tanh", erf: "hd_erf", pow: "hd_pow", isnan: "hd_isnan", isinf: "hd_isinf",
+}; // biome-ignore format: a table
+
+/** What FUNCTIONS name with hd_, each printed where it is used. NaN and infinity are recognised by their bits: compilers may assume that there are none. */
+const HELPERS: Readonly<Record<string, string>> = {
+  hd_isnan: "fn hd_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
+  hd_isinf: "fn hd_isinf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }",
+  // Beyond ±15 it is ±1, where some implementations overflow.
+  hd_tanh: "fn hd_tanh(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }",
+  // asinh(x) = sign(x)·log(|x| + √(x²+1)), which cancels near 0: there the series.
+  hd_asinh:
+    "fn hd_asinh(x: f32) -> f32 { let a = abs(x); let s = a * (1.0 - a * a * (0.16666667 - a * a * 0.075)); return sign(x) * select(log(a + sqrt(fma(a, a, 1.0))), s, a < 0.1); }",
+  // Abramowitz and Stegun 7.1.26's form with W. J. Cody's accuracy: a series near 0, a continued exponent elsewhere.
+  hd_erf: `fn hd_erf(x: f32) -> f32 {
+  let a = abs(x);
+  let q = a * a;
+  if (a < 1.0) { return x * (1.12837917 + q * (-0.37612639 + q * (0.11283792 + q * (-0.02686617 + q * (0.00522398 + q * (-0.00085483 + q * 0.00012055)))))); }
+  let t = 1.0 / fma(0.5, a, 1.0);
+  let p = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
+  return sign(x) * (1.0 - t * exp(clamp(p - q, -80.0, 1.0)));
+}`,
+  // pow() is for positive bases.
+  hd_pow: `fn hd_pow(x: f32, y: f32) -> f32 {
+  if (y == 0.0) { return 1.0; }
+  if (x == 0.0) { return select(0.0, 1.0 / abs(x), y < 0.0); }
+  let r = pow(abs(x), y);
+  let isOdd = fract(abs(y) * 0.5) == 0.5;
+  if (x < 0.0 && floor(y) != y) { return bitcast<f32>(hd_nan_bits); }
+  return select(r, -r, x < 0.0 && isOdd);
+}`,
+};
+/** Infinity and NaN cannot be constants. */
+const SPECIALS = "var<private> hd_inf_bits: u32 = 0x7f800000u;\nvar<private> hd_nan_bits: u32 = 0x7fc00000u;";
+
+class WgslPrinter extends SimtPrinter {
+  private readonly helpers = new Set<string>();
+  private usesSubgroups = false;
+  private usesFragments = false;
+
+  constructor(
+    kernel: SimtKernel,
+    private readonly options: WgslOptions,
+  ) {
+    super(kernel);
+  }
+
+  module(): string {
+    const body = this.body();
+    const { params, shared, workgroup } = this.kernel;
+    const stored = params.map((p) => this.stored(p.dtype));
+    const isHalf = stored.includes("f16") || shared.some((s) => s.type === "f16");
+    const enables = [isHalf && "f16", this.usesSubgroups && "subgroups", this.usesFragments && "chromium_experimental_subgroup_matrix"];
+    const bindings = params.map((_, i) => this.options.bindings?.[i] ?? i);
+    return [
+      ...enables.flatMap((e) => (e ? [`enable ${e};`] : [])),
+      // One usage for a buffer in a pass: all are bound for writing, so that parts of one buffer can be read and written.
+      ...params.flatMap(({ name }, i) =>
+        bindings[i] === i ? [`@group(0) @binding(${i}) var<storage, read_write> b${i}: array<${stored[i]}>; // ${name}`] : [],
+      ),
+      ...shared.map(({ type, elements }, i) => `var<workgroup> s${i}: array<${type === "bf16" ? "f32" : type}, ${elements}>;`),
+      SPECIALS,
+      ...[...this.helpers].map((h) => HELPERS[h]),
+      `@compute @workgroup_size(${workgroup.join(", ")})`,
+      "fn main(@builtin(local_invocation_id) thread_place: vec3<u32>, @builtin(workgroup_id) group_place: vec3<u32>) {",
+      "  let thread = vec3<i32>(thread_place);",
+      "  let group = vec3<i32>(group_place);",
+      body,
+      "}",
+      "",
+    ].join("\n");
+  }
+
+  private stored(dtype: DType): "f32" | "f16" | "i32" | "u32" {
+    const type = storedType(dtype, this.options.hasF16);
+    invariant(type, `${this.kernel.name}: ${dtype} in a WGSL buffer`);
+    return type;
+  }
+  private binding(buffer: number): string {
+    return `b${this.options.bindings?.[buffer] ?? buffer}`;
+  }
+
+  protected declare(v: Register, value: Reg | null, isMutable: boolean): string {
+    const init = value ? ` = ${this.text(value)}` : "";
+    return `${isMutable ? "var" : "let"} ${this.name(v)}: ${TYPES[v.type]}${init};`;
+  }
+  protected literal(type: RegisterType, value: number): string {
+    switch (type) {
+      case "bool":
+        return value ? "true" : "false";
+      case "i32":
+        return value === -(2 ** 31) ? "bitcast<i32>(0x80000000u)" : `${value}i`;
+      case "u32":
+        return `${value}u`;
+      case "f32":
+        return floatLiteral(value);
+      default:
+        return type satisfies never;
+    }
+  }
+  protected place(of: "thread" | "group", axis: 0 | 1 | 2): string {
+    return `${of}.${AXES[axis]}`;
+  }
+  protected call({ fn, type, args: given }: Extract<Reg, { k: "call" }>, args: readonly string[]): string {
+    const [a, b] = args;
+    const operator = OPERATORS[fn];
+    if (operator) return `(${a} ${operator} ${b})`;
+    switch (fn) {
+      case "neg":
+        return `(-${a})`;
+      case "not":
+        return type === "bool" ? `(!${a})` : `(~${a})`;
+      case "and":
+        return type === "bool" ? `(${a} && ${b})` : `(${a} & ${b})`;
+      case "or":
+        return type === "bool" ? `(${a} || ${b})` : `(${a} | ${b})`;
+      case "xor":
+        return type === "bool" ? `(${a} != ${b})` : `(${a} ^ ${b})`;
+      case "shl":
+        return `(${a} << u32(${b}))`;
+      case "shr":
+        return `(${a} >> u32(${b}))`;
+      case "fma":
+        if (given[0].type !== "f32") return `(${a} * ${b} + ${args[2]})`;
+        break;
+      default:
+    }
+    const name = FUNCTIONS[fn];
+    invariant(name, `${this.kernel.name}: ${fn} has no WGSL`);
+    if (HELPERS[name]) this.helpers.add(name);
+    return `${name}(${args.join(", ")})`;
+  }
+  protected cast(to: RegisterType, from: RegisterType, a: string): string {
+    if (to === "bool") return from === "f32" ? `(${a} != 0.0)` : `(${a} != ${from === "u32" ? "0u" : "0i"})`;
+    return `${TYPES[to]}(${a})`;
+  }
+  protected bits(to: RegisterType, _from: RegisterType, a: string): string {
+    return `bitcast<${TYPES[to]}>(${a})`;
+  }
+  protected select(cond: string, a: string, b: string): string {
+    return `select(${b}, ${a}, ${cond})`;
+  }
+  protected exchange(a: string, by: number): string {
+    this.usesSubgroups = true;
+    return `subgroupShuffleXor(${a}, ${by}u)`;
+  }
+
+  protected load(buffer: number, at: string): string {
+    const { dtype } = this.kernel.params[buffer];
+    const element = `${this.binding(buffer)}[${at}]`;
+    if (dtype === "bool") return `(${element} != 0u)`;
+    return this.stored(dtype) === "f16" ? `f32(${element})` : element;
+  }
+  protected store(buffer: number, at: string, value: string): string {
+    const { dtype } = this.kernel.params[buffer];
+    return `${this.binding(buffer)}[${at}] = ${this.stored(dtype) === "f16" ? `f16(${value})` : dtype === "bool" ? `u32(${value})` : value};`;
+  }
+  protected loadShared(array: number, at: string): string {
+    return this.sharedType(array) === "f16" ? `f32(s${array}[${at}])` : `s${array}[${at}]`;
+  }
+  protected storeShared(array: number, at: string, value: string): string {
+    return `s${array}[${at}] = ${this.sharedType(array) === "f16" ? `f16(${value})` : value};`;
+  }
+  private sharedType(array: number): SharedArray["type"] {
+    return this.kernel.shared[array].type;
+  }
+  protected barrier(): string {
+    return "workgroupBarrier();";
+  }
+  protected forHead(v: string, from: string, to: string, step: number): string {
+    return `for (var ${v}: i32 = ${from}; ${v} < ${to}; ${v} += ${step})`;
+  }
+
+  /** Copies are not asynchronous: they are done at once. */
+  protected copy(s: Extract<SimtStmt, { k: "copy" }>): string[] {
+    const { dtype } = this.kernel.params[s.buffer];
+    const count = 16 / DTYPES[dtype].bytes;
+    const [to, from] = [this.text(s.to), this.text(s.from)];
+    return Array.from({ length: count }, (_, i) => `s${s.array}[${to} + ${i}] = ${this.binding(s.buffer)}[${from} + ${i}];`);
+  }
+  protected copiesDone(): string[] {
+    return [];
+  }
+  protected commitCopies(): string[] {
+    return [];
+  }
+
+  protected fragment(s: Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>): string[] {
+    this.usesFragments = true;
+    switch (s.k) {
+      case "fragment":
+        return [`var ${this.fragmentName(s.fragment)}: ${matrixType(s.fragment)};`];
+      case "loadFragment":
+        return [
+          `${this.fragmentName(s.fragment)} = subgroupMatrixLoad<${matrixType(s.fragment)}>(&s${s.array}, u32(${this.text(s.at)}), ${s.isTransposed}, ${s.stride}u);`,
+        ];
+      case "multiply": {
+        const [sum, a, b] = [s.sum, s.a, s.b].map((f) => this.fragmentName(f));
+        return [`${sum} = subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${sum});`];
+      }
+      case "storeFragment":
+        return [`subgroupMatrixStore(&s${s.array}, u32(${this.text(s.at)}), ${this.fragmentName(s.fragment)}, false, ${s.stride}u);`];
+      default:
+        return s satisfies never;
+    }
+  }
+}
+
+const matrixType = ({ role, dtype }: Fragment): string =>
+  `subgroup_matrix_${{ a: "left", b: "right", sum: "result" }[role]}<${dtype}, ${FRAGMENT}, ${FRAGMENT}>`;
+
+function floatLiteral(value: number): string {
+  if (Number.isNaN(value)) return "bitcast<f32>(hd_nan_bits)";
+  if (!Number.isFinite(value) || Math.abs(value) > 3.4028234663852886e38) return `(${value < 0 ? "-" : ""}bitcast<f32>(hd_inf_bits))`;
+  const rounded = Math.fround(value);
+  if (Object.is(rounded, -0)) return "(-0.0f)";
+  if (Math.abs(rounded) < 2 ** -126) return "0.0f"; // WGSL may flush them
+  const text = String(rounded);
+  return rounded < 0 ? `(${text}f)` : `${text}f`;
+}

@@ -1,0 +1,284 @@
+// The CUDA device: memory, kernels compiled at run time, and launch lists replayed as captured graphs, through the driver's own functions.
+import { printCuda } from "../../codegen/cuda/index.ts";
+import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
+import { HeddleError, invariant } from "../../ir/error.ts";
+import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
+import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory } from "../gpu.ts";
+import { compileCubin, compilePtx } from "./compiler.ts";
+import { type CudaApi, type Handle, loadCuda, NOT_READY, OUT_OF_MEMORY } from "./driver.ts";
+
+export interface CudaOptions {
+  /** Which GPU, from 0. */
+  readonly ordinal?: number;
+  /** Traps at any access outside of a buffer: for tests. */
+  readonly isChecked?: boolean;
+}
+
+/** Numbers of cuDeviceGetAttribute. */
+const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76 } as const;
+const NON_BLOCKING = 1;
+const CAPTURE_THREAD_LOCAL = 1;
+
+/** Throws HeddleError("missing") where there is no driver or no such GPU. */
+export async function openCuda({ ordinal = 0, isChecked = false }: CudaOptions = {}): Promise<CudaDevice> {
+  const cuda = await loadCuda();
+  const failed = cuda.attempt("cuInit", 0);
+  if (failed !== 0) throw new HeddleError("missing", `device cuda: the driver does not start: ${cuda.errorText(failed)}`);
+  const count = new Int32Array(1);
+  cuda.driver("cuDeviceGetCount", count);
+  if (ordinal >= count[0])
+    throw new HeddleError("missing", `device cuda:${ordinal}: this machine has ${count[0]} CUDA device${count[0] === 1 ? "" : "s"}`);
+  return new CudaDevice(cuda, ordinal, isChecked);
+}
+
+class CudaMemory implements GpuMemory {
+  address: Handle;
+  constructor(
+    private readonly device: CudaDevice,
+    readonly bytes: number,
+  ) {
+    this.address = device.allocate(bytes);
+  }
+  free(): void {
+    if (this.address !== 0n) this.device.release(this.address);
+    this.address = 0n;
+  }
+}
+
+const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+export class CudaDevice implements GpuDevice {
+  readonly name = "cuda";
+  readonly target: SimtTarget;
+  readonly alignment = 256;
+  readonly description: string;
+  readonly multiprocessors: number;
+  readonly stream: Handle;
+  private readonly arch: string;
+  private readonly device: number;
+
+  constructor(
+    readonly cuda: CudaApi,
+    readonly ordinal: number,
+    private readonly isChecked: boolean,
+  ) {
+    const device = new Int32Array(1);
+    cuda.driver("cuDeviceGet", device, ordinal);
+    this.device = device[0];
+    const name = Buffer.alloc(256);
+    cuda.driver("cuDeviceGetName", name, name.length, this.device);
+    this.description = name.toString("latin1", 0, name.indexOf(0));
+    const [major, minor] = [this.attribute(ATTRIBUTE.major), this.attribute(ATTRIBUTE.minor)];
+    this.multiprocessors = this.attribute(ATTRIBUTE.multiprocessors);
+    this.arch = `sm_${major}${minor}${major >= 9 ? "a" : ""}`;
+    cuda.driver("cuCtxSetCurrent", cuda.handle("cuDevicePrimaryCtxRetain", this.device));
+    this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
+    const hasTensorCores = major >= 8;
+    this.target = {
+      name: "cuda",
+      subgroup: 32,
+      maxThreads: 1024,
+      sharedBytes: 48 << 10,
+      maxGroups: 65535,
+      maxBuffers: 64,
+      fragments: hasTensorCores ? ["f16", "bf16"] : [],
+      storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
+    };
+  }
+
+  private attribute(number: number): number {
+    const value = new Int32Array(1);
+    this.cuda.driver("cuDeviceGetAttribute", value, number, this.device);
+    return value[0];
+  }
+
+  memory(): { totalBytes: number; freeBytes: number } {
+    const [free, total] = [new BigUint64Array(1), new BigUint64Array(1)];
+    this.cuda.driver("cuMemGetInfo_v2", free, total);
+    return { totalBytes: Number(total[0]), freeBytes: Number(free[0]) };
+  }
+
+  alloc(bytes: number): CudaMemory {
+    return new CudaMemory(this, Math.max(1, bytes));
+  }
+  /** Zeroed bytes at a device address. */
+  allocate(bytes: number): Handle {
+    const out = new BigUint64Array(1);
+    const code = this.cuda.attempt("cuMemAlloc_v2", out, bytes);
+    if (code === OUT_OF_MEMORY) {
+      const { freeBytes, totalBytes } = this.memory();
+      throw new HeddleError("limit", `device cuda:${this.ordinal}: ${bytes} bytes are needed, ${freeBytes} of ${totalBytes} are free`);
+    }
+    if (code !== 0) throw new HeddleError("io", `device cuda: cuMemAlloc: ${this.cuda.errorText(code)}`);
+    this.cuda.driver("cuMemsetD8Async", out[0], 0, bytes, this.stream);
+    return out[0];
+  }
+  release(address: Handle): void {
+    this.cuda.driver("cuMemFree_v2", address);
+  }
+
+  write(to: GpuMemory, offset: number, _dtype: DType, data: TypedArray): void {
+    if (data.length > 0) this.cuda.driver("cuMemcpyHtoDAsync_v2", addressIn(to, offset), data, data.byteLength, this.stream);
+  }
+  async read(from: GpuMemory, offset: number, dtype: DType, count: number): Promise<TypedArray> {
+    const data = new DTYPES[dtype].array(count);
+    if (count === 0) return data;
+    await this.sync();
+    this.cuda.driver("cuMemcpyDtoHAsync_v2", bytesOf(data), addressIn(from, offset), data.byteLength, this.stream);
+    this.cuda.driver("cuStreamSynchronize", this.stream);
+    return data;
+  }
+
+  async load(kernels: readonly SimtKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+    return new CudaLaunchList(this, kernels, this.compile(kernels), launches);
+  }
+  compile(kernels: readonly SimtKernel[]): Uint8Array {
+    return compileCubin(this.cuda, printCuda(kernels, { isChecked: this.isChecked }), this.arch);
+  }
+  print(kernel: SimtKernel): string {
+    return printCuda([kernel]);
+  }
+  async disassemble(kernel: SimtKernel): Promise<string> {
+    return compilePtx(this.cuda, printCuda([kernel]), this.arch);
+  }
+
+  /** The event loop turns while the GPU works. */
+  async sync(): Promise<void> {
+    for (;;) {
+      const code = this.cuda.attempt("cuStreamQuery", this.stream);
+      if (code === 0) return;
+      if (code !== NOT_READY) throw this.failure(code, "a kernel queued before");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+  /** What an asynchronous error becomes. */
+  failure(code: number, what: string): HeddleError {
+    const hint = what.startsWith("a kernel")
+      ? "; with HEDDLE_DEBUG=1 kernels are waited for one by one, and the message names the one"
+      : "";
+    return new HeddleError("io", `device cuda:${this.ordinal}: ${what} failed: ${this.cuda.errorText(code)}${hint}`);
+  }
+
+  async close(): Promise<void> {
+    this.cuda.attempt("cuStreamSynchronize", this.stream);
+    this.cuda.attempt("cuStreamDestroy_v2", this.stream);
+    this.cuda.attempt("cuDevicePrimaryCtxRelease_v2", this.device);
+  }
+}
+
+function addressIn(memory: GpuMemory, offset: number): Handle {
+  invariant(memory instanceof CudaMemory && memory.address !== 0n, "a CUDA launch with memory that is freed or another device's");
+  return memory.address + BigInt(offset);
+}
+
+/** One launch as the driver takes it; the arrays stay where they are as long as this lives. */
+interface Prepared {
+  readonly kernel: SimtKernel;
+  readonly f: Handle;
+  /** Addresses of the arguments, which are addresses of memory. */
+  readonly params: BigUint64Array;
+  readonly values: BigUint64Array;
+}
+
+class CudaLaunchList implements GpuLaunchList {
+  readonly length: number;
+  readonly codeBytes: number;
+  private readonly module: Handle;
+  private readonly prepared: readonly Prepared[];
+  /** Captured stretches, by "from-to"; each is captured when it runs for the second time. */
+  private readonly graphs = new Map<string, Handle | null>();
+
+  constructor(
+    private readonly device: CudaDevice,
+    kernels: readonly SimtKernel[],
+    code: Uint8Array,
+    launches: readonly GpuLaunch[],
+  ) {
+    const { cuda } = device;
+    this.length = launches.length;
+    this.codeBytes = code.byteLength;
+    this.module = cuda.handle("cuModuleLoadData", code);
+    const functions = kernels.map((k) => cuda.handle("cuModuleGetFunction", this.module, k.name));
+    this.prepared = launches.map(({ kernel, args }) => {
+      const { params } = kernels[kernel];
+      invariant(args.length === params.length, `${kernels[kernel].name}: ${params.length} buffers, ${args.length} given`);
+      for (const [i, { bytes }] of args.entries())
+        invariant(bytes >= params[i].bytes, `${kernels[kernel].name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
+      const values = BigUint64Array.from(args.map((a) => addressIn(a.memory, a.offset)));
+      const base = cuda.addressOf(values);
+      return {
+        kernel: kernels[kernel],
+        f: functions[kernel],
+        values,
+        params: BigUint64Array.from(args.map((_, i) => base + BigInt(8 * i))),
+      };
+    });
+  }
+
+  private launch({ f, kernel, params }: Prepared): void {
+    const { grid, workgroup } = kernel;
+    this.device.cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, 0, this.device.stream, params, null);
+  }
+
+  run(from: number, to: number): void {
+    invariant(from >= 0 && from <= to && to <= this.length, `launch list: range ${from}..${to} of ${this.length} launches`);
+    if (Number(process.env.HEDDLE_DEBUG) >= 1) {
+      for (const p of this.prepared.slice(from, to)) this.runAlone(p);
+      return;
+    }
+    const graph = this.captured(from, to);
+    if (graph) this.device.cuda.driver("cuGraphLaunch", graph, this.device.stream);
+    else for (let i = from; i < to; i++) this.launch(this.prepared[i]);
+  }
+
+  private runAlone(p: Prepared): void {
+    this.launch(p);
+    const code = this.device.cuda.attempt("cuStreamSynchronize", this.device.stream);
+    if (code !== 0) throw this.device.failure(code, `kernel ${p.kernel.name}`);
+  }
+
+  /** The stretch as one launch; null the first time. */
+  private captured(from: number, to: number): Handle | null {
+    const key = `${from}-${to}`;
+    const known = this.graphs.get(key);
+    if (known !== undefined && known !== null) return known;
+    if (known === undefined || to - from < 2) {
+      this.graphs.set(key, null);
+      return null;
+    }
+    const { cuda, stream } = this.device;
+    cuda.driver("cuStreamBeginCapture_v2", stream, CAPTURE_THREAD_LOCAL);
+    for (let i = from; i < to; i++) this.launch(this.prepared[i]);
+    const out = new BigUint64Array(1);
+    cuda.driver("cuStreamEndCapture", stream, out);
+    const graph = cuda.handle("cuGraphInstantiateWithFlags", out[0], 0);
+    cuda.driver("cuGraphDestroy", out[0]);
+    this.graphs.set(key, graph);
+    return graph;
+  }
+
+  async profile(): Promise<readonly number[]> {
+    const { cuda, stream } = this.device;
+    const events = Array.from({ length: this.length + 1 }, () => cuda.handle("cuEventCreate", 0));
+    cuda.driver("cuEventRecord", events[0], stream);
+    for (const [i, p] of this.prepared.entries()) {
+      this.launch(p);
+      cuda.driver("cuEventRecord", events[i + 1], stream);
+    }
+    await this.device.sync();
+    const ms = new Float32Array(1);
+    const times = this.prepared.map((_, i) => {
+      cuda.driver("cuEventElapsedTime", ms, events[i], events[i + 1]);
+      return ms[0];
+    });
+    for (const e of events) cuda.driver("cuEventDestroy_v2", e);
+    return times;
+  }
+
+  free(): void {
+    const { cuda } = this.device;
+    for (const graph of this.graphs.values()) if (graph) cuda.attempt("cuGraphExecDestroy", graph);
+    this.graphs.clear();
+    cuda.attempt("cuModuleUnload", this.module);
+  }
+}

@@ -1,0 +1,339 @@
+// Lowers a fused group to one SIMT kernel: a thread for each element, or a workgroup for each reduction that its elements share.
+import { invariant } from "../ir/error.ts";
+import type { Expr } from "../ir/expr.ts";
+import type { Graph, Reader } from "../ir/graph.ts";
+import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
+import {
+  cast,
+  fn,
+  group,
+  int,
+  num,
+  type Reg,
+  registerType,
+  SimtBuilder,
+  type SimtKernel,
+  type SimtTarget,
+  select,
+  sum,
+  thread,
+} from "../ir/simt.ts";
+import { elementCount, stridesOf } from "../ir/tensor.ts";
+import { groupReaders } from "./group.ts";
+import { joinable, Rewriter } from "./rewrite.ts";
+import { combination, convertRegister, scalarFn } from "./simt_scalar.ts";
+import { coefficientOf, dependsOn, freeVars, indicesOf, walk } from "./walk.ts";
+
+type Reduction = Extract<Expr, { k: "reduce" }>;
+
+/** Parameters: one buffer for each of body.inputs, then the outputs. `canLowerGroup(body)` must hold. */
+export function lowerSimtGroup(name: string, body: Graph, target: SimtTarget): SimtKernel {
+  const b = new SimtBuilder(name, target);
+  const buffers = body.inputs.map((v, i) => b.buffer(`in${i}`, v.type.dtype, elementCount(v.type.shape), "read"));
+  return lowerSimtReaders(b, groupReaders(body), buffers);
+}
+
+/** The kernel that computes what the readers, all of one shape, read from the buffers of `b`; their outputs become the last buffers. */
+export function lowerSimtReaders(b: SimtBuilder, readers: readonly Reader[], buffers: readonly number[]): SimtKernel {
+  const { shape } = readers[0].type;
+  const count = elementCount(shape);
+  const outputs = readers.map(({ type }, i) => b.buffer(i === 0 ? "out" : `out${i}`, type.dtype, count, "write"));
+  if (count === 0) return b.build([1, 1, 1], [1, 1, 1]);
+  const axes = shape.map((d) => newVar(d));
+  const index = axes.map(varIndex);
+  const rewriter = new Rewriter();
+  const exprs = readers.map((reader) => rewriter.expr(reader.at(index)));
+  for (const [i, { type }] of readers.entries())
+    invariant(exprs[i].dtype === type.dtype, `${b.name}: expression of type ${exprs[i].dtype} for an output of type ${type.dtype}`);
+  return new GroupLowering(b, buffers, outputs, merged({ exprs, out: linearIndex(index, stridesOf(shape)), axes })).kernel();
+}
+
+interface Task {
+  /** Of each output. */
+  readonly exprs: readonly Expr[];
+  /** Place of the element in the outputs. */
+  readonly out: Index;
+  /** What they depend on, outermost first. */
+  readonly axes: readonly IndexVar[];
+}
+
+/** Axes that every index sees as one become one: fewer divisions. */
+function merged({ exprs, out, axes }: Task): Task {
+  const some = axes.filter((v) => v.extent !== 1);
+  const pair = joinable(some, [...exprs, out], (outer, inner) => some.indexOf(outer) + 1 === some.indexOf(inner));
+  if (!pair) return { exprs, out, axes: some };
+  const [outer, inner] = pair;
+  const v = newVar(outer.extent * inner.extent);
+  const rewriter = new Rewriter(new Map([[outer.id, constIndex(0)], [inner.id, varIndex(v)]])); // biome-ignore format: short
+  return merged({
+    exprs: exprs.map((e) => rewriter.expr(e)),
+    out: rewriter.index(out),
+    axes: some.flatMap((a) => (a === outer ? [v] : a === inner ? [] : [a])),
+  });
+}
+
+/** Threads of a workgroup where each works for itself. */
+const THREADS = 256;
+/** Elements that keep a whole GPU busy with a thread each. */
+const MANY = 1 << 15;
+/** Shorter reductions are a thread's own. */
+const SHORT = 32;
+/** Neighbouring elements of a workgroup whose reductions run across memory. */
+const COLUMNS = 32;
+
+const extentOf = (vars: readonly IndexVar[]): number => vars.reduce((n, v) => n * v.extent, 1);
+
+class GroupLowering {
+  private readonly code: ExprCode;
+
+  constructor(
+    private readonly b: SimtBuilder,
+    buffers: readonly number[],
+    private readonly outputs: readonly number[],
+    private readonly task: Task,
+  ) {
+    this.code = new ExprCode(b, buffers);
+  }
+
+  kernel(): SimtKernel {
+    const { exprs, axes } = this.task;
+    const reductions = exprs.flatMap(outermost);
+    const longest = Math.max(1, ...reductions.map((r) => extentOf(r.vars)));
+    const needed = new Set(reductions.flatMap((r) => [...freeVars(r)]));
+    const outer = axes.filter((v) => needed.has(v.id));
+    const inner = axes.filter((v) => !needed.has(v.id));
+    const isShared = inner.length > 0 && longest > 4;
+    if (longest <= SHORT && !isShared) return this.perThread();
+    if (isShared) return this.perGroup(outer, inner, 1, longest);
+    const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
+    if (runsAcross) return extentOf(outer) >= MANY ? this.perThread() : this.perGroup(outer, [], COLUMNS, longest);
+    return this.perGroup(outer, [], 1, longest);
+  }
+
+  private store(): void {
+    const at = this.b.let(this.code.index(this.task.out));
+    // All are computed before any is stored: an output may lie where an input was.
+    const values = this.task.exprs.map((e) => this.code.value(e));
+    for (const [i, value] of values.entries()) this.b.store(this.outputs[i], at, value);
+  }
+
+  private perThread(): SimtKernel {
+    const { b, code, task } = this;
+    const count = extentOf(task.axes);
+    const grid = gridOf(Math.ceil(count / THREADS), b.target);
+    const at = b.let(sum(fn("mul", linearGroup(grid), THREADS), thread()));
+    b.when(fn("lt", at, count), () => {
+      code.bind(task.axes, at);
+      this.store();
+    });
+    return b.build([THREADS, 1, 1], grid);
+  }
+
+  /** A workgroup for `columns` elements of the outer axes; its threads share their reductions, then the elements of the inner axes. */
+  private perGroup(outer: readonly IndexVar[], inner: readonly IndexVar[], columns: number, longest: number): SimtKernel {
+    const { b, code } = this;
+    const total = extentOf(outer);
+    const wanted = 2 ** Math.ceil(Math.log2(Math.max(1, longest / (columns > 1 ? 8 : 4))));
+    const rows = Math.max(columns > 1 ? 2 : 32, Math.min(b.target.maxThreads, THREADS, columns * wanted) / columns);
+    const grid = gridOf(Math.ceil(total / columns), b.target);
+    const first = fn("mul", linearGroup(grid), columns);
+    const [column, row] = columns > 1 ? [thread(0), thread(1)] : [int(0), thread(0)];
+    const at = b.let(sum(first, column));
+    // All threads go through all barriers: those beyond the end work on the last element.
+    code.bind(outer, b.let(fn("min", at, total - 1)));
+    const team: Team = { columns, rows, column, row };
+    for (const r of this.task.exprs.flatMap(outermost)) code.reduceTogether(r, team);
+    const isInside = fn("lt", at, total);
+    if (inner.length === 0) b.when(fn("and", isInside, fn("eq", row, 0)), () => this.store());
+    else
+      b.when(isInside, () =>
+        b.loop(row, extentOf(inner), rows, (i) =>
+          code.inside(() => {
+            code.bind(inner, i);
+            this.store();
+          }),
+        ),
+      );
+    return b.build(columns > 1 ? [columns, rows, 1] : [rows, 1, 1], grid);
+  }
+}
+
+/** Workgroups in as few rows as the target allows. */
+export function gridOf(groups: number, { maxGroups }: SimtTarget): readonly [number, number, number] {
+  const y = Math.ceil(groups / maxGroups);
+  return [Math.ceil(groups / y), y, 1];
+}
+/** Number of the workgroup in such a grid. */
+export const linearGroup = ([x, y]: readonly [number, number, number]): Reg => (y === 1 ? group(0) : sum(fn("mul", group(1), x), group(0)));
+
+/** Reductions that are in no other. */
+function outermost(expr: Expr): Reduction[] {
+  const found: Reduction[] = [];
+  walk(expr, (p) => {
+    if (!("k" in p) || p.k !== "reduce") return true;
+    found.push(p);
+    return false;
+  });
+  return found;
+}
+
+/** Whether neighbours along `v` read neighbouring elements, and neighbours along what is reduced do not. */
+function isContiguousAlong(r: Reduction, v: IndexVar): boolean {
+  const indices = indicesOf(r.body);
+  return indices.some((at) => coefficientOf(at, v.id) === 1) && !indices.some((at) => r.vars.some((w) => coefficientOf(at, w.id) === 1));
+}
+
+/** Threads that reduce together: `rows` of them for each of `columns` elements. */
+interface Team {
+  readonly columns: number;
+  readonly rows: number;
+  readonly column: Reg;
+  readonly row: Reg;
+}
+
+/** Writes expressions as registers of one thread; equal parts are computed once where they are needed first. */
+class ExprCode {
+  /** Innermost last: what was computed inside of a loop is forgotten after it. */
+  private scopes: Map<Expr | Atom, Reg>[] = [new Map()];
+  private readonly bound = new Map<number, Reg>();
+  private readonly arrays = new Map<string, number>();
+
+  constructor(
+    private readonly b: SimtBuilder,
+    private readonly buffers: readonly number[],
+  ) {}
+
+  /** The variables, outermost first, from their number in row-major order. */
+  bind(vars: readonly IndexVar[], at: Reg): void {
+    let rest = at;
+    for (const [i, v] of [...vars.entries()].reverse()) {
+      this.bound.set(v.id, i === 0 ? rest : this.b.let(fn("rem", rest, v.extent)));
+      if (i > 0) rest = this.b.let(fn("div", rest, v.extent));
+    }
+  }
+
+  /** What `build` computes is computed again elsewhere. */
+  inside(build: () => void): void {
+    this.scopes.push(new Map());
+    build();
+    this.scopes.pop();
+  }
+
+  private remembered(p: Expr | Atom, compute: () => Reg): Reg {
+    for (const scope of this.scopes) {
+      const known = scope.get(p);
+      if (known) return known;
+    }
+    const value = this.b.let(compute());
+    this.scopes[this.scopes.length - 1].set(p, value);
+    return value;
+  }
+
+  index(at: Index): Reg {
+    return at.terms.reduce<Reg>((s, { atom, c }) => fn("add", s, fn("mul", this.atom(atom), c)), int(at.base));
+  }
+
+  private atom(atom: Atom): Reg {
+    if (atom.k === "var") {
+      const value = this.bound.get(atom.v.id);
+      invariant(value, `${this.b.name}: a variable that no loop binds`);
+      return value;
+    }
+    return this.remembered(atom, () => this.computedAtom(atom));
+  }
+
+  private computedAtom(atom: Exclude<Atom, { k: "var" }>): Reg {
+    if (atom.k === "value") return limited(cast("i32", this.value(atom.value)), atom.lo, atom.hi);
+    const a = this.index(atom.a);
+    if (atom.k === "clamp") return limited(a, atom.lo, atom.hi);
+    const isNegative = atom.a.lo < 0;
+    const rest = fn("rem", a, atom.by);
+    if (!isNegative) return atom.k === "mod" ? rest : fn("div", a, atom.by);
+    const modulo = fn("rem", fn("add", rest, atom.by), atom.by);
+    return atom.k === "mod" ? modulo : fn("div", fn("sub", a, modulo), atom.by);
+  }
+
+  value(e: Expr): Reg {
+    if (e.k === "const") return this.constant(e);
+    return this.remembered(e, () => this.computed(e));
+  }
+
+  private constant(e: Extract<Expr, { k: "const" }>): Reg {
+    const type = registerType(e.dtype);
+    invariant(type, `${this.b.name}: a constant of ${e.dtype}`);
+    return num(type, type === "i32" ? e.value | 0 : e.value);
+  }
+
+  private computed(e: Exclude<Expr, { k: "const" }>): Reg {
+    switch (e.k) {
+      case "load":
+        return this.b.load(this.buffers[e.input], this.index(e.at));
+      case "call":
+        return scalarFn(e.fn, e.dtype === "bool" ? e.args[0].dtype : e.dtype, e.args.map((a) => this.value(a))); // biome-ignore format: short
+      case "cast":
+        return convertRegister(e.dtype, e.a.dtype, this.value(e.a));
+      case "index":
+        return convertRegister(e.dtype, "i32", this.index(e.at));
+      case "within": {
+        const at = this.b.let(this.index(e.at));
+        return fn("and", fn("ge", at, e.lo), fn("lt", at, e.hi));
+      }
+      case "select":
+        return select(this.value(e.cond), this.value(e.a), this.value(e.b));
+      case "reduce":
+        return this.reduceAlone(e, int(0), 1);
+      default:
+        return e satisfies never;
+    }
+  }
+
+  /** Every `step`th value of a reduction, from `start` on, by this thread. */
+  private reduceAlone(e: Reduction, start: Reg, step: number): Reg {
+    const { b } = this;
+    const type = registerType(e.dtype);
+    invariant(type, `${b.name}: a reduction of ${e.dtype}`);
+    const { start: identity, join } = combination(e.combine, type);
+    const total = b.variable(type, identity);
+    b.loop(start, extentOf(e.vars), step, (i) =>
+      this.inside(() => {
+        this.bind(e.vars, i);
+        b.set(total, join(total, this.value(e.body)));
+      }),
+    );
+    return total;
+  }
+
+  /** A reduction by a team, which leaves it in all of its threads. */
+  reduceTogether(e: Reduction, team: Team): void {
+    if (this.scopes[0].has(e)) return;
+    const ids = new Set(e.vars.map((v) => v.id));
+    for (const inner of outermost(e.body)) if (!dependsOn(inner, ids)) this.reduceTogether(inner, team);
+    const own = this.reduceAlone(e, team.row, team.rows);
+    this.scopes[0].set(e, this.joined(e, own, team));
+  }
+
+  /** By a tree in shared memory; columns next to each other. */
+  private joined(e: Reduction, own: Reg, { columns, rows, column, row }: Team): Reg {
+    const { b } = this;
+    const { join } = combination(e.combine, own.type);
+    const stored = own.type === "f32" ? "f32" : "i32";
+    const key = `${stored} ${columns} ${rows}`;
+    const array = this.arrays.get(key) ?? b.array(stored, columns * rows);
+    this.arrays.set(key, array);
+    const place = (r: Reg): Reg => sum(fn("mul", r, columns), column);
+    const back = (a: Reg): Reg => (own.type === stored ? a : own.type === "u32" ? { k: "bits", type: "u32", a } : cast(own.type, a));
+    const put = (r: Reg, a: Reg): void =>
+      b.storeShared(array, place(r), own.type === "u32" ? { k: "bits", type: "i32", a } : cast(stored, a));
+    const get = (r: Reg): Reg => back(b.loadShared(array, place(r)));
+    b.barrier(); // others may still read what was here before
+    put(row, own);
+    b.barrier();
+    for (let half = rows / 2; half >= 1; half /= 2) {
+      b.when(fn("lt", row, half), () => put(row, join(get(row), get(fn("add", row, half)))));
+      b.barrier();
+    }
+    return b.let(get(int(0)));
+  }
+}
+
+const limited = (a: Reg, lo: number, hi: number): Reg => fn("min", fn("max", a, lo), hi);
