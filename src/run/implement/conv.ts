@@ -1,22 +1,25 @@
 // Conv to kernels: matrix products where the window is one pixel, sliding windows where each channel stands alone, direct convolution otherwise.
-import type { Value } from "../../ir/graph.ts";
 import { type ConvShape, wholeImage } from "../../kernels/conv.ts";
 import type { WeightStrides } from "../../kernels/conv_weights.ts";
-import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../kernels/gemm.ts";
+import { type GemmShape, gemmKernel, packedElements, packPairs, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packKernel } from "../../kernels/pack.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
-import { type Implementation, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import {
-  biasPlaces,
+  CONVERTED,
   type ConvTask,
   convTask,
   depthwiseCalls,
   directCalls,
+  floatBias,
+  floatPlace,
+  inFloat32,
   type Packing,
   windowAxis,
   winogradCalls,
   withWeights,
 } from "./conv_task.ts";
+import { formatOf } from "./matmul.ts";
 import { transposed } from "./transposed.ts";
 
 export const implementConv: Implementation = (task) => {
@@ -25,11 +28,16 @@ export const implementConv: Implementation = (task) => {
   const { geometry, y, x } = c;
   const isPointwise = [y, x].every((a) => a.kernel === 1 && a.stride === 1 && a.pad === 0 && a.output === a.input);
   if (isPointwise && geometry.group === 1) return pointwise(c);
+  return inFloat32(c, windows);
+};
+
+function windows(c: ConvTask): readonly KernelCall[] | null {
+  const { geometry, y, x } = c;
   if (geometry.group === geometry.inChannels && geometry.outChannels === geometry.inChannels) {
     return depthwiseCalls(c, { y: windowAxis(y), x: windowAxis(x), output: wholeImage(y.output, x.output) }, weightStrides(c));
   }
   return winograd(c) ?? direct(c);
-};
+}
 
 /** Weights (out, in of the group, tap y, tap x). */
 function weightStrides({ geometry, y, x }: ConvTask): WeightStrides {
@@ -52,30 +60,38 @@ function winograd(c: ConvTask): readonly KernelCall[] | null {
 function pointwise(c: ConvTask): readonly KernelCall[] {
   const { task, geometry, y, x } = c;
   const { target, threads } = task;
-  const { inChannels: k, outChannels: n, batch } = geometry;
+  const { inChannels, outChannels: n, batch } = geometry;
   const m = batch * y.input * x.input;
-  const shape: GemmShape = { batch: 1, m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: c.bias !== null };
+  const before: KernelCall[] = [];
+  const format = formatOf(c.input.type.dtype, inChannels, target) ?? "f32"; // it is a float that kernels read
+  const k = format === "pairs" ? inChannels / 2 : inChannels;
+  const shape: GemmShape = { format, batch: 1, m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: c.bias !== null };
   const schedule = scheduleGemm(shape, target, task.epilogue.output.dtype);
   const kernel = sharedKernel(task, `gemm ${JSON.stringify([shape, schedule])} ${task.epilogueKey}`, () =>
     gemmKernel(task.name, shape, schedule, task.epilogue, target, threads),
   );
-  const strides = { k: 1, n: k };
+  const strides = { k: 1, n: inChannels };
+  const packShape: GemmShape = format === "pairs" ? shape : { ...shape, format: "f32" };
   const packing: Packing = {
-    key: JSON.stringify([shape, schedule, strides]),
+    key: JSON.stringify([packShape, schedule, strides]),
     elements: packedElements(shape, schedule, target),
-    fill: (weights, out) => packRight(weights, strides, shape, schedule, target, out),
-    kernel: (name) => packKernel(name, { batch: 0, ...strides }, shape, schedule, target, threads),
+    fill: (weights, out) => (format === "pairs" ? packPairs : packRight<Float32Array>)(weights, strides, shape, schedule, target, out),
+    kernel: (name) => packKernel(name, { batch: 0, ...strides }, packShape, schedule, target, threads),
   };
-  return withWeights(c, packing, (packed) => ({
+  const bias = floatBias(c, before);
+  // Numbers of 16 bits one below another are packed only as pairs.
+  const weights = format === "pairs" || c.constants ? c.places.weights : floatPlace(task, c.weights, CONVERTED + 1, before);
+  const calls = withWeights({ ...c, places: { ...c.places, weights } }, packing, (packed) => ({
     kernel,
-    places: [valuePlace(c.input), packed, ...biasPlaces(c.bias), ...tailPlaces(task)],
+    places: [c.places.input, packed, ...bias, ...tailPlaces(task)],
     storesPartialSums: schedule.depth < k,
   }));
+  return [...before, ...calls];
 }
 
 function direct(c: ConvTask): readonly KernelCall[] {
   const { geometry, y, x } = c;
-  const source = imageSource(c.input, geometry, y.input, x.input);
+  const source = imageSource(c, geometry, y.input, x.input);
   const shape: ConvShape = {
     batch: geometry.batch,
     groups: geometry.group,
@@ -87,23 +103,23 @@ function direct(c: ConvTask): readonly KernelCall[] {
     output: wholeImage(y.output, x.output),
     hasBias: c.bias !== null,
   };
-  return directCalls(c, shape, weightStrides(c), valuePlace(source.value));
+  return directCalls(c, shape, weightStrides(c), source.place);
 }
 
 /** Elements between images, rows, pixels and channels of what a convolution reads. */
 interface ImageSource {
-  readonly value: Value;
+  readonly place: Place;
   readonly strides: ConvShape["input"];
 }
 
 /** Few channels are read where they are before a Transpose to channels last, so that it need not run. */
 const MAX_STRIDED_CHANNELS = 4;
 
-function imageSource(x: Value, { inChannels, input }: ConvGeometry, height: number, width: number): ImageSource {
-  const source = transposed(x);
+function imageSource({ input: x, places }: ConvTask, { inChannels, input }: ConvGeometry, height: number, width: number): ImageSource {
+  const source = x.type.dtype === "f32" ? transposed(x) : null;
   const fromFirst = input.length === 2 ? "0,2,3,1" : "0,2,1";
   const pixels = height * width;
   if (source?.perm.join() === fromFirst && inChannels <= MAX_STRIDED_CHANNELS)
-    return { value: source.before, strides: { image: inChannels * pixels, row: width, pixel: 1, channel: pixels } };
-  return { value: x, strides: { image: inChannels * pixels, row: width * inChannels, pixel: inChannels, channel: 1 } };
+    return { place: valuePlace(source.before), strides: { image: inChannels * pixels, row: width, pixel: 1, channel: pixels } };
+  return { place: places.input, strides: { image: inChannels * pixels, row: width * inChannels, pixel: inChannels, channel: 1 } };
 }

@@ -1,4 +1,5 @@
 // What kernels of Conv and ConvTranspose have in common: axes, a bias, and weights that are packed when compiling or, where they change, at run time.
+import type { DType } from "../../ir/dtype.ts";
 import type { Value } from "../../ir/graph.ts";
 import type { Kernel } from "../../ir/kernel.ts";
 import { elementCount, type TensorData, toNumbers } from "../../ir/tensor.ts";
@@ -12,6 +13,7 @@ import {
   type WeightStrides,
   weightAt,
 } from "../../kernels/conv_weights.ts";
+import { convertKernel } from "../../kernels/convert.ts";
 import { type SlideShape, slideKernel } from "../../kernels/slide.ts";
 import type { WindowAxis } from "../../kernels/window.ts";
 import { scheduleWinograd, type WinogradShape, winogradKernel } from "../../kernels/winograd.ts";
@@ -62,7 +64,7 @@ export const windowAxis = (a: Axis): WindowAxis => ({
   dilation: a.dilation,
 });
 
-/** A convolution with two spatial axes on float32 images, channels last. */
+/** A convolution with two spatial axes on images with channels last. */
 export interface ConvTask {
   readonly task: AnchorTask;
   readonly geometry: ConvGeometry;
@@ -73,18 +75,57 @@ export interface ConvTask {
   readonly bias: Value | null;
   readonly y: Axis;
   readonly x: Axis;
+  /** Where kernels find the input, the weights and the bias. */
+  readonly places: { readonly input: Place; readonly weights: Place; readonly bias: readonly Place[] };
 }
 
 export function convTask(task: AnchorTask, geometry: ConvGeometry): ConvTask | null {
   const [input, weights, bias] = task.inputs as readonly [Value, Value, (Value | null)?]; // checked by infer
   const axes = axesOf(geometry);
-  if (!axes || input.type.dtype !== "f32" || geometry.layout !== "NHWC") return null;
+  if (!axes || !isKernelFloat(input.type.dtype) || geometry.layout !== "NHWC") return null;
   if (elementCount(task.output.type.shape) === 0 || elementCount(input.type.shape) === 0) return null;
-  return { task, geometry, input, weights, constants: constantFloats(weights), bias: bias ?? null, y: axes[0], x: axes[1] };
+  const places = { input: valuePlace(input), weights: valuePlace(weights), bias: biasPlaces(bias ?? null) };
+  return { task, geometry, input, weights, constants: constantFloats(weights), bias: bias ?? null, y: axes[0], x: axes[1], places };
 }
 
+/** Whether kernels read it. */
+export const isKernelFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
+
+/** Where a value is as float32: kernels that convert it first are added to `calls`. Ids tell the temporaries of a step apart. */
+export function floatPlace(task: AnchorTask, value: Value, id: number, calls: KernelCall[]): Place {
+  const { dtype, shape } = value.type;
+  if (dtype !== "f16" && dtype !== "bf16") return valuePlace(value);
+  const count = elementCount(shape);
+  const place: Place = { k: "temporary", id, bytes: 4 * count };
+  const kernel = sharedKernel(task, `convert ${dtype} ${count}`, () =>
+    convertKernel(`${task.name}_convert`, dtype, count, task.target, task.threads),
+  );
+  calls.push({ kernel, places: [valuePlace(value), place] });
+  return place;
+}
+
+/** The calls of `implement` for the convolution on float32 copies of its operands. */
+export function inFloat32(c: ConvTask, implement: (c: ConvTask) => readonly KernelCall[] | null): readonly KernelCall[] | null {
+  if (c.input.type.dtype === "f32") return implement(c);
+  const { task, input, weights, constants } = c;
+  const calls: KernelCall[] = [];
+  const places = {
+    input: floatPlace(task, input, CONVERTED, calls),
+    weights: constants ? valuePlace(weights) : floatPlace(task, weights, CONVERTED + 1, calls),
+    bias: floatBias(c, calls),
+  };
+  const rest = implement({ ...c, places });
+  return rest && [...calls, ...rest];
+}
+/** Temporaries with smaller ids are the kernels' own. */
+export const CONVERTED = 8;
+
+/** The bias as float32. */
+export const floatBias = ({ task, bias }: ConvTask, calls: KernelCall[]): readonly Place[] =>
+  bias && !constantFloats(bias) ? [floatPlace(task, bias, CONVERTED + 2, calls)] : biasPlaces(bias);
+
 /** The bias as a parameter. */
-export function biasPlaces(bias: Value | null): Place[] {
+function biasPlaces(bias: Value | null): Place[] {
   if (!bias) return [];
   const constants = constantFloats(bias);
   return [constants ? constantPlace(constants) : valuePlace(bias)];
@@ -103,11 +144,11 @@ export interface Packing {
 }
 
 /** A kernel that reads packed weights, after the one that packs them where they are not constant. */
-export function withWeights({ task, weights, constants }: ConvTask, packing: Packing, call: (packed: Place) => KernelCall): KernelCall[] {
+export function withWeights({ task, places, constants }: ConvTask, packing: Packing, call: (packed: Place) => KernelCall): KernelCall[] {
   if (constants) return [call(packedPlace((out) => packing.fill(constants, out)))];
   const packed: Place = { k: "temporary", id: 0, bytes: 4 * packing.elements };
   const kernel = sharedKernel(task, `pack ${packing.key}`, () => packing.kernel(`${task.name}_pack`));
-  return [{ kernel, places: [valuePlace(weights), packed] }, call(packed)];
+  return [{ kernel, places: [places.weights, packed] }, call(packed)];
 }
 
 /** A direct convolution. */
@@ -124,7 +165,7 @@ export function directCalls(c: ConvTask, shape: ConvShape, strides: WeightStride
     fill: (weights, out) => packConvWeights(weights, weightAt(strides), shape, tile, target, out),
     kernel: (packName) => packConvKernel(packName, elements, strides, shape, tile, target, threads),
   };
-  return withWeights(c, packing, (packed) => ({ kernel, places: [source, packed, ...biasPlaces(c.bias), ...tailPlaces(c.task)] }));
+  return withWeights(c, packing, (packed) => ({ kernel, places: [source, packed, ...c.places.bias, ...tailPlaces(c.task)] }));
 }
 
 /** Each channel with weights of its own: the group of the strides. */
@@ -144,7 +185,7 @@ export function depthwiseCalls(c: ConvTask, part: Pick<SlideShape, "y" | "x" | "
   };
   return withWeights(c, packing, (packed) => ({
     kernel,
-    places: [valuePlace(c.input), packed, ...biasPlaces(c.bias), ...tailPlaces(c.task)],
+    places: [c.places.input, packed, ...c.places.bias, ...tailPlaces(c.task)],
   }));
 }
 
@@ -165,6 +206,6 @@ export function winogradCalls(c: ConvTask, shape: WinogradShape, strides: Weight
   };
   return withWeights(c, packing, (packed) => ({
     kernel,
-    places: [valuePlace(c.input), packed, ...biasPlaces(c.bias), ...tailPlaces(c.task)],
+    places: [c.places.input, packed, ...c.places.bias, ...tailPlaces(c.task)],
   }));
 }

@@ -22,14 +22,17 @@ import {
   winogradSumElements,
 } from "../../kernels/winograd_gradient.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
-import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
-import { axesOf, windowAxis } from "./conv_task.ts";
+import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces } from "../step.ts";
+import { axesOf, CONVERTED, floatPlace, isKernelFloat, windowAxis } from "./conv_task.ts";
+
+/** What the convolution read, and the gradient of what it gave, as float32. */
+type Images = readonly [Place, Place];
 
 export const implementConvWeightGrad: Implementation = (task) => {
   const geometry = convWeightGradGeometry(task.anchor);
   const [x, dy] = task.inputs as readonly [Value, Value]; // checked by infer
   const axes = axesOf(geometry);
-  if (!axes || x.type.dtype !== "f32" || dy.type.dtype !== "f32" || geometry.layout !== "NHWC") return null;
+  if (!axes || !isKernelFloat(x.type.dtype) || geometry.layout !== "NHWC") return null;
   if ([x, dy, task.output].some((v) => elementCount(v.type.shape) === 0)) return null;
   const { batch, group, inChannels, outChannels } = geometry;
   const shape: WeightGradientShape = {
@@ -41,11 +44,14 @@ export const implementConvWeightGrad: Implementation = (task) => {
     x: windowAxis(axes[1]),
   };
   const isDepthwise = shape.inChannels === 1 && shape.outChannels === 1 && group > 1;
-  return isDepthwise ? depthwise(task, x, dy, shape) : (winograd(task, x, dy, shape) ?? direct(task, x, dy, shape));
+  const before: KernelCall[] = [];
+  const images: Images = [floatPlace(task, x, CONVERTED, before), floatPlace(task, dy, CONVERTED + 1, before)];
+  const calls = isDepthwise ? depthwise(task, images, shape) : (winograd(task, images, shape) ?? direct(task, images, shape));
+  return [...before, ...calls];
 };
 
 /** Each channel for itself. */
-function depthwise(task: AnchorTask, x: Value, dy: Value, { batch, groups, y: ay, x: ax }: WeightGradientShape): KernelCall[] {
+function depthwise(task: AnchorTask, images: Images, { batch, groups, y: ay, x: ax }: WeightGradientShape): KernelCall[] {
   const { target, threads, name } = task;
   const shape: DepthwiseGradientShape = { batch, channels: groups, y: ay, x: ax };
   const schedule = scheduleDepthwiseGradient(shape, target, threads);
@@ -56,21 +62,21 @@ function depthwise(task: AnchorTask, x: Value, dy: Value, { batch, groups, y: ay
   // As of one input channel that all see.
   const asOne: WeightGradientShape = { batch, groups: 1, inChannels: 1, outChannels: groups, y: ay, x: ax };
   const summed = { tile: { rows: 1, vectors: 1 }, slots: schedule.slots };
-  return [{ kernel, places: [valuePlace(x), valuePlace(dy), sums] }, sumCall(task, asOne, summed, sums)];
+  return [{ kernel, places: [...images, sums] }, sumCall(task, asOne, summed, sums)];
 }
 
-function direct(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientShape): KernelCall[] {
+function direct(task: AnchorTask, images: Images, shape: WeightGradientShape): KernelCall[] {
   const { target, threads, name } = task;
   const schedule = scheduleWeightGradient(shape, target, threads);
   const kernel = sharedKernel(task, `weight gradient ${JSON.stringify(shape)}`, () =>
     weightGradientKernel(name, shape, schedule, target, threads),
   );
   const sums: Place = { k: "temporary", id: 0, bytes: 4 * weightSumElements(shape, schedule, target) };
-  return [{ kernel, places: [valuePlace(x), valuePlace(dy), sums] }, sumCall(task, shape, schedule, sums)];
+  return [{ kernel, places: [...images, sums] }, sumCall(task, shape, schedule, sums)];
 }
 
 /** 3×3 windows of stride 1 by Winograd's algorithm where it pays; null elsewhere. */
-function winograd(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientShape): KernelCall[] | null {
+function winograd(task: AnchorTask, images: Images, shape: WeightGradientShape): KernelCall[] | null {
   const { batch, groups, inChannels, outChannels } = shape;
   if (groups !== 1 || [shape.y, shape.x].some((a) => a.taps !== 3 || a.stride !== 1 || a.dilation !== 1)) return null;
   const tiled: WinogradGradientShape = {
@@ -90,11 +96,7 @@ function winograd(task: AnchorTask, x: Value, dy: Value, shape: WeightGradientSh
   const products: Place = { k: "temporary", id: 0, bytes: 4 * winogradSumElements(tiled, schedule, target) };
   const whole = { tile: schedule.tile, slots: 1 };
   const sums: Place = { k: "temporary", id: 1, bytes: 4 * weightSumElements(shape, whole, target) };
-  return [
-    { kernel, places: [valuePlace(x), valuePlace(dy), products] },
-    { kernel: back, places: [products, sums] },
-    sumCall(task, shape, whole, sums),
-  ];
+  return [{ kernel, places: [...images, products] }, { kernel: back, places: [products, sums] }, sumCall(task, shape, whole, sums)];
 }
 
 /** Partial sums to the weights' order, and what follows them. */
