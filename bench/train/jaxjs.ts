@@ -17,6 +17,9 @@ interface JaxArray {
   div(b: JaxArray | number): JaxArray;
   sum(): JaxArray;
   reshape(shape: readonly number[]): JaxArray;
+  transpose(order: readonly number[]): JaxArray;
+  /** Of each axis all, or a stretch. */
+  slice(...axes: readonly (readonly [] | readonly [from: number, to: number])[]): JaxArray;
 }
 type Arrays = JaxArray[];
 interface Jax {
@@ -28,14 +31,13 @@ interface Jax {
   readonly numpy: {
     array(data: Float32Array | number): JaxArray;
     matmul(a: JaxArray, b: JaxArray): JaxArray;
+    pad(x: JaxArray, widths: readonly (readonly [number, number])[]): JaxArray;
+    concatenate(arrays: readonly JaxArray[], axis: number): JaxArray;
     max(x: JaxArray, axes: readonly number[]): JaxArray;
     sqrt(x: JaxArray): JaxArray;
     square(x: JaxArray): JaxArray;
   };
   readonly nn: { relu(x: JaxArray): JaxArray; logSoftmax(x: JaxArray): JaxArray };
-  readonly lax: {
-    convGeneralDilated(x: JaxArray, w: JaxArray, strides: readonly number[], padding: readonly (readonly [number, number])[]): JaxArray;
-  };
 }
 
 /** What a step changes. */
@@ -98,7 +100,7 @@ function firstState({ numpy: np }: Jax, { layers, weights, optimizer }: Problem)
   return { parameters: arrays((data) => data), means: zeros(), squares: zeros() };
 }
 
-function forwardOf({ numpy: np, nn, lax }: Jax, layers: readonly Layer[], parameters: Arrays, images: JaxArray): JaxArray {
+function forwardOf({ numpy: np, nn }: Jax, layers: readonly Layer[], parameters: Arrays, images: JaxArray): JaxArray {
   const rest = parameters.values();
   const next = (): JaxArray => rest.next().value!; // as many as the layers take
   return layers.reduce((x, layer) => {
@@ -107,7 +109,7 @@ function forwardOf({ numpy: np, nn, lax }: Jax, layers: readonly Layer[], parame
       case "dense":
         return np.matmul(x, next()).add(next());
       case "conv":
-        return lax.convGeneralDilated(x, next(), [1, 1], [[1, 1], [1, 1]]).add(next().reshape([1, layer.outputs, 1, 1])); // biome-ignore format: short
+        return convolution(np, x, next(), layer).add(next().reshape([1, layer.outputs, 1, 1]));
       case "relu":
         return nn.relu(x);
       case "pool":
@@ -118,6 +120,17 @@ function forwardOf({ numpy: np, nn, lax }: Jax, layers: readonly Layer[], parame
         return layer satisfies never;
     }
   }, images);
+}
+
+/** As a product of the patches under all windows: much faster there than its own convolution and the gradients of that. */
+function convolution(np: Jax["numpy"], x: JaxArray, filter: JaxArray, { inputs, outputs, side }: Layer & { k: "conv" }): JaxArray {
+  const [batch] = x.shape;
+  const padded = np.pad(x.transpose([0, 2, 3, 1]), [[0, 0], [1, 1], [1, 1], [0, 0]]); // biome-ignore format: short
+  const taps = [0, 1, 2].flatMap((i) => [0, 1, 2].map((j) => padded.ref.slice([], [i, i + side], [j, j + side], [])));
+  padded.dispose();
+  const patches = np.concatenate(taps, 3).reshape([batch * side ** 2, 9 * inputs]);
+  const columns = filter.transpose([2, 3, 1, 0]).reshape([9 * inputs, outputs]);
+  return np.matmul(patches, columns).reshape([batch, side, side, outputs]).transpose([0, 3, 1, 2]);
 }
 
 type Update = (state: State, grads: Arrays, rate: JaxArray, spread: JaxArray) => State;
