@@ -32,7 +32,10 @@ export const isReference = (): boolean => chosen.device === "reference";
 
 /** Null: the float64 reference. */
 export function device(): Promise<CpuDevice | null> {
-  opened ??= isReference() ? Promise.resolve(null) : openDevice(chosen);
+  if (!opened) {
+    opened = isReference() ? Promise.resolve(null) : openDevice(chosen);
+    opened.catch(() => {}); // whoever computes on it sees it, which may be some turns later
+  }
   return opened;
 }
 
