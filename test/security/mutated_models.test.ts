@@ -66,12 +66,23 @@ beforeAll(async () => {
 });
 afterAll(() => runner[Symbol.dispose]());
 
+const isSlow = ({ ms, bytes, outcome }: Ended): boolean => outcome === "hung" || ms > Math.max(MAX_MS, (MS_PER_MEGABYTE * bytes) / 1e6);
+
+/** The results; what was slow counts as fast when it is in one of two more attempts: the machine may be busy with other things. */
+async function results(trials: readonly Trial[]): Promise<Ended[]> {
+  let ended = await runner.run(trials);
+  expect(ended.length).toBe(trials.length);
+  for (let attempt = 0; attempt < 2 && ended.some(isSlow); attempt++) {
+    const again = await runner.run(ended.filter(isSlow).map((e) => e.trial));
+    ended = [...ended.filter((e) => !isSlow(e)), ...again];
+  }
+  return ended;
+}
+
 /** Runs all, and fails with those that ended otherwise than in a result or a refusal in time. */
 async function expectHarmless(trials: readonly Trial[], maxPeakMiB: number): Promise<Ended[]> {
-  const ended = await runner.run(trials);
-  expect(ended.length).toBe(trials.length);
-  const isSlow = ({ ms, bytes }: Ended) => ms > Math.max(MAX_MS, (MS_PER_MEGABYTE * bytes) / 1e6);
-  const bad = ended.filter((e) => e.outcome === "wrong" || e.outcome === "died" || isSlow(e) || e.peakMiB > maxPeakMiB);
+  const ended = await results(trials);
+  const bad = ended.filter((e) => ["wrong", "died"].includes(e.outcome) || isSlow(e) || e.peakMiB > maxPeakMiB);
   expect(bad.map(show)).toEqual([]);
   return ended;
 }

@@ -17,7 +17,7 @@ export interface Trial {
   readonly device: LoadOptions;
 }
 
-/** What became of it. `ran`, or the code of a HeddleError, or `wrong` for any other end. */
+/** What became of it. `ran`, or the code of a HeddleError, or `wrong` for any other error; `died` or `hung` where the process did. */
 export interface Result {
   readonly outcome: string;
   readonly message: string;

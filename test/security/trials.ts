@@ -88,7 +88,15 @@ export class TrialRunner implements Disposable {
         clearTimeout(timer);
         const died = batch[results.length];
         const how = isHanging ? `said nothing for ${SILENCE_MS} ms` : `ended with ${signal ?? status}`;
-        if (died) results.push({ trial: died.trial, outcome: "died", message: `the process ${how}\n${err}`, ms: 0, bytes: 0, peakMiB: 0 });
+        if (died)
+          results.push({
+            trial: died.trial,
+            outcome: isHanging ? "hung" : "died",
+            message: `the process ${how}\n${err}`,
+            ms: 0,
+            bytes: 0,
+            peakMiB: 0,
+          });
         resolve(results);
       });
     });
