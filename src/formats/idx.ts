@@ -1,29 +1,14 @@
 // IDX bytes (the format of MNIST's files), gzipped or not ↔ tensor.
-import { gunzipSync } from "node:zlib";
 import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { bytesOf, elementCount, type TensorData } from "../ir/tensor.ts";
+import { gunzip } from "./gunzip.ts";
 
 const CODES: Partial<Record<DType, number>> = { u8: 0x08, i8: 0x09, i16: 0x0b, i32: 0x0c, f32: 0x0d, f64: 0x0e };
 
-/** Unpacked; a small gzip file can claim to hold any amount. */
-const MAX_BYTES = 2 ** 31 - 1;
-
-const isGzip = (bytes: Uint8Array): boolean => bytes[0] === 0x1f && bytes[1] === 0x8b;
-
-function unpack(bytes: Uint8Array, what: string): Uint8Array {
-  try {
-    return gunzipSync(bytes, { maxOutputLength: MAX_BYTES });
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE")
-      throw new HeddleError("limit", `${what}: unpacks to more than ${MAX_BYTES} bytes`, { cause });
-    throw new HeddleError("bad-input", `${what}: not a valid gzip file (${(cause as Error).message})`, { cause });
-  }
-}
-
 /** The tensor of an IDX file; `what` names it in errors. Throws HeddleError ("bad-input", "limit"). */
 export function readIdx(file: Uint8Array, what = "idx"): TensorData {
-  const bytes = isGzip(file) ? unpack(file, what) : file;
+  const bytes = gunzip(file, what);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const bad = (why: string) => new HeddleError("bad-input", `${what}: ${why}`);
   if (bytes.length < 4 || view.getUint16(0) !== 0) throw bad("not an IDX file");
