@@ -1,0 +1,97 @@
+// The weight gradient of a sparse product, (G·Xᵀ) at the nonzeros of W only (SDDMM): panels of both operands in the first-level cache, a dot product for each nonzero.
+import { HeddleError } from "../ir/error.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
+import type { Csb } from "../sparse/csb.ts";
+
+export interface SparseSampledShape {
+  readonly rows: number;
+  readonly columns: number;
+  readonly n: number;
+  readonly block: number;
+  readonly nonzeros: number;
+}
+
+export function sparseSampledShape({ rows, columns, block, values }: Csb, n: number): SparseSampledShape {
+  if (block > NAMED) throw new HeddleError("unsupported", `sparse weight gradient: CSB blocks of ${block}, wanted at most ${NAMED}`);
+  return { rows, columns, n, block, nonzeros: values.length };
+}
+
+/** Rows that a byte can name: panels have as many, so that no coordinate leads out of them. */
+const NAMED = 256;
+/** Vectors of a row in a panel. */
+const VECTORS = 4;
+
+/** Block rows for each thread, equal in nonzeros: thread t has [shares[t], shares[t + 1]). */
+export function shareCsbRows({ pointers, blockRows, blockColumns }: Csb, threads: number): Int32Array {
+  const all = pointers[pointers.length - 1];
+  const shares = new Int32Array(threads + 1);
+  for (let t = 1, r = 0; t <= threads; t++) {
+    while (r < blockRows && ((pointers[r * blockColumns] + pointers[(r + 1) * blockColumns]) / 2) * threads < all * t) r++;
+    shares[t] = t === threads ? blockRows : r;
+  }
+  return shares;
+}
+
+/** Buffers: pointers, rows and columns of the matrix, shares, G (rows, n), X (columns, n), output (nonzeros). */
+export function sparseSampledKernel(name: string, shape: SparseSampledShape, target: SimdTarget, threads: number): Kernel {
+  const { rows, columns, n, block, nonzeros } = shape;
+  const { lanes } = target;
+  const b = new KernelBuilder(name, target, threads);
+  const [blockRows, blockColumns] = [Math.ceil(rows / block), Math.ceil(columns / block)];
+  const pointers = b.buffer("pointers", 4 * (blockRows * blockColumns + 1), "read");
+  const row = b.buffer("row", nonzeros, "read");
+  const column = b.buffer("column", nonzeros, "read");
+  const shares = b.buffer("shares", 4 * (threads + 1), "read");
+  const g = b.buffer("g", 4 * rows * n, "read");
+  const x = b.buffer("x", 4 * columns * n, "read");
+  const output = b.buffer("output", 4 * nonzeros, "readwrite");
+  const width = Math.min(VECTORS, Math.ceil(n / lanes)) * lanes;
+  const rowBytes = width * 4;
+  const other = NAMED * rowBytes;
+  const scratch = b.buffer("scratch", 2 * other, "scratch");
+
+  /** Some columns of a block of rows, next to each other: zeros beyond `count`. */
+  const copy = (from: number, extent: number, index: Int, first: Int, count: number, to: number): void => {
+    const start = times(index, block);
+    b.loop(start, b.min(plus(start, block), extent), 1, (r) => {
+      for (let v = 0; v * lanes < count; v++) {
+        const value = b.load(from, plus(times(r, n * 4), times(first, 4), v * lanes * 4), Math.min(lanes, count - v * lanes));
+        b.store(value, scratch, plus(to, times(b.mod(r, block), rowBytes), v * lanes * 4));
+      }
+    });
+  };
+  const nonzero = (i: Int, count: number, isFirst: boolean): void => {
+    const left = times(b.loadInt(row, i, "u8", 0, NAMED - 1), rowBytes);
+    const right = times(b.loadInt(column, i, "u8", 0, NAMED - 1), rowBytes);
+    const at = (v: number) => [b.load(scratch, plus(left, v * lanes * 4)), b.load(scratch, plus(right, other + v * lanes * 4))] as const;
+    const sums = [0, 1].map((half) => (half * lanes < count ? b.op("mul", ...at(half)) : undefined));
+    const [even, odd] = sums;
+    if (!even) return;
+    for (let v = 2; v * lanes < count; v++) b.accumulate((v % 2 ? odd : even) ?? even, ...at(v));
+    const sum = b.op("sumlanes", odd ? b.op("add", even, odd) : even);
+    b.store(isFirst ? sum : b.op("add", sum, b.load(output, times(i, 4), 1)), output, times(i, 4), 1);
+  };
+  const part = (blockRow: Int, first: Int, count: number, isFirst: boolean): void => {
+    copy(g, rows, blockRow, first, count, 0);
+    b.loop(0, blockColumns, 1, (blockColumn) => {
+      const at = plus(times(blockRow, blockColumns * 4), times(blockColumn, 4));
+      const from = b.loadInt(pointers, at, "i32", 0, nonzeros);
+      const to = b.loadInt(pointers, plus(at, 4), "i32", 0, nonzeros);
+      b.when(from, to, () => {
+        copy(x, columns, blockColumn, first, count, other);
+        b.loop(from, to, 1, (i) => nonzero(i, count, isFirst));
+      });
+    });
+  };
+  const whole = Math.floor(n / width);
+  b.parallel(threads, (thread) => {
+    const from = b.loadInt(shares, times(thread, 4), "i32", 0, blockRows);
+    const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, blockRows);
+    b.loop(from, to, 1, (blockRow) => {
+      part(blockRow, 0, Math.min(n, width), true);
+      if (whole > 1) b.loop(1, whole, 1, (p) => part(blockRow, times(p, width), width, false));
+      if (n > width && n % width > 0) part(blockRow, whole * width, n % width, false);
+    });
+  });
+  return b.build();
+}

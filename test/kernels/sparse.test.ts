@@ -1,0 +1,193 @@
+// Kernels over sparse matrices against float64 sums: error bound, adjoint, any number of threads, empty rows, full blocks, ragged edges.
+import { describe, expect, test } from "vitest";
+import { lowerAddresses } from "../../src/codegen/addresses.ts";
+import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
+import { fromNumbers, type TensorData, zeros } from "../../src/ir/tensor.ts";
+import { noEpilogue } from "../../src/kernels/epilogue.ts";
+import { type Direction, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
+import { GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
+import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
+import { cooFromDense } from "../../src/sparse/coo.ts";
+import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
+import { runLowered, TARGETS } from "../codegen/simd_run.ts";
+import { random } from "../lower/run_group.ts";
+
+interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly data: Float32Array;
+}
+
+function sparseMatrix(rows: number, columns: number, density: number): Matrix {
+  const next = random(rows * 31 + columns);
+  const data = new Float32Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    // Some rows are empty, others full.
+    const own = r % 7 === 3 ? 0 : r % 11 === 5 ? 1 : density;
+    for (let c = 0; c < columns; c++) if (next() < own) data[r * columns + c] = next() * 2 - 1;
+  }
+  data[0] ||= 0.5;
+  return { rows, columns, data };
+}
+
+function denseMatrix(rows: number, columns: number, seed: number): Matrix {
+  const next = random(seed);
+  return { rows, columns, data: Float32Array.from({ length: rows * columns }, () => next() * 2 - 1) };
+}
+
+const tensor = (dtype: "f32" | "i32" | "u8" | "u16", array: ArrayLike<number>): TensorData => fromNumbers(dtype, [array.length], array);
+const csbOf = ({ rows, columns, data }: Matrix, block: number): Csb =>
+  csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], data)), { block });
+
+/** Scratch is shared: threads run one after another. */
+function run(kernel: Kernel, target: SimdTarget, inputs: readonly TensorData[], out: TensorData): TensorData {
+  const scratch = kernel.params.filter((p) => p.access === "scratch").map((p) => new Uint8Array(p.bytes).fill(0xa7));
+  const views = [...inputs, out].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  runLowered(target, lowerAddresses(kernel), [...views, ...scratch], kernel.threads);
+  return out;
+}
+
+/** Values in a kernel's order, by the kernel that puts them there. */
+function ordered(w: Csb, place: Int32Array, target: SimdTarget, threads: number): TensorData {
+  const shape = { nonzeros: w.values.length, length: place.length };
+  const inputs = [tensor("f32", w.values), tensor("i32", place)];
+  return run(sparseOrderKernel("order", shape, target, threads), target, inputs, zeros("f32", [place.length]));
+}
+
+function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, threads: number): Float32Array {
+  const groups = groupsOf(w, direction, GROUP_HEIGHT);
+  const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
+  const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
+  const inputs = [
+    ordered(w, groups.place, target, threads),
+    tensor("u8", groups.coordinate),
+    tensor("u8", groups.row),
+    tensor("i32", groups.bounds),
+    tensor("i32", groups.starts),
+    tensor("i32", shareBlockRows(groups, threads)),
+    tensor("f32", x.data),
+  ];
+  return run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
+}
+
+function vectorProduct(w: Csb, x: Matrix, target: SimdTarget, threads: number): Float32Array {
+  const slices = slicesOf(w, target.lanes);
+  const type = { dtype: "f32" as const, shape: [w.rows, 1] };
+  const kernel = sparseVectorKernel("vector", sparseVectorShape(slices), noEpilogue(type), target, threads);
+  const inputs = [
+    ordered(w, slices.place, target, threads),
+    tensor("u16", slices.column),
+    tensor("i32", slices.bounds),
+    tensor("i32", slices.order),
+    tensor("i32", shareWindows(slices, threads)),
+    tensor("f32", x.data),
+  ];
+  return run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
+}
+
+function sampled(w: Csb, g: Matrix, x: Matrix, target: SimdTarget, threads: number): Float32Array {
+  const kernel = sparseSampledKernel("sampled", sparseSampledShape(w, g.columns), target, threads);
+  const inputs = [
+    tensor("i32", w.pointers),
+    tensor("u8", w.row),
+    tensor("u8", w.column),
+    tensor("i32", shareCsbRows(w, threads)),
+    tensor("f32", g.data),
+    tensor("f32", x.data),
+  ];
+  return run(kernel, target, inputs, zeros("f32", [w.values.length])).data as Float32Array;
+}
+
+/** Σ a[i]·b[i] over float64, within 4·√count·2⁻²⁴·Σ|a||b| of `got`, and its last place. */
+function expectSum(got: number, pairs: readonly (readonly [number, number])[], label: string): void {
+  let sum = 0;
+  let size = 0;
+  let count = 0;
+  for (const [a, b] of pairs) {
+    sum += a * b;
+    size += Math.abs(a * b);
+    if (a !== 0) count++;
+  }
+  const bound = 2 ** -24 * Math.abs(sum) + 4 * Math.sqrt(count) * 2 ** -24 * size;
+  if (!(Math.abs(got - sum) <= bound)) expect.fail(`${label}: ${got}, wanted ${sum} ± ${bound}`);
+}
+
+function expectProduct(y: Float32Array, w: Matrix, isTransposed: boolean, x: Matrix): void {
+  const [rows, depth] = isTransposed ? [w.columns, w.rows] : [w.rows, w.columns];
+  expect(y.length).toBe(rows * x.columns);
+  for (let r = 0; r < rows; r++)
+    for (let n = 0; n < x.columns; n++) {
+      const pairs = Array.from(
+        { length: depth },
+        (_, k) => [w.data[isTransposed ? k * w.columns + r : r * w.columns + k], x.data[k * x.columns + n]] as const,
+      );
+      expectSum(y[r * x.columns + n], pairs, `(${r}, ${n})`);
+    }
+}
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => Array.from(a).reduce((sum, v, i) => sum + v * b[i], 0);
+
+const cases = [
+  // rows, columns, n, density, block
+  [1, 1, 1, 1, 64],
+  [70, 90, 64, 0.5, 64],
+  [33, 130, 80, 0.1, 64],
+  [129, 65, 17, 0.05, 128],
+  [150, 40, 8, 0.2, 128],
+  [64, 64, 131, 1, 64],
+  [20, 300, 3, 0.02, 32],
+] as const;
+
+describe.each(TARGETS)("$name", (target) => {
+  test.each(cases)("(%i, %i), n %i, density %f, blocks of %i", (rows, columns, n, density, block) => {
+    const matrix = sparseMatrix(rows, columns, density);
+    const w = csbOf(matrix, block);
+    const x = denseMatrix(columns, n, 5);
+    const g = denseMatrix(rows, n, 6);
+    const y = product(w, "forward", x, target, 1);
+    expectProduct(y, matrix, false, x);
+    const dx = product(w, "transposed", g, target, 1);
+    expectProduct(dx, matrix, true, g);
+    const dw = sampled(w, g, x, target, 1);
+    let i = 0;
+    for (let b = 0; b < w.blockRows * w.blockColumns; b++)
+      for (; i < w.pointers[b + 1]; i++) {
+        const r = Math.floor(b / w.blockColumns) * block + w.row[i];
+        const c = (b % w.blockColumns) * block + w.column[i];
+        const pairs = Array.from({ length: n }, (_, j) => [g.data[r * n + j], x.data[c * n + j]] as const);
+        expectSum(dw[i], pairs, `nonzero ${i}`);
+      }
+    // ⟨W·X, G⟩ = ⟨X, Wᵀ·G⟩ = ⟨W, dW⟩
+    const scale = Math.sqrt(dot(y, y) * dot(g.data, g.data)) + 1e-30;
+    expect(Math.abs(dot(y, g.data) - dot(x.data, dx)) / scale).toBeLessThan(1e-5);
+    expect(Math.abs(dot(y, g.data) - dot(w.values, dw)) / scale).toBeLessThan(1e-5);
+    for (const threads of [2, 3]) {
+      expect(product(w, "forward", x, target, threads)).toEqual(y);
+      expect(product(w, "transposed", g, target, threads)).toEqual(dx);
+      expect(sampled(w, g, x, target, threads)).toEqual(dw);
+    }
+  });
+
+  test.each(cases)("(%i, %i) times a vector", (rows, columns, _n, density, block) => {
+    const matrix = sparseMatrix(rows, columns, density);
+    const w = csbOf(matrix, block);
+    const x = denseMatrix(columns, 1, 7);
+    const y = vectorProduct(w, x, target, 1);
+    expectProduct(y, matrix, false, x);
+    for (const threads of [2, 3]) expect(vectorProduct(w, x, target, threads)).toEqual(y);
+  });
+
+  test("infinities stay in the rows that have them", () => {
+    const matrix = sparseMatrix(70, 90, 0.1);
+    const w = csbOf(matrix, 64);
+    const x = denseMatrix(90, 16, 5);
+    x.data.fill(Number.POSITIVE_INFINITY, 0, 16);
+    const isTouched = (y: Float32Array, n: number): boolean[] => Array.from({ length: 70 }, (_, r) => !Number.isFinite(y[r * n]));
+    const wanted = Array.from({ length: 70 }, (_, r) => matrix.data[r * 90] !== 0);
+    expect(isTouched(product(w, "forward", x, target, 1), 16)).toEqual(wanted);
+    const line = { rows: 90, columns: 1, data: x.data.filter((_, i) => i % 16 === 0) };
+    expect(isTouched(vectorProduct(w, line, target, 1), 1)).toEqual(wanted);
+  });
+});
