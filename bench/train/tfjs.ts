@@ -95,12 +95,13 @@ function variablesOf(tf: Tf, { layers, weights }: Problem): TfTensor[] {
 function forwardOf(tf: Tf, layers: readonly Layer[], variables: readonly TfTensor[], images: TfTensor): TfTensor {
   const rest = variables.values();
   const next = (): TfTensor => rest.next().value!; // as many as the layers take
+  const first = layers.find(({ k }) => k === "dense" || k === "conv"); // whose input needs no gradient
   return layers.reduce((x, layer) => {
     switch (layer.k) {
       case "dense":
-        return tf.matMul(x, next()).add(next());
+        return dense(tf, x, next(), layer !== first).add(next());
       case "conv":
-        return convolution(tf, x, next(), x !== images).add(next());
+        return convolution(tf, x, next(), layer !== first).add(next());
       case "relu":
         return x.relu();
       case "pool":
@@ -111,6 +112,23 @@ function forwardOf(tf: Tf, layers: readonly Layer[], variables: readonly TfTenso
         return layer satisfies never;
     }
   }, images);
+}
+
+/** Gradients of products with the operands turned first: the backend is fast at products of operands as they lie only. */
+function dense(tf: Tf, x: TfTensor, weights: TfTensor, needsInputGradient: boolean): TfTensor {
+  const weightGradient = (input: TfTensor, dy: TfTensor): TfTensor => tf.matMul(input.transpose([1, 0]), dy);
+  const both = (input: TfTensor, w: TfTensor, save: Save) => {
+    save([input, w]);
+    return {
+      value: tf.matMul(input, w),
+      gradFunc: (dy: TfTensor, [input, w]: TfTensor[]) => [tf.matMul(dy, w.transpose([1, 0])), weightGradient(input, dy)],
+    };
+  };
+  const one = (w: TfTensor, save: Save) => {
+    save([x]);
+    return { value: tf.matMul(x, w), gradFunc: (dy: TfTensor, [input]: TfTensor[]) => weightGradient(input, dy) };
+  };
+  return needsInputGradient ? tf.customGrad(both)(x, weights) : tf.customGrad(one)(weights);
 }
 
 /**
