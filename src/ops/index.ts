@@ -31,6 +31,7 @@ import { poolWindowOps } from "./pool_windows.ts";
 import { quantizeOps } from "./quantize.ts";
 import { quantizedProductOps } from "./quantized_product.ts";
 import { randomOps } from "./random.ts";
+import { randomWordsOps } from "./random_words.ts";
 import { reduceOps } from "./reduce.ts";
 import { resizeOps } from "./resize.ts";
 import { rnnOps } from "./rnn.ts";
@@ -65,6 +66,7 @@ const families: readonly (readonly Op[])[] = [
   generateOps,
   dynamicOps,
   randomOps,
+  randomWordsOps,
   windowOps,
   convOps,
   convTransposeOps,

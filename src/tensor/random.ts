@@ -1,12 +1,12 @@
 // Random numbers from explicit keys: the same key gives the same numbers, on every device, inside of compiled functions and outside.
 import type { DType } from "../ir/dtype.ts";
-import type { Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
+import { FRACTION, randomWords } from "../ir/threefry.ts";
 import { cast, ints, op, reshape, scalar } from "./build.ts";
 import { fromArray } from "./create.ts";
 import type { Dims } from "./shapes.ts";
 import { type Tensor, tensorFrom, toValue } from "./tensor.ts";
-import { foldWords, foldWordsValue, randomWords, randomWordsValue } from "./threefry.ts";
+import { foldWords, foldWordsValue, randomFractionsValue, randomWordsValue } from "./threefry.ts";
 import { currentTrace, refuse, storageOf } from "./trace.ts";
 
 /** Two words. Use a key once: split() makes new ones of it. */
@@ -53,9 +53,6 @@ export function fold(from: Tensor, n: Tensor | number): Key {
   return tensorFrom(foldWordsValue(toValue(from), number));
 }
 
-/** The upper 24 bits of a word are a fraction of [0, 1). */
-const FRACTION = 2 ** -24;
-
 /** Evenly in [low, high), in steps of (high − low) / 2^24. */
 export function uniform<const S extends Dims>(from: Tensor, shape: S, low = 0, high = 1): Tensor<S, "f32"> {
   const words = knownWords(from);
@@ -63,7 +60,7 @@ export function uniform<const S extends Dims>(from: Tensor, shape: S, low = 0, h
     return hostFloats(randomWords(words, elementCount(shape)), shape, (w) =>
       Math.fround(low + Math.fround((high - low) * (w >>> 8) * FRACTION)),
     );
-  const unit = fractions(toValue(from), elementCount(shape));
+  const unit = randomFractionsValue(toValue(from), elementCount(shape));
   const scaled = low === 0 && high === 1 ? unit : op("Add", [op("Mul", [unit, scalar("f32", high - low)]), scalar("f32", low)]);
   return tensorFrom(reshape(scaled, shape));
 }
@@ -79,7 +76,7 @@ export function normal<const S extends Dims>(from: Tensor, shape: S, mean = 0, d
       return mean + deviation * radius * Math.cos(2 * Math.PI * (drawn[count + i] >>> 8) * FRACTION);
     });
   }
-  const unit = fractions(toValue(from), 2 * count);
+  const unit = randomFractionsValue(toValue(from), 2 * count);
   const [u, v] = [0, count].map((start) => op("Slice", [unit, ints(start), ints(start + count)]));
   const radius = op("Sqrt", [op("Mul", [op("Log", [op("Sub", [scalar("f32", 1), u])]), scalar("f32", -2)])]);
   const turned = op("Cos", [op("Mul", [v, scalar("f32", 2 * Math.PI)])]);
@@ -107,12 +104,6 @@ export function permutation(from: Tensor, count: number): Tensor<[number], "i32"
 
 const hostFloats = <S extends Dims>(words: Uint32Array, shape: S, f: (word: number, i: number) => number): Tensor<S, "f32"> =>
   fromArray(Float32Array.from(words, f), shape, "f32");
-
-/** `count` fractions of [0, 1), one axis. */
-const fractions = (from: Value, count: number): Value => {
-  const upper = op("BitShift", [randomWordsValue(from, count), scalar("u32", 8)], { direction: "RIGHT" });
-  return op("Mul", [cast(upper, "f32"), scalar("f32", FRACTION)]);
-};
 
 /** Zero with probability `p`, and the rest divided by 1 − p, so that the mean stays. */
 export function dropout<S extends Dims, D extends DType>(x: Tensor<S, D>, from: Tensor, p = 0.5): Tensor<S, D> {

@@ -1,32 +1,7 @@
-// Threefry-2x32 with 20 rounds: a key and a counter → 64 random bits, on the host and as values of a graph, the same bits from both.
-// Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+// Random words and new keys as values of a graph, and the same bits on the host.
 import type { Value } from "../ir/graph.ts";
+import { encryptRange, PARITY, ROTATIONS, ROUNDS } from "../ir/threefry.ts";
 import { ints, op, scalar } from "./build.ts";
-
-const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
-const PARITY = 0x1bd11bda;
-const ROUNDS = 20;
-
-const rotated = (a: number, by: number): number => (a << by) | (a >>> (32 - by));
-
-/** The blocks of counters (first, second), (first + 1, second), …: their first words into `low`, the others into `high` as far as it goes. */
-function encryptRange(key: readonly [number, number], first: number, second: number, low: Uint32Array, high: Uint32Array): void {
-  const keys = [key[0] | 0, key[1] | 0, key[0] ^ key[1] ^ PARITY];
-  for (let i = 0; i < low.length; i++) {
-    let a = (first + i + keys[0]) | 0;
-    let b = (second + keys[1]) | 0;
-    for (let turn = 1; turn <= ROUNDS / 4; turn++) {
-      for (let round = turn & 1 ? 0 : 4, end = round + 4; round < end; round++) {
-        a = (a + b) | 0;
-        b = rotated(b, ROTATIONS[round]) ^ a;
-      }
-      a = (a + keys[turn % 3]) | 0;
-      b = (b + keys[(turn + 1) % 3] + turn) | 0;
-    }
-    low[i] = a;
-    if (i < high.length) high[i] = b;
-  }
-}
 
 /** One block: 64 random bits. */
 export function encrypted(key: readonly [number, number], counter: readonly [number, number]): [number, number] {
@@ -57,21 +32,11 @@ function encryptValues(key: Value, counter: readonly [Value, Value]): [Value, Va
   return [a, b];
 }
 
-/** Random words number 0, 1, …, count − 1: the first half of them are the first words of all counters. */
-export function randomWords(key: readonly [number, number], count: number): Uint32Array {
-  const out = new Uint32Array(count);
-  const half = Math.ceil(count / 2);
-  encryptRange(key, 0, 0, out.subarray(0, half), out.subarray(half));
-  return out;
-}
+/** Random words number 0, 1, …, count − 1 as a value (count), from a key (2). */
+export const randomWordsValue = (key: Value, count: number): Value => op("RandomWords", [key], { count });
 
-/** The same words as a value (count), from a key (2). */
-export function randomWordsValue(key: Value, count: number): Value {
-  const half = Math.ceil(count / 2);
-  const counters = op("Range", [word(0), word(half), word(1)]);
-  const both = op("Concat", encryptValues(key, [counters, word(0)]), { axis: 0 });
-  return 2 * half === count ? both : op("Slice", [both, ints(0), ints(count)]);
-}
+/** The same as fractions of [0, 1). */
+export const randomFractionsValue = (key: Value, count: number): Value => op("RandomWords", [key], { count, fractions: 1 });
 
 /** Counters of drawing have 0 here: folding is something else. */
 const FOLD = 1;

@@ -9,6 +9,7 @@ import { MatMul } from "../../ops/matmul.ts";
 import { hasTiledWindows, MaxPoolGrad } from "../../ops/max_pool_grad.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
+import { RandomWords } from "../../ops/random_words.ts";
 import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
@@ -20,6 +21,7 @@ import { implementMaxPoolGrad, implementScatterRows } from "./gradient.ts";
 import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
 import { implementAveragePool, implementMaxPool } from "./pool.ts";
+import { implementRandomWords } from "./random_words.ts";
 import { structureKey } from "./structure_key.ts";
 
 /** Operators whose kernels apply an epilogue. */
@@ -39,6 +41,7 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
   [LogSoftmax, implementSoftmax],
   [LayerNormalization, implementLayerNormalization],
   [ScatterRows, implementScatterRows],
+  [RandomWords, implementRandomWords],
 ]);
 
 /** Whether a group may form around a node. */
