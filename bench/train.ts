@@ -1,5 +1,5 @@
 // Times a step of learning in heddle, TensorFlow.js and jax-js in turns: an MLP 784-512-512-10 and a small convolutional network, float32.
-// Options: --network mlp|cnn (default both), --optimizer adam|sgd, --batch N (128), --threads N (1: the rivals have one in Node), --device cpu|wasm, --seconds S, --json.
+// Options: --network mlp|cnn (default both), --optimizer adam|sgd, --precision bf16|f16 (against float32 in place of the rivals), --batch N (128), --threads N (1: the rivals have one in Node), --device cpu|wasm, --seconds S, --json.
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { interleave } from "../src/cli/interleave.ts";
@@ -21,6 +21,7 @@ const { values: options } = parseArgs({
   options: {
     network: { type: "string" },
     optimizer: { type: "string", default: "adam" },
+    precision: { type: "string" },
     batch: { type: "string", default: "128" },
     threads: { type: "string", default: "1" },
     device: { type: "string" },
@@ -32,13 +33,16 @@ const threads = Number(options.threads);
 const batch = Number(options.batch);
 const device = { device: options.device, threads } as DeviceOptions; // wrong names are openDevice's to refuse
 const optimizer = oneOf("optimizer", options.optimizer, OPTIMIZERS);
+const precision = options.precision === undefined ? undefined : oneOf("precision", options.precision, ["bf16", "f16"] as const);
 const networks = options.network === undefined ? NETWORKS : [oneOf("network", options.network, NETWORKS)];
 const progress = createProgress();
 
 /** Steps whose losses are compared first. */
 const CHECKED_STEPS = 4;
 /** Of the loss: float32 sums in different orders, through a few steps. */
-const TOLERANCE = 1e-3;
+const TOLERANCE = precision ? 3e-2 : 1e-3;
+/** Heddle itself, beside a learner of another precision. */
+const SINGLE = "float32";
 
 const RIVALS = { tfjs: { open: openTfjs, packages: TFJS }, jaxjs: { open: openJaxjs, packages: JAXJS } } as const;
 type RivalName = keyof typeof RIVALS;
@@ -48,7 +52,7 @@ interface Row {
   readonly network: NetworkName;
   readonly ms: Readonly<Record<string, Spread>>;
   /** A rival's median over ours. */
-  readonly ratio: Readonly<Partial<Record<RivalName, number>>>;
+  readonly ratio: Readonly<Record<string, number>>;
   readonly stepsPerSecond: Readonly<Record<string, number>>;
   readonly gflops: Readonly<Record<string, number>>;
   readonly shareOfPeak: Readonly<Record<string, number>>;
@@ -93,9 +97,10 @@ async function named<T>(engine: string, f: () => Promise<T>): Promise<T> {
 
 async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflops: number): Promise<Row> {
   const problem = problemOf(name, batch, optimizer);
-  const heddle: HeddleLearner = await openHeddle(problem, device);
+  const heddle: HeddleLearner = await openHeddle(problem, device, precision);
   const learners: Learner[] = [heddle];
   try {
+    if (precision) learners.push({ ...(await openHeddle(problem, device)), name: SINGLE });
     for (const rival of rivals) learners.push(await named(rival, () => RIVALS[rival].open(problem)));
     const losses = await agreeingLosses(problem, learners);
     const running = (f: (at: number) => Promise<number>) => {
@@ -112,7 +117,7 @@ async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflo
     return {
       network: name,
       ms: byEngine((s) => s),
-      ratio: Object.fromEntries(rivals.map((rival, i) => [rival, rounded(spreads[i + 1].median / spreads[0].median)])),
+      ratio: Object.fromEntries(learners.slice(1).map(({ name }, i) => [name, rounded(spreads[i + 1].median / spreads[0].median)])),
       stepsPerSecond: byEngine(({ median }) => rounded(1000 / median)),
       gflops,
       shareOfPeak: Object.fromEntries(Object.entries(gflops).map(([engine, rate]) => [engine, rounded(rate / peakGflops)])),
@@ -139,7 +144,7 @@ function textOf(rows: readonly Row[], peakGflops: number): string {
   const spread = ({ median, p10, p90 }: Spread): string => `${msText(median)} (${short(p10)} to ${short(p90)})`;
   const cells = rows.flatMap((row) =>
     Object.keys(row.ms).map((engine) => {
-      const ratio = engine === "heddle" ? "" : `${short(row.ratio[engine as RivalName]!)}×`; // the other engines are rivals
+      const ratio = row.ratio[engine] === undefined ? "" : `${short(row.ratio[engine])}×`;
       const rates = [short(row.stepsPerSecond[engine]), short(row.gflops[engine]), percentText(row.shareOfPeak[engine])];
       return [row.network, engine, spread(row.ms[engine]), ...rates, ratio];
     }),
@@ -153,9 +158,10 @@ function textOf(rows: readonly Row[], peakGflops: number): string {
 }
 
 async function main(): Promise<void> {
-  const rivals = RIVAL_NAMES.filter((name) => RIVALS[name].packages.every((p) => packageVersion(p) !== null));
-  for (const name of RIVAL_NAMES.filter((n) => !rivals.includes(n)))
-    process.stderr.write(`bench: ${name} is not installed; npm install ${RIVALS[name].packages.join(" ")}\n`);
+  const rivals = precision ? [] : RIVAL_NAMES.filter((name) => RIVALS[name].packages.every((p) => packageVersion(p) !== null));
+  if (!precision)
+    for (const name of RIVAL_NAMES.filter((n) => !rivals.includes(n)))
+      process.stderr.write(`bench: ${name} is not installed; npm install ${RIVALS[name].packages.join(" ")}\n`);
   progress.say("peak");
   const peakGflops = await peakOf();
   const rows: Row[] = [];

@@ -3,7 +3,17 @@ import { heddleVersion } from "../../src/cli/packages.ts";
 import type { DeviceOptions } from "../../src/devices/open.ts";
 import { crossEntropy, linear } from "../../src/nn/index.ts";
 import { Adam, SGD } from "../../src/optim/index.ts";
-import { evaluate, fromArray, jit, Parameter, setDevice, type Tensor, valueAndGrad, zeros } from "../../src/tensor/index.ts";
+import {
+  evaluate,
+  fromArray,
+  type JitOptions,
+  jit,
+  Parameter,
+  setDevice,
+  type Tensor,
+  valueAndGrad,
+  zeros,
+} from "../../src/tensor/index.ts";
 import type { Learner } from "./learner.ts";
 import { ADAM, type Problem, SIDE } from "./networks.ts";
 
@@ -14,7 +24,7 @@ export interface HeddleLearner extends Learner {
   gradients(at: number): Promise<number>;
 }
 
-export async function openHeddle(problem: Problem, device: DeviceOptions): Promise<HeddleLearner> {
+export async function openHeddle(problem: Problem, device: DeviceOptions, precision?: JitOptions["precision"]): Promise<HeddleLearner> {
   setDevice(device);
   const parameters = parametersOf(problem);
   const inputs = problem.batches.map(({ images, labels }) => [
@@ -27,18 +37,24 @@ export async function openHeddle(problem: Problem, device: DeviceOptions): Promi
     problem.optimizer === "adam"
       ? new Adam(parameters, { learningRate: problem.learningRate, betas: [ADAM.beta1, ADAM.beta2], epsilon: ADAM.epsilon })
       : new SGD(parameters, { learningRate: problem.learningRate });
-  const step = jit((x: Tensor, y: Tensor) => {
-    const { value, grads } = valueAndGrad(() => lossOf(x, y), parameters);
-    optimizer.step(grads);
-    return value;
-  });
-  const forward = jit(lossOf);
+  const step = jit(
+    (x: Tensor, y: Tensor) => {
+      const { value, grads } = valueAndGrad(() => lossOf(x, y), parameters);
+      optimizer.step(grads);
+      return value;
+    },
+    { precision },
+  );
+  const forward = jit(lossOf, { precision });
   const held: Parameter[] = parameters.map((p) => new Parameter(zeros(p.shape), { trainable: false }));
-  const gradients = jit((x: Tensor, y: Tensor) => {
-    const { value, grads } = valueAndGrad(() => lossOf(x, y), parameters);
-    for (const [i, grad] of grads.entries()) held[i].value = grad;
-    return value;
-  });
+  const gradients = jit(
+    (x: Tensor, y: Tensor) => {
+      const { value, grads } = valueAndGrad(() => lossOf(x, y), parameters);
+      for (const [i, grad] of grads.entries()) held[i].value = grad;
+      return value;
+    },
+    { precision },
+  );
   const on =
     (f: (x: Tensor, y: Tensor) => Tensor) =>
     (at: number): Promise<number> => {
@@ -46,7 +62,7 @@ export async function openHeddle(problem: Problem, device: DeviceOptions): Promi
       return f(x, y).item();
     };
   return {
-    name: "heddle",
+    name: precision ? `heddle ${precision}` : "heddle",
     version: heddleVersion(),
     step: on(step),
     forward: on(forward),

@@ -37,6 +37,8 @@ export interface ConvShape {
   readonly input: { readonly image: number; readonly row: number; readonly pixel: number; readonly channel: number };
   readonly output: OutputPlace;
   readonly hasBias: boolean;
+  /** Input and packed weights are words of two bf16 whose channels are neighbours: input channels and strides count words. */
+  readonly isPaired?: boolean;
 }
 
 /** Register tile for a convolution: outputs of one image row × vectors of channels. */
@@ -202,6 +204,7 @@ class Conv {
             at: (r, i) => plus(start, times(c, input.channel * 4), ((r * stride + tap * dilation) * input.pixel + i * input.channel) * 4),
           },
           right: { buffer: this.weights, at: (v, i) => plus(weights, times(c, width * 4), (i * width + v * lanes) * 4) },
+          step: shape.isPaired ? "dotbf16" : "fma",
         });
       });
     }

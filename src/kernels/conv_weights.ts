@@ -1,5 +1,5 @@
 // Weights of convolutions → the order in which their kernels read them: in JavaScript for constants, by a kernel for weights that change.
-import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { ConvShape } from "./conv.ts";
 import type { SlideShape } from "./slide.ts";
 import type { TileShape } from "./tile.ts";
@@ -30,6 +30,9 @@ export const paddedChannels = (shape: ConvShape, target: SimdTarget): number => 
 export const convWeightElements = (shape: ConvShape, target: SimdTarget): number =>
   shape.groups * paddedChannels(shape, target) * shape.y.taps * shape.x.taps * shape.inChannels;
 
+/** Two float32 that are bf16, by their bits, in one word: the first in the lower half. */
+export const pairOf = (first: number, second: number): number => (first >>> 16) | (second & -0x10000);
+
 /** For a direct convolution: [group][channel tile][tap y][tap x][in channel][out channel of the tile]. */
 export function packConvWeights(
   weights: Float32Array,
@@ -42,6 +45,8 @@ export function packConvWeights(
   const { groups, inChannels, outChannels, y, x } = shape;
   const padded = paddedChannels(shape, target);
   const width = tile.vectors * target.lanes;
+  const bits = new Int32Array(weights.buffer, weights.byteOffset, weights.length);
+  const words = new Int32Array(out.buffer, out.byteOffset, out.length);
   let to = 0;
   for (let g = 0; g < groups; g++) {
     for (let o0 = 0; o0 < padded; o0 += width) {
@@ -49,7 +54,11 @@ export function packConvWeights(
       const used = Math.min(w, outChannels - o0);
       for (let ky = 0; ky < y.taps; ky++)
         for (let kx = 0; kx < x.taps; kx++)
-          for (let c = 0; c < inChannels; c++, to += w) for (let o = 0; o < used; o++) out[to + o] = weights[at(g, o0 + o, c, ky, kx)];
+          for (let c = 0; c < inChannels; c++, to += w) {
+            const word = (o: number): number =>
+              shape.isPaired ? pairOf(bits[at(g, o, 2 * c, ky, kx)], bits[at(g, o, 2 * c + 1, ky, kx)]) : bits[at(g, o, c, ky, kx)];
+            for (let o = 0; o < used; o++) words[to + o] = word(o0 + o);
+          }
     }
   }
 }
@@ -82,8 +91,13 @@ export function packConvKernel(
     b.loop(0, inChannels, 1, (c) =>
       b.loop(0, y.taps, 1, (ky) =>
         b.loop(0, x.taps, 1, (kx) => {
-          const at = plus(from, times(c, 4 * strides.in), times(ky, 4 * strides.y), times(kx, 4 * strides.x));
-          const value = strides.out === 1 ? b.load(source, at, count) : b.strided(source, at, 4 * strides.out, count);
+          const at = plus(from, times(c, (shape.isPaired ? 8 : 4) * strides.in), times(ky, 4 * strides.y), times(kx, 4 * strides.x));
+          const read = (place: Int): Vec =>
+            strides.out === 1 ? b.load(source, place, count) : b.strided(source, place, 4 * strides.out, count);
+          const first = read(at);
+          const value = shape.isPaired
+            ? b.op("or", b.op("iushr", first, undefined, undefined, undefined, 16), read(plus(at, 4 * strides.in)))
+            : first;
           const tap = plus(times(ky, x.taps), kx);
           b.store(value, packed, plus(to, times(tap, 4 * inChannels * width), times(c, 4 * width)));
         }),

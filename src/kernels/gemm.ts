@@ -1,6 +1,7 @@
 // Matrix products: a (batch,m,k) · b (batch,k,n) → (batch,m,n), with b packed in tiles ahead and an epilogue on the accumulators.
 import type { DType } from "../ir/dtype.ts";
 import { type Int, type Kernel, KernelBuilder, MEMORY_BYTES, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { pairOf } from "./conv_weights.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
 import { type Part, shareOut } from "./work.ts";
@@ -119,7 +120,7 @@ export function packPairs(
     const from = Math.floor(row / k) * 2 * k * n + (row % k) * 2 * strides.k;
     for (let j = 0; j < n; j++, at++) {
       const lower = from + j * strides.n;
-      words[at] = (bits[lower] >>> 16) | (bits[lower + strides.k] & -0x10000);
+      words[at] = pairOf(bits[lower], bits[lower + strides.k]);
     }
   }
   // As integers: a word that looks like a signalling NaN must stay as it is.

@@ -6,7 +6,8 @@ import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
-import { compile, scheduleGraph } from "../../src/run/compile.ts";
+import { compile, cpuBackend } from "../../src/run/compile.ts";
+import { scheduleGraph } from "../../src/run/schedule.ts";
 import { DEVICES, randomNumbers } from "./devices.ts";
 
 const HALVES = ["bf16", "f16"] as const;
@@ -163,7 +164,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
     for (const { build, shapes } of cases) {
       const values = shapes.map((shape, i) => input(`x${i}`, { dtype, shape }));
       const value = build(values, (shape) => constantValue(random(SEED, dtype, shape)));
-      const { steps } = scheduleGraph({ inputs: values, outputs: [{ name: "y", value }] }, { device });
+      const { steps } = scheduleGraph({ inputs: values, outputs: [{ name: "y", value }] }, cpuBackend(device));
       expect(steps.filter((s) => s.calls === null).map((s) => s.node.op.name)).toEqual([]);
     }
   });

@@ -3,7 +3,7 @@ import { type ConvShape, wholeImage } from "../../kernels/conv.ts";
 import type { WeightStrides } from "../../kernels/conv_weights.ts";
 import { type GemmShape, gemmKernel, packedElements, packPairs, packRight, scheduleGemm } from "../../kernels/gemm.ts";
 import { packKernel } from "../../kernels/pack.ts";
-import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
+import { convGeometry } from "../../ops/conv.ts";
 import { type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import {
   CONVERTED,
@@ -15,6 +15,8 @@ import {
   floatPlace,
   inFloat32,
   type Packing,
+  pairedCalls,
+  pairedShape,
   windowAxis,
   winogradCalls,
   withWeights,
@@ -28,8 +30,14 @@ export const implementConv: Implementation = (task) => {
   const { geometry, y, x } = c;
   const isPointwise = [y, x].every((a) => a.kernel === 1 && a.stride === 1 && a.pad === 0 && a.output === a.input);
   if (isPointwise && geometry.group === 1) return pointwise(c);
-  return inFloat32(c, windows);
+  return paired(c) ?? inFloat32(c, windows);
 };
+
+/** A window on bf16 numbers, directly; null where the target does not multiply pairs of channels. */
+function paired(c: ConvTask): readonly KernelCall[] | null {
+  const shape = pairedShape(c, directShape(c, rowsOfPixels(c)));
+  return shape && pairedCalls(c, shape, weightStrides(c));
+}
 
 function windows(c: ConvTask): readonly KernelCall[] | null {
   const { geometry, y, x } = c;
@@ -90,21 +98,29 @@ function pointwise(c: ConvTask): readonly KernelCall[] {
 }
 
 function direct(c: ConvTask): readonly KernelCall[] {
-  const { geometry, y, x } = c;
-  const source = imageSource(c, geometry, y.input, x.input);
-  const shape: ConvShape = {
-    batch: geometry.batch,
-    groups: geometry.group,
-    inChannels: geometry.inChannels / geometry.group,
-    outChannels: geometry.outChannels / geometry.group,
-    y: windowAxis(y),
-    x: windowAxis(x),
-    input: source.strides,
-    output: wholeImage(y.output, x.output),
-    hasBias: c.bias !== null,
-  };
-  return directCalls(c, shape, weightStrides(c), source.place);
+  const source = imageSource(c);
+  return directCalls(c, directShape(c, source.strides), weightStrides(c), source.place);
 }
+
+const directShape = ({ geometry, y, x, bias }: ConvTask, input: ConvShape["input"]): ConvShape => ({
+  batch: geometry.batch,
+  groups: geometry.group,
+  inChannels: geometry.inChannels / geometry.group,
+  outChannels: geometry.outChannels / geometry.group,
+  y: windowAxis(y),
+  x: windowAxis(x),
+  input,
+  output: wholeImage(y.output, x.output),
+  hasBias: bias !== null,
+});
+
+/** Strides of images with channels last. */
+const rowsOfPixels = ({ geometry: { inChannels }, y, x }: ConvTask): ConvShape["input"] => ({
+  image: inChannels * y.input * x.input,
+  row: x.input * inChannels,
+  pixel: inChannels,
+  channel: 1,
+});
 
 /** Elements between images, rows, pixels and channels of what a convolution reads. */
 interface ImageSource {
@@ -115,11 +131,12 @@ interface ImageSource {
 /** Few channels are read where they are before a Transpose to channels last, so that it need not run. */
 const MAX_STRIDED_CHANNELS = 4;
 
-function imageSource({ input: x, places }: ConvTask, { inChannels, input }: ConvGeometry, height: number, width: number): ImageSource {
-  const source = x.type.dtype === "f32" ? transposed(x) : null;
+function imageSource(c: ConvTask): ImageSource {
+  const { inChannels, input } = c.geometry;
+  const source = c.input.type.dtype === "f32" ? transposed(c.input) : null;
   const fromFirst = input.length === 2 ? "0,2,3,1" : "0,2,1";
-  const pixels = height * width;
+  const pixels = c.y.input * c.x.input;
   if (source?.perm.join() === fromFirst && inChannels <= MAX_STRIDED_CHANNELS)
-    return { place: valuePlace(source.before), strides: { image: inChannels * pixels, row: width, pixel: 1, channel: pixels } };
-  return { place: places.input, strides: { image: inChannels * pixels, row: width * inChannels, pixel: inChannels, channel: 1 } };
+    return { place: valuePlace(source.before), strides: { image: inChannels * pixels, row: c.x.input, pixel: 1, channel: pixels } };
+  return { place: c.places.input, strides: rowsOfPixels(c) };
 }

@@ -88,6 +88,26 @@ export function convTask(task: AnchorTask, geometry: ConvGeometry): ConvTask | n
   return { task, geometry, input, weights, constants: constantFloats(weights), bias: bias ?? null, y: axes[0], x: axes[1], places };
 }
 
+/** The shape in words of two bf16, where the target multiplies these; null elsewhere. */
+export function pairedShape({ task, input }: ConvTask, shape: ConvShape): ConvShape | null {
+  const { image, row, pixel, channel } = shape.input;
+  if (input.type.dtype !== "bf16" || !task.target.dotsBf16 || shape.inChannels % 2 !== 0 || channel !== 1) return null;
+  return {
+    ...shape,
+    inChannels: shape.inChannels / 2,
+    input: { image: image / 2, row: row / 2, pixel: pixel / 2, channel },
+    isPaired: true,
+  };
+}
+
+/** A direct convolution on words of two bf16. Computed weights are packed from float32 copies: they lie far apart. */
+export function pairedCalls(c: ConvTask, shape: ConvShape, strides: WeightStrides): KernelCall[] {
+  const calls: KernelCall[] = [];
+  const weights = c.constants ? c.places.weights : floatPlace(c.task, c.weights, CONVERTED + 1, calls);
+  const bias = floatBias(c, calls);
+  return [...calls, ...directCalls({ ...c, places: { ...c.places, weights, bias } }, shape, strides, c.places.input)];
+}
+
 /** Whether kernels read it. */
 export const isKernelFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 

@@ -5,14 +5,29 @@ import { packConvWeights, type WeightStrides } from "../../kernels/conv_weights.
 import { plainAxis, type WindowAxis } from "../../kernels/window.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { constantPlace, type Implementation, type KernelCall, packedPlace, sharedKernel, tailPlaces } from "../step.ts";
-import { type Axis, type ConvTask, constantFloats, convTask, depthwiseCalls, directCalls, inFloat32, winogradCalls } from "./conv_task.ts";
+import {
+  type Axis,
+  type ConvTask,
+  constantFloats,
+  convTask,
+  depthwiseCalls,
+  directCalls,
+  inFloat32,
+  pairedCalls,
+  pairedShape,
+  winogradCalls,
+} from "./conv_task.ts";
 
 /** Every phase (output position modulo stride) of a transposed convolution is a convolution with some of the taps. */
 export const implementConvTranspose: Implementation = (task) => {
   const c = convTask(task, convTransposeGeometry(task.anchor));
   if (!c) return null;
-  return inFloat32(c, (f) => patches(f) ?? winograd(f) ?? phases(f));
+  return canPair(c) ? phases(c) : inFloat32(c, (f) => patches(f) ?? winograd(f) ?? phases(f));
 };
+
+/** Whether all phases are convolutions on pairs of bf16. */
+const canPair = ({ task, input, geometry }: ConvTask): boolean =>
+  input.type.dtype === "bf16" && task.target.dotsBf16 === true && (geometry.inChannels / geometry.group) % 2 === 0;
 
 /** More phases than this are evaluated in JavaScript: each is a kernel, and a file may ask for strides of millions. FCN-32s has 32². */
 const MAX_PHASES = 1024;
@@ -108,7 +123,8 @@ function phase(c: ConvTask, py: PhaseAxis, px: PhaseAxis, y0: number, x0: number
     output,
     hasBias: c.bias !== null,
   };
-  return directCalls(c, shape, strides, c.places.input);
+  const paired = pairedShape(c, shape);
+  return paired ? pairedCalls(c, paired, strides) : directCalls(c, shape, strides, c.places.input);
 }
 
 /** 3×3 windows of stride 1: a convolution with the taps backwards. */
