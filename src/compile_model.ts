@@ -1,4 +1,5 @@
 // All that a model needs the importer and the compiler for; loaded when it does, since a model from the cache needs neither.
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { importGraph } from "./formats/onnx/import.ts";
 import type { GraphProto, TensorProto } from "./formats/onnx/messages.ts";
 import { type OnnxModel, readOnnx } from "./formats/onnx/read.ts";
@@ -19,9 +20,11 @@ export const parseModel = (bytes: Uint8Array, directory: string | undefined): On
 
 export const modelGraph = (onnx: OnnxModel, { shapes, values }: Specialization): Graph => importGraph(onnx, shapes, values);
 
-/** `isDetached`: the program lets go of the graph when it can (run/compile.ts). */
-export const compileModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions, isDetached: boolean): Promise<Program> =>
-  compile(modelGraph(onnx, made), options, isDetached);
+/** `isDetached`: the program lets go of the graph when it can (run/compile.ts). The event loop turns between importing, which is done on return, and compiling. */
+export function compileModel(onnx: OnnxModel, made: Specialization, options: CompileOptions, isDetached: boolean): Promise<Program> {
+  const graph = modelGraph(onnx, made);
+  return nextTurn().then(() => compile(graph, options, isDetached));
+}
 
 /** The first half of compileModel, for a program that exists. */
 export const bindModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions): Binding =>

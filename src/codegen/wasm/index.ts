@@ -17,18 +17,19 @@ export interface WasmOptions {
 }
 
 /** One function a kernel, exported as k0, k1, …: (address of the parameters' u32 addresses, thread). Buffers lie at LOWEST_ADDRESS or above. */
-export function kernelFunctions(kernels: readonly Kernel[], relaxed: boolean): WasmFunction[] {
-  return kernels.map((kernel, i) => ({
-    params: ["i32", "i32"],
-    results: [],
-    body: emitKernel(lowerAddresses(kernel), relaxed).finish(),
-    exportName: `k${i}`,
-  }));
-}
+export const kernelFunction = (kernel: Kernel, number: number, relaxed: boolean): WasmFunction => ({
+  params: ["i32", "i32"],
+  results: [],
+  body: emitKernel(lowerAddresses(kernel), relaxed).finish(),
+  exportName: `k${number}`,
+});
 
 /** A module with all kernels, importing env.memory. */
 export const emitWasm = (kernels: readonly Kernel[], { relaxed, sharedMemory }: WasmOptions): Uint8Array<ArrayBuffer> =>
-  buildModule(kernelFunctions(kernels, relaxed), { sharedMemory });
+  buildModule(
+    kernels.map((kernel, i) => kernelFunction(kernel, i, relaxed)),
+    { sharedMemory },
+  );
 
 /** One instruction a line, in the names of the text format, indented by blocks. */
 export const listWasm = (kernel: Kernel, relaxed: boolean): string =>

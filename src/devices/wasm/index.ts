@@ -4,6 +4,7 @@ import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
 import { checkLaunches, compiledKernel } from "../launches.ts";
+import { mapInTurns } from "../turns.ts";
 import { hasRelaxedSimd } from "./compile.ts";
 import { type ListExports, listModule } from "./driver.ts";
 import { FIRST_PAGES, Heap, MAX_PAGES } from "./heap.ts";
@@ -102,8 +103,10 @@ class WasmDevice implements CpuDevice, ListHost {
 
   async compile(kernels: readonly Kernel[]): Promise<Compiled> {
     this.assertOpen();
-    const { kernelFunctions } = await import("../../codegen/wasm/index.ts");
-    const code = listModule(kernelFunctions(kernels, this.relaxed), this.threads, this.barrierPolls, this.isShared);
+    const { kernelFunction } = await import("../../codegen/wasm/index.ts");
+    const functions = await mapInTurns(kernels, (kernel, i) => kernelFunction(kernel, i, this.relaxed));
+    this.assertOpen();
+    const code = listModule(functions, this.threads, this.barrierPolls, this.isShared);
     return { code, kernels: kernels.map(compiledKernel) };
   }
 

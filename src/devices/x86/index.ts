@@ -6,6 +6,7 @@ import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
 import { checkLaunches, compiledKernel } from "../launches.ts";
 import { type MachineFacts, machineFacts } from "../machine.ts";
+import { mapInTurns } from "../turns.ts";
 import { MAX_THREADS } from "./driver.ts";
 import { createLaunchList, type ListHost } from "./launch_list.ts";
 import { allocate, joinCode, placeCode } from "./memory.ts";
@@ -95,7 +96,8 @@ class X86Device implements CpuDevice, ListHost {
   async compile(kernels: readonly Kernel[]): Promise<Compiled> {
     this.start(); // threads come up while kernels are compiled
     const { emitX86 } = await import("../../codegen/x86/index.ts");
-    const emitted = kernels.map((kernel) => emitX86(kernel, this.target));
+    const emitted = await mapInTurns(kernels, (kernel) => emitX86(kernel, this.target));
+    this.assertOpen();
     const { code, at } = joinCode(emitted.map((e) => e.code));
     return { code, kernels: kernels.map((kernel, i) => compiledKernel(kernel, at[i] + emitted[i].entry)) };
   }
