@@ -1,7 +1,6 @@
-// LSTM and GRU, each time step written out: (N, T, in) → (N, T, hidden), one direction or both.
-import { concat, type Key, Parameter, stack, type Tensor, zeros } from "../tensor/index.ts";
+// LSTM and GRU: (N, T, in) → (N, T, hidden), one direction or both.
+import { concat, type Key, Parameter, recurrent, stack, type Tensor } from "../tensor/index.ts";
 import { fanInUniform } from "./init.ts";
-import { linear } from "./linear.ts";
 import { type Member, Module } from "./module.ts";
 import { drawKeys, type Randomness } from "./random_stream.ts";
 
@@ -38,8 +37,9 @@ abstract class Recurrent extends Module {
   constructor(
     inputs: number,
     protected readonly hidden: number,
-    private readonly gates: number,
-    private readonly states: number,
+    private readonly cell: "LSTM" | "GRU",
+    /** Which of PyTorch's gates stands where ONNX has them. */
+    private readonly order: readonly number[],
     { key, layers = 1, bidirectional = false }: RecurrentOptions,
   ) {
     super();
@@ -53,7 +53,7 @@ abstract class Recurrent extends Module {
   }
 
   private makeDirection(inputs: number, keys: readonly Key[]): Direction {
-    const rows = this.gates * this.hidden;
+    const rows = this.order.length * this.hidden;
     const draw = (key: Key, ...shape: number[]) => new Parameter(fanInUniform(key, shape, this.hidden));
     return {
       weightIh: draw(keys[0], rows, inputs),
@@ -74,9 +74,6 @@ abstract class Recurrent extends Module {
     }
   }
 
-  /** One step: what the input and the hidden state say to all gates (N, gates · hidden), and the state before. */
-  protected abstract cell(fromInput: Tensor, fromHidden: Tensor, state: State): State;
-
   /** x (N, T, in); `state` as the last call gave it, default: zeros. */
   forward(x: Tensor, state?: State): RecurrentOutput {
     const ends: State[] = [];
@@ -93,42 +90,31 @@ abstract class Recurrent extends Module {
     return { output, state: ends[0].map((_, i) => stack(ends.map((e) => e[i]))) };
   }
 
+  /** ONNX's operator, which has time first and a place for directions. */
   private run(x: Tensor, w: Direction, fromEnd: boolean, before?: State): { output: Tensor; end: State } {
-    const [batch, steps] = x.shape;
-    const fromInput = linear(x, w.weightIh.value, w.biasIh.value); // of all steps: one product
-    let state: State = before ?? Array.from({ length: this.states }, () => zeros([batch, this.hidden]));
-    const outputs: Tensor[] = [];
-    for (let i = 0; i < steps; i++) {
-      const at = fromEnd ? steps - 1 - i : i;
-      state = this.cell(fromInput.slice(null, at), linear(state[0], w.weightHh.value, w.biasHh.value), state);
-      outputs[at] = state[0];
-    }
-    return { output: stack(outputs, 1), end: state };
+    const [weightIh, weightHh, biasIh, biasHh] = [w.weightIh, w.weightHh, w.biasIh, w.biasHh].map((p) => this.inOrder(p.value));
+    const inputs = [x.transpose([1, 0, 2]), ...[weightIh, weightHh, concat([biasIh, biasHh])].map((v) => v.unsqueeze(0)), null];
+    const states = before?.map((s) => s.unsqueeze(0)) ?? [];
+    const [y, ...ends] = recurrent(this.cell, [...inputs, ...states], fromEnd);
+    return { output: y.squeeze(1).transpose([1, 0, 2]), end: ends.map((s) => s.squeeze(0)) };
+  }
+
+  private inOrder(rows: Tensor): Tensor {
+    const gates = rows.split(this.order.length);
+    return concat(this.order.map((i) => gates[i]));
   }
 }
 
 /** Hochreiter and Schmidhuber 1997; gates in PyTorch's order: input, forget, cell, output. State: hidden and cell. */
 export class LSTM extends Recurrent {
   constructor(inputs: number, hidden: number, options: RecurrentOptions) {
-    super(inputs, hidden, 4, 2, options);
-  }
-  protected cell(fromInput: Tensor, fromHidden: Tensor, [, before]: State): State {
-    const [input, forget, candidate, output] = fromInput.add(fromHidden).split(4, 1);
-    const cell = forget.sigmoid().mul(before).add(input.sigmoid().mul(candidate.tanh()));
-    return [output.sigmoid().mul(cell.tanh()), cell];
+    super(inputs, hidden, "LSTM", [0, 3, 1, 2], options);
   }
 }
 
 /** Cho et al. 2014; gates in PyTorch's order: reset, update, new. State: hidden. */
 export class GRU extends Recurrent {
   constructor(inputs: number, hidden: number, options: RecurrentOptions) {
-    super(inputs, hidden, 3, 1, options);
-  }
-  protected cell(fromInput: Tensor, fromHidden: Tensor, [before]: State): State {
-    const [ri, zi, ni] = fromInput.split(3, 1);
-    const [rh, zh, nh] = fromHidden.split(3, 1);
-    const update = zi.add(zh).sigmoid();
-    const next = ni.add(ri.add(rh).sigmoid().mul(nh)).tanh();
-    return [next.add(update.mul(before.sub(next)))];
+    super(inputs, hidden, "GRU", [1, 0, 2], options);
   }
 }

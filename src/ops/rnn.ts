@@ -6,6 +6,7 @@ import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } fro
 import { builder } from "./build.ts";
 import { FLOATS, f32, inputType, sameDType, tensorOf } from "./define.ts";
 import { type Activation, activationsOf } from "./rnn_activation.ts";
+import { recurrentGradient } from "./rnn_gradient.ts";
 import { type CellName, directionsOf, Kit, outputsOf, unrolled } from "./rnn_unroll.ts";
 
 export interface RecurrentAttrs {
@@ -205,6 +206,7 @@ const ATTRS: Readonly<Record<keyof RecurrentAttrs, AttrSpec>> = {
 
 /** Longer sequences are run by the plain loop: so many steps written out are a large program. */
 const MAX_UNROLLED = 512;
+const isUnrolled = ({ steps, directions }: Sizes): boolean => steps > 0 && steps * directions <= MAX_UNROLLED;
 
 /** What the layer and its plain loop have in common. */
 function common(cell: Cell): Pick<Op<RecurrentAttrs>, "attrs" | "infer" | "flops" | "samples"> {
@@ -262,11 +264,16 @@ function recurrent(cell: Cell, plain: Op): Op {
     kind: "opaque",
     expand(inputs, attrs, node) {
       const sizes = sizesOf(cell, inputs, attrs);
-      if (sizes.steps === 0 || sizes.steps * sizes.directions > MAX_UNROLLED) return apply(plain, inputs, { ...attrs }, node.from);
+      if (!isUnrolled(sizes)) return apply(plain, inputs, { ...attrs }, node.from);
       const kit = new Kit(builder(node.from), sizes, attrs);
       const lengths = inputs[4] ?? null;
       const made = directionsOf(kit, name, inputs, cell.activations).map((d) => unrolled(kit, name, d, lengths));
       return outputsOf(kit, made, lengths).slice(0, node.outputs.length);
+    },
+    vjp(context, node: Node<RecurrentAttrs>) {
+      const sizes = sizesOf(cell, node.inputs, node.attrs);
+      if (!isUnrolled(sizes)) return undefined;
+      return recurrentGradient(context, name, node.inputs, node.attrs, sizes, cell.activations);
     },
     // Up to opset 6 the attribute output_sequence said that y is wanted.
     importOnnx: ({ emit, inputs, attrs: { output_sequence: _, ...attrs } }) => emit(op as unknown as Op<never>, inputs, attrs),

@@ -140,6 +140,16 @@ export function scatterAdd<D extends DType>(indices: Tensor, updates: Tensor<Dim
   return tensorFrom(op("ScatterElements", [target, toValue(indices), toValue(updates)], { axis: at, reduction: "add" }));
 }
 
+/**
+ * A recurrent layer as ONNX has it: x (T, N, in), weights (1, gates · hidden, …), biases, lengths, states → all states (T, 1, N, hidden) and the last ones.
+ * A GRU's reset gate comes after the product with the state, as in PyTorch.
+ */
+export const recurrent = (cell: "LSTM" | "GRU", inputs: readonly (Tensor | null)[], fromEnd = false): Tensor<number[]>[] => {
+  const hidden = inputs[2]?.shape[2]; // of the weights of the recurrence; other readers want it as an attribute
+  const attrs = { direction: fromEnd ? "reverse" : "forward", hidden_size: hidden, ...(cell === "GRU" && { linear_before_reset: 1 }) };
+  return all(cell, inputs.map((t) => t && toValue(t)), attrs).map((v) => tensorFrom(v)); // biome-ignore format: short
+};
+
 export const conv = <D extends DType>(x: Tensor<Dims, D>, w: Tensor, options?: ConvOptions<Tensor>): Tensor<number[], D> =>
   x.conv(w, options);
 export const convTranspose = <D extends DType>(
