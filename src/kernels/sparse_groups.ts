@@ -32,6 +32,9 @@ export interface Groups {
 /** A coordinate is a byte, and names a row of zeros, too. */
 const MAX_BLOCK = 128;
 
+/** CSB blocks for a density: panels of 64 rows leave room in the first-level cache, but few nonzeros a row do not pay for a visit. */
+export const sparseBlock = (density: number): number => (density > 0.15 ? 64 : MAX_BLOCK);
+
 /** Rows of a block are grouped by their numbers of nonzeros: little is filled up, and the processor foresees where loops end. */
 export function groupsOf(w: Csb, direction: Direction, height: number): Groups {
   if (w.block > MAX_BLOCK) throw new HeddleError("unsupported", `sparse product: CSB blocks of ${w.block}, wanted at most ${MAX_BLOCK}`);

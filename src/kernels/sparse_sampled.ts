@@ -1,6 +1,7 @@
 // The weight gradient of a sparse product, (G·Xᵀ) at the nonzeros of W only (SDDMM): panels of both operands in the first-level cache, a dot product for each nonzero.
 import { HeddleError } from "../ir/error.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
+import { cutByNonzeros } from "../sparse/balance.ts";
 import type { Csb } from "../sparse/csb.ts";
 
 export interface SparseSampledShape {
@@ -21,16 +22,9 @@ const NAMED = 256;
 /** Vectors of a row in a panel. */
 const VECTORS = 4;
 
-/** Block rows for each thread, equal in nonzeros: thread t has [shares[t], shares[t + 1]). */
-export function shareCsbRows({ pointers, blockRows, blockColumns }: Csb, threads: number): Int32Array {
-  const all = pointers[pointers.length - 1];
-  const shares = new Int32Array(threads + 1);
-  for (let t = 1, r = 0; t <= threads; t++) {
-    while (r < blockRows && ((pointers[r * blockColumns] + pointers[(r + 1) * blockColumns]) / 2) * threads < all * t) r++;
-    shares[t] = t === threads ? blockRows : r;
-  }
-  return shares;
-}
+/** Block rows for each thread: thread t has [shares[t], shares[t + 1]). */
+export const shareCsbRows = ({ pointers, blockColumns }: Csb, threads: number): Uint32Array =>
+  cutByNonzeros(pointers, threads, blockColumns);
 
 /** Buffers: pointers, rows and columns of the matrix, shares, G (rows, n), X (columns, n), output (nonzeros). */
 export function sparseSampledKernel(name: string, shape: SparseSampledShape, target: SimdTarget, threads: number): Kernel {
