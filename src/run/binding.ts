@@ -7,8 +7,7 @@ import type { Kernel } from "../ir/kernel.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
-import type { Schedule } from "./compile.ts";
-import { byteSize, estimateMs } from "./cost.ts";
+import { estimateMs } from "./cost.ts";
 import {
   type Address,
   type MemoryNeed,
@@ -18,10 +17,8 @@ import {
   type Segment,
   STRETCH_MS,
 } from "./image.ts";
-import type { Place } from "./step.ts";
-
-const ALIGNMENT = 64;
-const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+import type { Schedule } from "./schedule.ts";
+import type { AnyKernel, Place } from "./step.ts";
 
 export interface BindOptions {
   readonly threads: number;
@@ -36,8 +33,8 @@ type Content = TypedArray | ((out: Float32Array) => void);
 export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) => TensorData;
 
 /** A schedule with places. */
-export class Binding {
-  readonly kernels: Kernel[] = [];
+export class Binding<K extends AnyKernel = Kernel> {
+  readonly kernels: K[] = [];
   /** What each constant is filled with. */
   private readonly contents: { readonly at: Address; readonly data: Content; readonly bytes: number }[] = [];
   /** Launches [from, to) of each step. */
@@ -47,10 +44,10 @@ export class Binding {
   private readonly values: ReadonlyMap<Value, Address>;
   private readonly constantAt: ReadonlyMap<Content, Address>;
   private readonly temporaries: ReadonlyMap<number, Address>;
-  private readonly numbers = new Map<Kernel, number>();
+  private readonly numbers = new Map<K, number>();
 
   constructor(
-    readonly schedule: Schedule,
+    readonly schedule: Schedule<K>,
     private readonly options: BindOptions,
   ) {
     this.values = this.placeValues();
@@ -125,6 +122,13 @@ export class Binding {
     return at;
   }
 
+  private align(bytes: number): number {
+    const { alignment } = this.schedule.backend;
+    return Math.ceil(bytes / alignment) * alignment;
+  }
+  private bytesOf(value: Value): number {
+    return this.schedule.backend.bytesOf(value.type);
+  }
   private memory(bytes: number, isConstant = false): number {
     return this.memories.push({ bytes: Math.max(1, bytes), isConstant }) - 1;
   }
@@ -133,7 +137,7 @@ export class Binding {
     const { offsets, arenaBytes } = this.schedule;
     const places = this.placeStates();
     const arena = this.options.isSeparate ? undefined : this.memory(arenaBytes);
-    for (const [v, offset] of offsets) places.set(v, arena === undefined ? [this.memory(byteSize(v)), 0] : [arena, offset]);
+    for (const [v, offset] of offsets) places.set(v, arena === undefined ? [this.memory(this.bytesOf(v)), 0] : [arena, offset]);
     return places;
   }
 
@@ -142,16 +146,16 @@ export class Binding {
     const { states } = this.schedule;
     const places = new Map<Value, Address>();
     const own = states.filter((s) => !s.memory);
-    const total = own.reduce((n, s) => n + align(byteSize(s.input)), 0);
+    const total = own.reduce((n, s) => n + this.align(this.bytesOf(s.input)), 0);
     const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total);
     let offset = 0;
     for (const { name, input, values, memory } of states) {
       let at: Address;
       if (memory) at = [this.memories.push({ bytes: memory.bytes, isConstant: false, given: name }) - 1, 0];
-      else if (shared === undefined) at = [this.memory(byteSize(input)), 0];
+      else if (shared === undefined) at = [this.memory(this.bytesOf(input)), 0];
       else {
         at = [shared, offset];
-        offset += align(byteSize(input));
+        offset += this.align(this.bytesOf(input));
       }
       for (const v of values) places.set(v, at);
     }
@@ -181,12 +185,12 @@ export class Binding {
       else if (place.k === "packed") sizes.set(place.pack, bytes);
     }
     for (const { value } of this.schedule.outputs) keep(value);
-    const total = [...sizes.values()].reduce((n, bytes) => n + align(bytes), 0);
+    const total = [...sizes.values()].reduce((n, bytes) => n + this.align(bytes), 0);
     const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
     let offset = 0;
     for (const [data, bytes] of sizes) {
       const at: Address = shared === undefined ? [this.memory(bytes, true), 0] : [shared, offset];
-      offset += align(bytes);
+      offset += this.align(bytes);
       this.contents.push({ at, data, bytes });
     }
     return new Map(this.contents.map(({ data, at }) => [data, at]));
@@ -219,7 +223,7 @@ export class Binding {
   }
 
   /** Layers of equal shapes share a kernel. */
-  private numberOf(kernel: Kernel): number {
+  private numberOf(kernel: K): number {
     const known = this.numbers.get(kernel);
     if (known !== undefined) return known;
     const number = this.kernels.push(kernel) - 1;

@@ -1,13 +1,15 @@
 // How large a value is and how much work a node is, by its shapes alone.
 import { DTYPES } from "../ir/dtype.ts";
-import type { Graph, Node, Value } from "../ir/graph.ts";
+import type { Graph, Node, TensorType, Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 
 /** What a slow core manages: for the estimate only. */
 const SLOW_FLOPS_PER_MS = 1e7;
 const SLOW_BYTES_PER_MS = 2e6;
 
-export const byteSize = (value: Value): number => elementCount(value.type.shape) * DTYPES[value.type.dtype].bytes;
+/** Bytes of a tensor as the host keeps it. */
+export const tensorBytes = ({ dtype, shape }: TensorType): number => elementCount(shape) * DTYPES[dtype].bytes;
+export const byteSize = (value: Value): number => tensorBytes(value.type);
 
 /** Milliseconds on one slow core. */
 export function estimateMs(node: Node): number {

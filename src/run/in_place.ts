@@ -2,10 +2,10 @@
 import { DTYPES } from "../ir/dtype.ts";
 import type { Node, Value } from "../ir/graph.ts";
 import { Group, groupAttrs } from "../ir/group.ts";
-import type { Step } from "./step.ts";
+import type { AnyKernel, Step } from "./step.ts";
 
 /** All that element-wise operators on the output's shape lead from to the output, unless a kernel leaves unfinished sums there. A group's further outputs lie on these ways. */
-export function inputsReadInPlace({ node, calls }: Step): ReadonlySet<Value> {
+export function inputsReadInPlace({ node, calls }: Step<AnyKernel>): ReadonlySet<Value> {
   const none: ReadonlySet<Value> = new Set();
   if (node.outputs.length !== 1 && node.op !== Group) return none;
   // JavaScript has the whole result before it writes any of it.

@@ -1,6 +1,6 @@
 // Which steps need which others first, and an order of the steps in which they have them.
 import type { Value } from "../ir/graph.ts";
-import { readsOf, type Step } from "./step.ts";
+import { type AnyKernel, readsOf, type Step } from "./step.ts";
 
 /** What the steps, by number, need of each other. */
 export interface StepEdges {
@@ -15,11 +15,11 @@ export interface StepEdges {
   /** Demands it. */
   add(first: number, last: number): void;
   /** One step more; its number. */
-  append(step: Step): number;
+  append(step: Step<AnyKernel>): number;
 }
 
 /** Values are seen as those that own their memory. */
-export function stepEdges(steps: readonly Step[], owners: ReadonlyMap<Value, Value>): StepEdges {
+export function stepEdges(steps: readonly Step<AnyKernel>[], owners: ReadonlyMap<Value, Value>): StepEdges {
   const writer = new Map<Value, number>();
   const readers = new Map<Value, number[]>();
   const before: Set<number>[] = [];
@@ -65,9 +65,9 @@ export function stepEdges(steps: readonly Step[], owners: ReadonlyMap<Value, Val
 }
 
 /** The steps as they stand, each behind those that it needs. */
-export function inOrder(steps: readonly Step[], { before }: StepEdges): Step[] {
+export function inOrder<K extends AnyKernel>(steps: readonly Step<K>[], { before }: StepEdges): Step<K>[] {
   const done = new Set<number>();
-  const order: Step[] = [];
+  const order: Step<K>[] = [];
   for (const start of steps.keys()) {
     const path = [start];
     for (let at = path[path.length - 1]; at !== undefined; at = path[path.length - 1]) {

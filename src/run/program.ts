@@ -6,8 +6,8 @@ import type { Node, Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
-import type { Schedule } from "./compile.ts";
 import { type Address, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
+import type { Schedule } from "./schedule.ts";
 import type { Step } from "./step.ts";
 
 /** Time of one step. */

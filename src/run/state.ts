@@ -1,21 +1,18 @@
 // Inputs whose memory lasts from run to run, and outputs that become their next values: written where they are when nothing needs the old value any more, else copied.
-import type { Memory } from "../devices/cpu.ts";
 import { HeddleError } from "../ir/error.ts";
 import { apply, type Graph, type GraphOutput, type Value } from "../ir/graph.ts";
-import { copyKernel } from "../kernels/copy.ts";
 import { OPS } from "../ops/index.ts";
 import { inputName } from "../ops/source.ts";
-import { byteSize } from "./cost.ts";
 import { inputsReadInPlace } from "./in_place.ts";
 import { inOrder, type StepEdges, stepEdges } from "./order.ts";
-import { type Step, sharedKernel, type TargetOptions, valuePlace } from "./step.ts";
+import { type AnyKernel, type Backend, type Step, valuePlace } from "./step.ts";
 
 /** An input that keeps its value between runs; a run ends with the output's value in it. */
 export interface StateSpec {
   readonly input: string;
   readonly output: string;
   /** Memory of the device for it, which several programs may share. Default: the program's own. */
-  readonly memory?: Memory;
+  readonly memory?: { readonly bytes: number };
 }
 
 export interface State {
@@ -23,25 +20,25 @@ export interface State {
   readonly input: Value;
   /** What lives in its memory at one time or another. */
   readonly values: readonly Value[];
-  readonly memory: Memory | undefined;
+  readonly memory: { readonly bytes: number } | undefined;
 }
 
 /** Steps in an order in which every state is written after it was read last, and the outputs that are no states. */
-export interface StatePlan {
-  readonly steps: readonly Step[];
+export interface StatePlan<K extends AnyKernel> {
+  readonly steps: readonly Step<K>[];
   readonly states: readonly State[];
   readonly outputs: readonly GraphOutput[];
 }
 
-export function planStates(
-  steps: readonly Step[],
+export function planStates<K extends AnyKernel>(
+  steps: readonly Step<K>[],
   graph: Graph,
   owners: ReadonlyMap<Value, Value>,
   specs: readonly StateSpec[],
-  options: TargetOptions,
-): StatePlan {
+  backend: Backend<K>,
+): StatePlan<K> {
   if (specs.length === 0) return { steps, states: [], outputs: graph.outputs };
-  return new StatePlanner(steps, graph, owners, checked(specs, graph), options).plan();
+  return new StatePlanner(steps, graph, owners, checked(specs, graph, backend), backend).plan();
 }
 
 /** A state with the values of its names. */
@@ -51,7 +48,7 @@ interface Pair {
   readonly output: Value;
 }
 
-function checked(specs: readonly StateSpec[], graph: Graph): Pair[] {
+function checked(specs: readonly StateSpec[], graph: Graph, backend: Backend<AnyKernel>): Pair[] {
   const inputs = new Map(graph.inputs.map((v) => [inputName(v), v]));
   const outputs = new Map(graph.outputs.map(({ name, value }) => [name, value]));
   const pairs = specs.map((spec): Pair => {
@@ -60,8 +57,9 @@ function checked(specs: readonly StateSpec[], graph: Graph): Pair[] {
     if (!output) throw new HeddleError("bad-input", `state ${spec.input}: the graph has no output ${spec.output}`);
     const [from, to] = [output.type, input.type].map(({ dtype, shape }) => `${dtype}[${shape}]`);
     if (from !== to) throw new HeddleError("bad-input", `state ${spec.input}: output ${spec.output} is ${from}, wanted ${to}`);
-    if (spec.memory && spec.memory.bytes < byteSize(input))
-      throw new HeddleError("bad-input", `state ${spec.input}: its memory has ${spec.memory.bytes} bytes, wanted ${byteSize(input)}`);
+    const bytes = backend.bytesOf(input.type);
+    if (spec.memory && spec.memory.bytes < bytes)
+      throw new HeddleError("bad-input", `state ${spec.input}: its memory has ${spec.memory.bytes} bytes, wanted ${bytes}`);
     return { spec, input, output };
   });
   for (const face of ["input", "output"] as const)
@@ -70,8 +68,8 @@ function checked(specs: readonly StateSpec[], graph: Graph): Pair[] {
   return pairs;
 }
 
-class StatePlanner {
-  private readonly steps: Step[];
+class StatePlanner<K extends AnyKernel> {
+  private readonly steps: Step<K>[];
   private readonly edges: StepEdges;
   private readonly inputs: ReadonlySet<Value>;
   private readonly outputs: readonly GraphOutput[];
@@ -79,11 +77,11 @@ class StatePlanner {
   private readonly results: readonly Value[];
 
   constructor(
-    steps: readonly Step[],
+    steps: readonly Step<K>[],
     graph: Graph,
     private readonly owners: ReadonlyMap<Value, Value>,
     private readonly pairs: readonly Pair[],
-    private readonly options: TargetOptions,
+    private readonly backend: Backend<K>,
   ) {
     this.steps = [...steps];
     this.inputs = new Set(pairs.map((p) => p.input));
@@ -99,7 +97,7 @@ class StatePlanner {
     this.edges = stepEdges(this.steps, owners);
   }
 
-  plan(): StatePlan {
+  plan(): StatePlan<K> {
     const taken = new Set<Value>();
     const states = this.pairs.map(({ spec, input }, i): State => {
       const result = this.owner(this.results[i]);
@@ -119,9 +117,7 @@ class StatePlanner {
   /** A step that copies a value, and its result. */
   private copy(value: Value): Value {
     const [result] = apply(OPS.get("Identity")!, [value], {}, "state"); // ONNX's
-    const bytes = byteSize(value);
-    const { target, threads } = this.options;
-    const kernel = sharedKernel(this.options, `copy ${bytes}`, () => copyKernel(`copy_${bytes}`, bytes, target, threads));
+    const kernel = this.backend.copy(value.type);
     this.steps.push({ node: result.node, calls: [{ kernel, places: [value, result].map(valuePlace) }] });
     return result;
   }
@@ -140,7 +136,7 @@ class StatePlanner {
   }
 
   /** Whether all that the step reads of the state, under whatever name, is read in place. */
-  private readsInPlace(step: Step, state: Value): boolean {
+  private readsInPlace(step: Step<K>, state: Value): boolean {
     const aligned = inputsReadInPlace(step);
     return step.node.inputs.every((v) => !v || this.owner(v) !== state || aligned.has(v));
   }

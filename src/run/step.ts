@@ -1,8 +1,8 @@
 // What a program is made of: kernel calls whose parameters are values, constants and temporaries, or operators run in JavaScript.
 
 import type { TypedArray } from "../ir/dtype.ts";
-import type { Node, Value } from "../ir/graph.ts";
-import type { Kernel, SimdTarget } from "../ir/kernel.ts";
+import type { Node, TensorType, Value } from "../ir/graph.ts";
+import type { BufferParam, Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { Epilogue } from "../kernels/epilogue.ts";
 
 /** What a kernel's parameter is bound to. */
@@ -15,8 +15,14 @@ export type Place =
   /** Memory that only this step uses, the same for equal ids. */
   | { readonly k: "temporary"; readonly id: number; readonly bytes: number };
 
-export interface KernelCall {
-  readonly kernel: Kernel;
+/** What scheduling asks of a kernel, whatever kind of device it is for. */
+export interface AnyKernel {
+  readonly name: string;
+  readonly params: readonly { readonly bytes: number; readonly access: BufferParam["access"] }[];
+}
+
+export interface KernelCall<K extends AnyKernel = Kernel> {
+  readonly kernel: K;
   /** One for each parameter but scratch. */
   readonly places: readonly Place[];
   /** It leaves unfinished sums in the output before it reads what its epilogue needs. */
@@ -24,13 +30,27 @@ export interface KernelCall {
 }
 
 /** One node of the graph as it is executed. No calls: the node runs in JavaScript. */
-export interface Step {
+export interface Step<K extends AnyKernel = Kernel> {
   readonly node: Node;
-  readonly calls: readonly KernelCall[] | null;
+  readonly calls: readonly KernelCall<K>[] | null;
+}
+
+/** What a kind of device brings to scheduling: its kernels, and how it keeps tensors. */
+export interface Backend<K extends AnyKernel = Kernel> {
+  /** Whether a group may form around a node. */
+  isAnchor(node: Node): boolean;
+  /** How a node is executed. `name` is unique in the program. */
+  implement(node: Node, name: string): Step<K>;
+  /** A kernel that copies a tensor. */
+  copy(type: TensorType): K;
+  /** Bytes of a tensor in the device's memory. */
+  bytesOf(type: TensorType): number;
+  /** Of what lies in one memory, bytes. */
+  readonly alignment: number;
 }
 
 /** Values that a step reads, as kernels see them. */
-export function readsOf(step: Step): readonly Value[] {
+export function readsOf(step: Step<AnyKernel>): readonly Value[] {
   const outputs = new Set(step.node.outputs);
   if (!step.calls) return step.node.inputs.filter((v): v is Value => v !== null);
   return step.calls.flatMap((c) => c.places.flatMap((p) => (p.k === "value" && !outputs.has(p.value) ? [p.value] : [])));

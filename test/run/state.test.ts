@@ -5,8 +5,8 @@ import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input, inputName } from "../../src/ops/source.ts";
+import type { CpuStateSpec } from "../../src/run/compile.ts";
 import { compile } from "../../src/run/compile.ts";
-import type { StateSpec } from "../../src/run/state.ts";
 import { DEVICES, expectClose, randomNumbers } from "./devices.ts";
 
 const random = (seed: number, ...shape: number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, elementCount(shape)));
@@ -18,7 +18,7 @@ const transposed = (x: Value): Value => op("Transpose", [x], { perm: [1, 0] });
 interface Case {
   readonly name: string;
   readonly graph: Graph;
-  readonly state: readonly StateSpec[];
+  readonly state: readonly CpuStateSpec[];
   /** Copies at the end or of old values. */
   readonly copies: number;
 }
@@ -213,7 +213,7 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
         { name: "n", value: op("ReduceSum", [x], { keepdims: 0 }) },
       ],
     };
-    const compiled = async (state: readonly StateSpec[]) => compile(graph, { device, state });
+    const compiled = async (state: readonly CpuStateSpec[]) => compile(graph, { device, state });
     await expect(compiled([{ input: "a", output: "y" }])).rejects.toThrow("no input a");
     await expect(compiled([{ input: "s", output: "b" }])).rejects.toThrow("no output b");
     await expect(compiled([{ input: "s", output: "n" }])).rejects.toThrow("output n is f32[], wanted f32[3]");

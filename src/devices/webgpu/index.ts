@@ -1,0 +1,342 @@
+// The WebGPU device: the browser's, or Dawn in Node; buffers, cached pipelines, and one submission for a stretch of launches.
+import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
+import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
+import { HeddleError, invariant } from "../../ir/error.ts";
+import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
+import { fromNumbers, toNumbers } from "../../ir/tensor.ts";
+import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory, GpuRange } from "../gpu.ts";
+
+/** Bits of GPUBufferUsage and GPUMapMode, which Node has no globals for. */
+const USAGE = { mapRead: 1, copySrc: 4, copyDst: 8, storage: 128, queryResolve: 512 } as const;
+const MAP_READ = 1;
+
+/** Optional features that kernels use where they are there. */
+const FEATURES = ["shader-f16", "timestamp-query", "subgroups"] as const satisfies readonly GPUFeatureName[];
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupSizeZ",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeWorkgroupsPerDimension",
+] as const satisfies readonly (keyof GPUSupportedLimits)[];
+
+/** The browser's WebGPU, or that of the package `webgpu`. */
+async function entryPoint(): Promise<GPU> {
+  const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu;
+  if (own) return own;
+  try {
+    const { create } = (await import("webgpu" as string)) as { create(options: readonly string[]): GPU }; // an optional package: its types may be missing
+    return create(["enable-dawn-features=allow_unsafe_apis"]);
+  } catch (cause) {
+    const where = typeof process === "undefined" ? "this browser has no WebGPU" : "install the package webgpu: npm install webgpu";
+    throw new HeddleError("missing", `device webgpu: ${where}`, { cause });
+  }
+}
+
+/** Throws HeddleError("missing") where there is no WebGPU, or no adapter. */
+export async function openWebGpu(): Promise<WebGpuDevice> {
+  const gpu = await entryPoint();
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter)
+    throw new HeddleError(
+      "missing",
+      "device webgpu: no GPU is found; a software one does: set VK_DRIVER_FILES to SwiftShader's vk_swiftshader_icd.json",
+    );
+  const features = FEATURES.filter((f) => adapter.features.has(f));
+  const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
+  return new WebGpuDevice(device, adapter.info);
+}
+
+class WebGpuMemory implements GpuMemory {
+  constructor(
+    readonly bytes: number,
+    readonly buffer: GPUBuffer,
+  ) {}
+  free(): void {
+    this.buffer.destroy();
+  }
+}
+
+const align = (bytes: number, to: number): number => Math.ceil(bytes / to) * to;
+
+export class WebGpuDevice implements GpuDevice {
+  readonly name = "webgpu";
+  readonly target: SimtTarget;
+  readonly alignment: number;
+  readonly description: string;
+  readonly hasF16: boolean;
+  /** What the device reported since the last sync. */
+  private readonly errors: HeddleError[] = [];
+  private lost: HeddleError | undefined;
+  private isClosing = false;
+
+  constructor(
+    readonly device: GPUDevice,
+    info: GPUAdapterInfo,
+  ) {
+    const { limits, features } = device;
+    this.hasF16 = features.has("shader-f16");
+    this.alignment = limits.minStorageBufferOffsetAlignment;
+    this.description = [info.vendor, info.architecture, info.description].filter(Boolean).join(" ") || "unnamed GPU";
+    const dtypes = Object.keys(DTYPES) as DType[]; // the table's keys
+    this.target = {
+      name: "wgsl",
+      subgroup: 0,
+      maxThreads: Math.min(256, limits.maxComputeInvocationsPerWorkgroup),
+      sharedBytes: limits.maxComputeWorkgroupStorageSize,
+      maxGroups: limits.maxComputeWorkgroupsPerDimension,
+      maxBuffers: limits.maxStorageBuffersPerShaderStage,
+      fragments: [],
+      storedBytes: Object.fromEntries(dtypes.flatMap((d) => this.storedEntry(d))),
+    };
+    device.addEventListener("uncapturederror", ({ error }) => {
+      const isMemory = typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError;
+      this.errors.push(new HeddleError(isMemory ? "limit" : "io", `device webgpu: ${error.message.split("\n")[0]}`));
+    });
+    device.lost.then(({ reason, message }) => {
+      if (!this.isClosing)
+        this.lost = new HeddleError("io", `device webgpu: the device is lost (${reason || "unknown"}): ${message}; open it again`);
+    });
+  }
+
+  private storedEntry(dtype: DType): [DType, number][] {
+    const type = storedType(dtype, this.hasF16);
+    return type ? [[dtype, type === "f16" ? 2 : 4]] : [];
+  }
+
+  alloc(bytes: number): WebGpuMemory {
+    this.assertHealthy();
+    const size = align(Math.max(4, bytes), 4);
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    if (size > most)
+      throw new HeddleError("limit", `device webgpu: ${bytes} bytes are needed in one buffer, which has ${most} at most here`);
+    const usage = USAGE.storage | USAGE.copySrc | USAGE.copyDst;
+    return new WebGpuMemory(size, this.device.createBuffer({ size, usage }));
+  }
+
+  write(to: GpuMemory, offset: number, dtype: DType, data: TypedArray): void {
+    const stored = this.toStored(dtype, data);
+    if (stored.byteLength > 0) this.device.queue.writeBuffer(bufferOf(to), offset, stored);
+  }
+
+  /** In the device's form, as a multiple of 4 bytes. */
+  private toStored(dtype: DType, data: TypedArray): Uint8Array<ArrayBuffer> {
+    const type = this.stored(dtype);
+    const given = { dtype, shape: [data.length], data };
+    const isSame = type === dtype;
+    const elements = isSame ? data : new { f32: Float32Array, f16: Uint16Array, i32: Int32Array, u32: Uint32Array }[type](toNumbers(given));
+    const bytes = new Uint8Array(align(elements.byteLength, 4));
+    bytes.set(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength));
+    return bytes;
+  }
+  private stored(dtype: DType): "f32" | "f16" | "i32" | "u32" {
+    const type = storedType(dtype, this.hasF16);
+    if (!type) throw new HeddleError("unsupported", `device webgpu: ${dtype} tensors; cast them, or use another device`);
+    return type;
+  }
+
+  async read(from: GpuMemory, offset: number, dtype: DType, count: number): Promise<TypedArray> {
+    const { array } = DTYPES[dtype];
+    if (count === 0) return new array(0);
+    const type = this.stored(dtype);
+    const bytes = align(count * (type === "f16" ? 2 : 4), 4);
+    const staging = this.device.createBuffer({ size: bytes, usage: USAGE.mapRead | USAGE.copyDst });
+    try {
+      const encoder = this.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(bufferOf(from), offset, staging, 0, bytes);
+      this.device.queue.submit([encoder.finish()]);
+      await this.mapped(staging);
+      const copy = staging.getMappedRange().slice(0);
+      if (type === dtype) return new array(copy, 0, count);
+      const elements = { f32: Float32Array, f16: Uint16Array, i32: Int32Array, u32: Uint32Array }[type];
+      const numbers = Float64Array.from(new elements(copy, 0, count));
+      return fromNumbers(dtype, [count], numbers).data;
+    } finally {
+      staging.destroy();
+    }
+  }
+  private async mapped(buffer: GPUBuffer): Promise<void> {
+    this.assertHealthy();
+    try {
+      await buffer.mapAsync(MAP_READ);
+    } catch (cause) {
+      this.assertHealthy();
+      throw new HeddleError("io", `device webgpu: results cannot be read: ${(cause as Error).message}`, { cause }); // mapAsync rejects with errors
+    }
+    this.assertHealthy();
+  }
+
+  /** Throws what went wrong since. */
+  assertHealthy(): void {
+    if (this.lost) throw this.lost;
+    const error = this.errors.shift();
+    if (error) throw error;
+  }
+
+  async load(kernels: readonly SimtKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+    const pipelines = new Map<string, Promise<GPUComputePipeline>>();
+    const prepared = launches.map(({ kernel: number, args }) => {
+      const kernel = kernels[number];
+      const bindings = bindingsOf(kernel, args);
+      const key = `${number} ${bindings}`;
+      const pipeline = pipelines.get(key) ?? this.pipeline(kernel, bindings);
+      pipelines.set(key, pipeline);
+      return { kernel, args, bindings, pipeline };
+    });
+    const ready = await Promise.all(
+      prepared.map(async ({ kernel, args, bindings, pipeline }): Promise<Prepared> => {
+        const made = await pipeline;
+        const entries = args.flatMap(({ memory, offset }, i) =>
+          bindings[i] === i ? [{ binding: i, resource: { buffer: bufferOf(memory), offset, size: align(kernel.params[i].bytes, 4) } }] : [],
+        );
+        return { kernel, pipeline: made, group: this.device.createBindGroup({ layout: made.getBindGroupLayout(0), entries }) };
+      }),
+    );
+    this.assertHealthy();
+    return new WebGpuLaunchList(this, ready);
+  }
+
+  private async pipeline(kernel: SimtKernel, bindings: readonly number[]): Promise<GPUComputePipeline> {
+    const { device } = this;
+    invariant(
+      kernel.params.length <= this.target.maxBuffers,
+      `${kernel.name}: ${kernel.params.length} buffers of ${this.target.maxBuffers}`,
+    );
+    const module = device.createShaderModule({ label: kernel.name, code: printWgsl(kernel, { hasF16: this.hasF16, bindings }) });
+    const entries = bindings.flatMap((to, i) =>
+      to === i ? [{ binding: i, visibility: 4, buffer: { type: "storage" } } as const satisfies GPUBindGroupLayoutEntry] : [],
+    );
+    const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
+    try {
+      return await device.createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: "main" } });
+    } catch (cause) {
+      throw new HeddleError(
+        "verify",
+        `internal: device webgpu: ${kernel.name} does not compile: ${(cause as Error).message.split("\n")[0]}`,
+        { cause },
+      ); // it rejects with errors
+    }
+  }
+
+  print(kernel: SimtKernel): string {
+    return printWgsl(kernel, { hasF16: this.hasF16 });
+  }
+  /** The driver shows no code of its own. */
+  async disassemble(kernel: SimtKernel): Promise<string> {
+    return this.print(kernel);
+  }
+
+  async sync(): Promise<void> {
+    await this.device.queue.onSubmittedWorkDone();
+    this.assertHealthy();
+  }
+  memory(): null {
+    return null;
+  }
+  async close(): Promise<void> {
+    this.isClosing = true;
+    this.device.destroy();
+  }
+
+  /** Milliseconds of each launch, where the device counts time; a launch's submission and wait where not. */
+  async profile(launches: readonly Prepared[]): Promise<readonly number[]> {
+    if (!this.device.features.has("timestamp-query") || launches.length > MAX_QUERIES / 2) return this.profileByWaiting(launches);
+    const { device } = this;
+    const count = 2 * launches.length;
+    const queries = device.createQuerySet({ type: "timestamp", count });
+    const resolved = device.createBuffer({ size: 8 * count, usage: USAGE.queryResolve | USAGE.copySrc });
+    const staging = device.createBuffer({ size: 8 * count, usage: USAGE.mapRead | USAGE.copyDst });
+    const encoder = device.createCommandEncoder();
+    for (const [i, p] of launches.entries()) {
+      const timestampWrites = { querySet: queries, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+      encode(encoder, [p], timestampWrites);
+    }
+    encoder.resolveQuerySet(queries, 0, count, resolved, 0);
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
+    device.queue.submit([encoder.finish()]);
+    await this.mapped(staging);
+    const times = new BigUint64Array(staging.getMappedRange().slice(0));
+    for (const owned of [queries, resolved, staging]) owned.destroy();
+    return launches.map((_, i) => Number(times[2 * i + 1] - times[2 * i]) / 1e6);
+  }
+  private async profileByWaiting(launches: readonly Prepared[]): Promise<readonly number[]> {
+    const times: number[] = [];
+    for (const p of launches) {
+      const start = performance.now();
+      this.submit([p]);
+      await this.sync();
+      times.push(performance.now() - start);
+    }
+    return times;
+  }
+
+  submit(launches: readonly Prepared[]): void {
+    this.assertHealthy();
+    const encoder = this.device.createCommandEncoder();
+    encode(encoder, launches);
+    this.device.queue.submit([encoder.finish()]);
+  }
+}
+
+/** Queries of one set. */
+const MAX_QUERIES = 4096;
+
+interface Prepared {
+  readonly kernel: SimtKernel;
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+}
+
+function encode(encoder: GPUCommandEncoder, launches: readonly Prepared[], timestampWrites?: GPUComputePassTimestampWrites): void {
+  const pass = encoder.beginComputePass({ timestampWrites });
+  for (const { kernel, pipeline, group } of launches) {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...kernel.grid);
+  }
+  pass.end();
+}
+
+function bufferOf(memory: GpuMemory): GPUBuffer {
+  invariant(memory instanceof WebGpuMemory, "a WebGPU launch with memory of another device");
+  return memory.buffer;
+}
+
+/** Of each parameter the first that is the same memory: WebGPU binds no range twice for writing. */
+function bindingsOf({ name, params }: SimtKernel, args: readonly GpuRange[]): number[] {
+  invariant(args.length === params.length, `${name}: ${params.length} buffers, ${args.length} given`);
+  return args.map(({ memory, offset }, i) => {
+    const same = args.findIndex((a) => a.memory === memory && a.offset === offset);
+    const overlaps = args.some(
+      (a, j) =>
+        j < i && a.memory === memory && a.offset !== offset && a.offset < offset + params[i].bytes && offset < a.offset + params[j].bytes,
+    );
+    invariant(!overlaps, `${name}: ${params[i].name} overlaps another buffer`);
+    return same;
+  });
+}
+
+class WebGpuLaunchList implements GpuLaunchList {
+  readonly codeBytes = 0;
+  constructor(
+    private readonly device: WebGpuDevice,
+    private readonly prepared: readonly Prepared[],
+  ) {}
+  get length(): number {
+    return this.prepared.length;
+  }
+  run(from: number, to: number): void {
+    invariant(from >= 0 && from <= to && to <= this.length, `launch list: range ${from}..${to} of ${this.length} launches`);
+    if (to > from) this.device.submit(this.prepared.slice(from, to));
+  }
+  profile(): Promise<readonly number[]> {
+    return this.device.profile(this.prepared);
+  }
+  free(): void {}
+}
