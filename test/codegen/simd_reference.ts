@@ -12,16 +12,15 @@ const toInt = (x: number): number => {
   return scratch.getInt32(0);
 };
 
-/** The number in the upper or lower half of a word; those below 2⁻¹²⁶ are zeros of their sign. */
-const bf16 = (word: number, isUpper: boolean): number => {
-  const x = toFloat(isUpper ? word & -0x10000 : word << 16);
-  return Math.abs(x) < 2 ** -126 ? x * 0 : x;
-};
+/** What is smaller than every normal number is a zero of its sign. */
+const flushed = (x: number): number => (Math.abs(x) < 2 ** -126 ? x * 0 : x);
 
-/** c + a₁·b₁ + a₀·b₀ on words of float lanes, each product added with a rounding of its own: the upper one first. */
+/** c + a₁·b₁ + a₀·b₀ on words, each sum rounded; the upper numbers, 1, first. */
 export function dotbf16(a: number, b: number, c: number): number {
-  const first = Math.fround(toFloat(c) + bf16(a, true) * bf16(b, true));
-  return toInt(first + bf16(a, false) * bf16(b, false));
+  const upper = (word: number): number => flushed(toFloat(word & -0x10000));
+  const lower = (word: number): number => flushed(toFloat(word << 16));
+  const first = flushed(Math.fround(flushed(toFloat(c)) + upper(a) * upper(b)));
+  return toInt(flushed(Math.fround(first + lower(a) * lower(b))));
 }
 
 const FLOAT: Partial<Record<VecStmt["op"], (a: number, b: number, c: number) => number>> = {
