@@ -38,6 +38,6 @@ export function intoMacroBlocks(
     blockOf.map((b, i) => b * GROUPS + (within[i] >> 8)),
     count * GROUPS,
   );
-  const prefix = Uint16Array.from({ length: count * GROUPS }, (_, g) => groups[g] - pointers[Math.floor(g / GROUPS)]);
+  const prefix = new Uint16Array(count * GROUPS).map((_, g) => groups[g] - pointers[Math.floor(g / GROUPS)]);
   return { blocks: { blockRows, blockColumns, pointers, prefix }, sorted };
 }

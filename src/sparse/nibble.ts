@@ -19,7 +19,7 @@ const keyOf = (row: number, column: number): number => (groupOf(row, column) << 
 /** Throws HeddleError ("limit"). */
 export function nibbleFromCoo(m: Coo): Nibble {
   const { blocks, sorted } = intoMacroBlocks(m, keyOf);
-  const local = Uint8Array.from(sorted.row, (r, i) => ((r & 15) << 4) | (sorted.column[i] & 15));
+  const local = new Uint8Array(sorted.row.map((r, i) => ((r & 15) << 4) | (sorted.column[i] & 15)));
   return { kind: "nibble", rows: m.rows, columns: m.columns, ...blocks, local, dtype: m.dtype, values: sorted.values };
 }
 
