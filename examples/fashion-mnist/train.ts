@@ -39,7 +39,6 @@ export default defineTraining({
           weightDecay: options.decay,
           decays: (p) => p.shape.length > 1,
         }),
-      ema: 0.998,
       evaluate: {
         data: judged,
         batch: 500,

@@ -19,7 +19,7 @@ const DOTS = [
   [0x40, 0x80],
 ] as const;
 const BLANK = 0x2800;
-const LABEL = 8;
+const LABEL = 9;
 
 /** Losses that differ by more than this are drawn by their logarithms. */
 const WIDE = 10;
@@ -49,7 +49,7 @@ export function drawCurve(title: string, points: readonly Point[], { columns, ro
   const label = (text: string): string => text.padStart(LABEL - 2);
   const lines = cells.map((bits, i) => {
     const y = i === 0 ? Math.max(...points.map((p) => p.y)) : i === rows - 1 ? Math.min(...points.map((p) => p.y)) : null;
-    return `${label(y === null ? "" : y.toPrecision(3))} ┤${String.fromCharCode(...Array.from(bits, (b) => BLANK + b))}`;
+    return `${label(y === null ? "" : `${Number(y.toPrecision(3))}`)} ┤${String.fromCharCode(...Array.from(bits, (b) => BLANK + b))}`;
   });
   const [from, to] = [`${left}`, `${right}`];
   return [title, ...lines, `${" ".repeat(LABEL)}${from}${to.padStart(columns - LABEL - from.length)}`].join("\n");

@@ -238,8 +238,7 @@ class Run implements AsyncDisposable {
     const loss = mean(history.pending);
     history.pending = [];
     history.losses.push({ step: this.done, loss });
-    using rate = optimizer.learningRate();
-    const learningRate = await rate.item();
+    const learningRate = await optimizer.learningRate().item(); // it may be the optimizer's own tensor, which is not ours to dispose
     const epoch = Math.ceil(this.done / loader.length);
     this.say({ kind: "loss", epoch, step: this.done, loss, learningRate, seconds: history.seconds });
   }

@@ -30,14 +30,14 @@ test("one line says where a run is", () => {
 
 test("a straight line in braille", () => {
   const points = [0, 1, 2, 3].map((x) => ({ x, y: 3 - x }));
-  expect(drawCurve("loss", points, { columns: 12, rows: 2 })).toBe(["loss", "  3.00 ┤⠉⠢⡀⠀", "  0.00 ┤⠀⠀⠈⠢", "        0  3"].join("\n"));
+  expect(drawCurve("loss", points, { columns: 13, rows: 2 })).toBe(["loss", "      3 ┤⠑⢄⠀⠀", "      0 ┤⠀⠀⠑⢄", "         0  3"].join("\n"));
   expect(drawCurve("loss", [])).toBe("");
-  expect(drawCurve("one", [{ x: 7, y: 1 }], { columns: 12, rows: 2 })).toContain("⡀");
+  expect(drawCurve("one", [{ x: 7, y: 1 }], { columns: 13, rows: 2 })).toContain("⡀");
 });
 
 test("losses over several decades are drawn by their logarithms", () => {
   const points = [1000, 100, 10, 1].map((y, x) => ({ x, y }));
-  const lines = (given: typeof points) => drawCurve("", given, { columns: 12, rows: 2 }).split("\n").slice(1, 3).map((l) => l.slice(8)); // biome-ignore format: short
+  const lines = (given: typeof points) => drawCurve("", given, { columns: 13, rows: 2 }).split("\n").slice(1, 3).map((l) => l.slice(9)); // biome-ignore format: short
   expect(lines(points)).toEqual(lines(points.map(({ x, y }) => ({ x, y: Math.log10(y) }))));
 });
 
