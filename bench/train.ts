@@ -59,6 +59,8 @@ interface Row {
   readonly forwardMs: number;
   readonly backwardMs: number;
   readonly backwardOverForward: number;
+  /** Of heddle's step, and of its step in float32 where that is compared. */
+  readonly arenaBytes: readonly number[];
   /** Of the first steps, before each. */
   readonly losses: Readonly<Record<string, readonly number[]>>;
 }
@@ -100,9 +102,11 @@ async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflo
   const heddle: HeddleLearner = await openHeddle(problem, device, precision);
   const learners: Learner[] = [heddle];
   try {
-    if (precision) learners.push({ ...(await openHeddle(problem, device)), name: SINGLE });
+    const single = precision ? { ...(await openHeddle(problem, device)), name: SINGLE } : null;
+    if (single) learners.push(single);
     for (const rival of rivals) learners.push(await named(rival, () => RIVALS[rival].open(problem)));
     const losses = await agreeingLosses(problem, learners);
+    const arenaBytes = await Promise.all([heddle, ...(single ? [single] : [])].map((l) => l.arenaBytes()));
     const running = (f: (at: number) => Promise<number>) => {
       let at = 0;
       return { run: () => f(at++) };
@@ -124,6 +128,7 @@ async function measure(name: NetworkName, rivals: readonly RivalName[], peakGflo
       forwardMs,
       backwardMs: rounded(gradientsMs - forwardMs),
       backwardOverForward: rounded((gradientsMs - forwardMs) / forwardMs),
+      arenaBytes,
       losses,
     };
   } finally {
@@ -151,7 +156,8 @@ function textOf(rows: readonly Row[], peakGflops: number): string {
   );
   const table = formatTable(["network", "engine", "step", "steps/s", "GFLOP/s", "of peak", "ratio"], cells, { left: [0, 1] });
   const passes = rows.map(
-    (r) => `${r.network}: forward ${msText(r.forwardMs)}, backward ${msText(r.backwardMs)} (${short(r.backwardOverForward)}×)`,
+    (r) =>
+      `${r.network}: forward ${msText(r.forwardMs)}, backward ${msText(r.backwardMs)} (${short(r.backwardOverForward)}×); tensors ${r.arenaBytes.map((n) => `${short(n / 2 ** 20)} MiB`).join(", in float32 ")}`,
   );
   const where = `${options.device ?? "cpu"}, ${threadsText(threads)}; medians (p10 to p90); peak ${short(peakGflops)} GFLOP/s`;
   return `Steps of learning, batch ${batch}, ${optimizer}, on ${where}\n\n${table}\n\n${passes.join("\n")}\n`;

@@ -22,6 +22,8 @@ export interface HeddleLearner extends Learner {
   forward(at: number): Promise<number>;
   /** Loss and gradients, which stay in the device's memory. */
   gradients(at: number): Promise<number>;
+  /** That the step's tensors take, without parameters. */
+  arenaBytes(): Promise<number>;
 }
 
 export async function openHeddle(problem: Problem, device: DeviceOptions, precision?: JitOptions["precision"]): Promise<HeddleLearner> {
@@ -67,6 +69,7 @@ export async function openHeddle(problem: Problem, device: DeviceOptions, precis
     step: on(step),
     forward: on(forward),
     gradients: on(gradients),
+    arenaBytes: () => step.arenaBytes(),
     close: () => {
       for (const program of [step, forward, gradients]) program.dispose();
     },
