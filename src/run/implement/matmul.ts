@@ -8,6 +8,7 @@ import { packKernel } from "../../kernels/pack.ts";
 import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
 import { type Implementation, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
+import { sparseProduct } from "./sparse.ts";
 import { transposed } from "./transposed.ts";
 
 export const implementMatMul: Implementation = (task) => {
@@ -17,6 +18,8 @@ export const implementMatMul: Implementation = (task) => {
   const format = formatOf(a.type.dtype, geometry.k, target);
   if (!format || elementCount(task.output.type.shape) === 0 || geometry.k === 0) return null;
   const right = format === "f16" || format === "bf16" ? { value: b, isTransposed: false } : rightSource(b);
+  const sparse = sparseProduct(task, a, right, geometry);
+  if (sparse) return sparse;
   const shape = gemmShape(geometry, format);
   if (!shape) return null;
   const schedule = scheduleGemm(shape, target, task.epilogue.output.dtype);
