@@ -1,8 +1,9 @@
 // heddle train as people start it: the script's options in its help, JSON, Ctrl-C, and a run that is killed and goes on to the same bits.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
 import { root, testFolder } from "./sample_models.ts";
@@ -159,6 +160,35 @@ describe("a run that ends early", () => {
     expect(await end).toBe("130");
     const { out: text } = heddle(script, "--resume", "--out", out, "--steps", "1", "--threads", "1");
     expect(text).toMatch(/stopped after step \d+; saved in .*; go on with: heddle train .*spiral\.ts --resume --out /);
+  });
+});
+
+/** Pictures and labels as the four IDX files of Fashion-MNIST. */
+function writePictures(to: string): void {
+  mkdirSync(to, { recursive: true });
+  for (const part of ["train", "t10k"]) {
+    const header = (kind: number, ...sizes: number[]) => Buffer.from([0, 0, 8, kind, ...sizes.flatMap((n) => [0, 0, 0, n])]);
+    const pixels = Uint8Array.from({ length: 32 * 784 }, (_, i) => (i * i) % 251);
+    const labels = Uint8Array.from({ length: 32 }, (_, i) => i % 10);
+    writeFileSync(join(to, `${part}-images-idx3-ubyte.gz`), gzipSync(Buffer.concat([header(3, 32, 28, 28), pixels])));
+    writeFileSync(join(to, `${part}-labels-idx1-ubyte.gz`), gzipSync(Buffer.concat([header(1, 32), labels])));
+  }
+}
+
+describe("examples/fashion-mnist", () => {
+  const example = join(root, "examples/fashion-mnist/train.ts");
+  test("the same weights twice", () => {
+    const pictures = newOut("pictures");
+    writePictures(pictures);
+    const args = [example, "--folder", pictures, "--batch", "16", "--epochs", "1", "--out", newOut("fashion")];
+    const [first, again] = [json(...args), json(...args)];
+    expect(first).toMatchObject({ name: "fashion-mnist", step: 2, metrics: { accuracy: expect.any(Number) } });
+    expect(again.digest).toBe(first.digest);
+  });
+  test("says what to install where the pictures are not there", () => {
+    const { status, err } = heddle(example, "--folder", join(folder, "nowhere"));
+    expect(err).toMatch(/^heddle: .*nowhere.* apt-get install dataset-fashion-mnist/);
+    expect(status).toBe(1);
   });
 });
 
