@@ -34,7 +34,8 @@ function rowTimesSparse(
   { k, n }: MatMulGeometry,
 ): readonly KernelCall[] | null {
   const weights = constantFloats(value);
-  if (!weights || !vectorPays(countNonzeros(weights), k * n, task.target) || k > 65535) return null;
+  if (!weights || k > 65535 || n < LEAST_ROWS_OF_VECTOR * task.threads) return null;
+  if (!vectorPays(countNonzeros(weights), k * n, task.target)) return null;
   const coo = cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights));
   const w = csbFromCoo(isTransposed ? coo : transposeCoo(coo));
   const slices = slicesOf(w, task.target.lanes);
@@ -51,8 +52,10 @@ function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, 
   const weights = constantFloats(left);
   if (!x || !weights) return null;
   const density = countNonzeros(weights) / weights.length;
-  if (density > MOST_DENSE || n < LEAST_COLUMNS) return null;
-  const w = csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block: sparseBlock(density) });
+  if (density > MOST_DENSE || n < LEAST_COLUMNS || m < LEAST_ROWS * task.threads) return null;
+  // Block rows are shared out: with few of them, small ones.
+  const block = m < 4 * LEAST_ROWS * task.threads ? LEAST_ROWS : sparseBlock(density);
+  const w = csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block });
   const groups = groupsOf(w, "forward", GROUP_HEIGHT);
   const shape = sparseProductShape(groups, n);
   const kernel = sharedKernel(task, `sparse product ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
@@ -80,6 +83,9 @@ function call(
 /** One AVX-512 core (Zen 5), 8 columns and more: sparse kernels win from two zeros out of three on. */
 const MOST_DENSE = 0.33;
 const LEAST_COLUMNS = 8;
+/** Rows for each thread: fewer do not pay for the copy of the dense operand's panel, or leave threads without work. */
+const LEAST_ROWS = 64;
+const LEAST_ROWS_OF_VECTOR = 120;
 
 /** Nonzeros a nanosecond that one core multiplies by a vector, and elements that the dense product does, from the second-level cache and beyond it. */
 const NONZEROS = 3;
