@@ -36,9 +36,9 @@ async function learn(precision: "bf16" | "f16" | undefined, scale: LossScale | n
       const { value, grads } = valueAndGrad(() => (scale ? scale.scaled(lossOf(x, y)) : lossOf(x, y)), parameters);
       if (!scale) {
         optimizer.step(grads);
-        return value as Tensor;
+        return value;
       }
-      const [loss, ...unscaled] = scale.unscaled([value as Tensor, ...grads]);
+      const [loss, ...unscaled] = scale.unscaled([value, ...grads]);
       scale.step(optimizer, unscaled);
       return loss;
     },
