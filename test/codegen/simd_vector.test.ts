@@ -180,6 +180,25 @@ describe.each(TARGETS)("$name", (target) => {
     for (const x of o[3]) expect(Math.abs(x / product - 1)).toBeLessThan(1e-6);
   });
 
+  const shuffles = ["zipl", "ziph", "pairl", "pairh", "quadl", "quadh"] as const;
+  test.each(shuffles.slice(0, lanes === 4 ? 4 : 6))("%s", (op) => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => n);
+    const b = a.map((n) => n + 100);
+    const fours = Array.from({ length: lanes / 4 }, (_, f) => 4 * f);
+    const inFours = (picked: readonly number[]) => fours.flatMap((at) => picked.map((p) => (p < 4 ? a[at + p] : b[at + p - 4])));
+    const whole = (first: number) =>
+      [a, b].flatMap((x) => fours.filter((at) => (at / 4) % 2 === first).flatMap((at) => [...x.subarray(at, at + 4)]));
+    const want = {
+      zipl: inFours([0, 4, 1, 5]),
+      ziph: inFours([2, 6, 3, 7]),
+      pairl: inFours([0, 1, 4, 5]),
+      pairh: inFours([2, 3, 6, 7]),
+      quadl: whole(0),
+      quadh: whole(1),
+    };
+    for (const got of run(op, a, b, new Int32Array(lanes))) expect([...got]).toEqual(want[op]);
+  });
+
   test("constants and iota", () => {
     const o = Array.from({ length: 4 }, () => new Int32Array(lanes));
     runKernel(target, { o0: o[0], o1: o[1], o2: o[2], o3: o[3] }, (k) => {

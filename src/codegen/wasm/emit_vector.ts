@@ -17,15 +17,22 @@ export interface VectorContext {
 }
 
 /** direct: op(a[, b]) · swapped: op(b, a). pmin(x, y) is y < x ? y : x, so that with operands swapped the second of two NaN or zeros wins, as on x86. */
-type Form = "direct" | "swapped" | "self" | "shift" | "lanes" | "own";
+type Form = "direct" | "swapped" | "self" | "shift" | "lanes" | "shuffle" | "own";
 interface OperationRow {
   readonly form: Form;
   readonly op: OpcodeName;
+  /** Bytes of a and b that a shuffle takes. */
+  readonly bytes?: readonly number[];
 }
 const direct = (op: OpcodeName): OperationRow => ({ form: "direct", op });
 const swapped = (op: OpcodeName): OperationRow => ({ form: "swapped", op });
 const shift = (op: OpcodeName): OperationRow => ({ form: "shift", op });
 const lanes = (op: OpcodeName): OperationRow => ({ form: "lanes", op });
+const shuffle = (...picked: readonly number[]): OperationRow => ({
+  form: "shuffle",
+  op: "i8x16.shuffle",
+  bytes: picked.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)),
+});
 /** Has code of its own, below. */
 const own = (op: OpcodeName): OperationRow => ({ form: "own", op });
 
@@ -70,6 +77,12 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   f2i: own("i32x4.trunc_sat_f32x4_s"),
   f2iround: own("i32x4.trunc_sat_f32x4_s"),
   i2f: direct("f32x4.convert_i32x4_s"),
+  zipl: shuffle(0, 4, 1, 5),
+  ziph: shuffle(2, 6, 3, 7),
+  pairl: shuffle(0, 1, 4, 5),
+  pairh: shuffle(2, 3, 6, 7),
+  quadl: own("i8x16.shuffle"), // vectors have one four: refused below
+  quadh: own("i8x16.shuffle"),
   sumlanes: lanes("f32x4.add"),
   maxlanes: lanes("f32x4.pmax"),
   minlanes: lanes("f32x4.pmin"),
@@ -115,6 +128,11 @@ export function emitVec(c: VectorContext, s: Extract<Stmt, { k: "vec" }>): void 
       break;
     case "shift":
       shiftBy(f, c.vec(s.a), row.op, s.imm ?? 0);
+      break;
+    case "shuffle":
+      get(s.a);
+      get(s.b);
+      f.op(row.op, ...row.bytes!); // each row of this form has them
       break;
     case "lanes":
       acrossLanes(c, row.op, c.vec(s.a));

@@ -75,6 +75,9 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
     case "select":
       select(c, s, dst);
       break;
+    case "shuffle":
+      asm.vec(instruction, len, dst, operand(c, s, "a"), operand(c, s, "b"), isAvx512 ? row.imm : (row.avx2Imm ?? row.imm));
+      break;
     case "lanes":
       lanes(c, instruction, dst, operand(c, s, "a"));
       break;

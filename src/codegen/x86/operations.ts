@@ -4,14 +4,16 @@ import { I, type Row } from "./instructions.ts";
 
 /**
  * form says how `emit_vector.ts` lays the operands out; `memory` which operand (in order of preference) may be a memory operand.
- * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate.
+ * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate, which lanes.
  */
 export interface OperationRow {
-  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes";
+  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes" | "shuffle";
   readonly avx512: Row;
   readonly avx2: Row;
   readonly memory: readonly ("a" | "b" | "c")[];
   readonly imm: number;
+  /** Of AVX2, where it is another one. */
+  readonly avx2Imm?: number;
   /** AVX2 has only the mirrored comparison: operands change places. */
   readonly isMirrored: boolean;
 }
@@ -68,6 +70,12 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   f2i: row("unary", I.vcvttps2dq, "a"),
   f2iround: row("unary", I.vcvtps2dq, "a"),
   i2f: row("unary", I.vcvtdq2ps, "a"),
+  zipl: binary(I.vunpcklps),
+  ziph: binary(I.vunpckhps),
+  pairl: row("shuffle", I.vshufps, "b", { imm: 0x44 }),
+  pairh: row("shuffle", I.vshufps, "b", { imm: 0xee }),
+  quadl: row("shuffle", I.vshuff32x4, "b", { avx2: I.vperm2f128, imm: 0x88, avx2Imm: 0x20 }),
+  quadh: row("shuffle", I.vshuff32x4, "b", { avx2: I.vperm2f128, imm: 0xdd, avx2Imm: 0x31 }),
   sumlanes: row("lanes", I.vaddps),
   maxlanes: row("lanes", I.vmaxps),
   minlanes: row("lanes", I.vminps),
