@@ -1,6 +1,6 @@
 // All that a model needs the importer and the compiler for; loaded when it does, since a model from the cache needs neither.
-import { setImmediate as nextTurn } from "node:timers/promises";
-import { importGraph } from "./formats/onnx/import.ts";
+import { inTurns } from "./devices/turns.ts";
+import { importGraph, importInPieces } from "./formats/onnx/import.ts";
 import type { GraphProto, TensorProto } from "./formats/onnx/messages.ts";
 import { type OnnxModel, readOnnx } from "./formats/onnx/read.ts";
 import type { Graph } from "./ir/graph.ts";
@@ -20,13 +20,15 @@ export const parseModel = (bytes: Uint8Array, directory: string | undefined): On
 
 export const modelGraph = (onnx: OnnxModel, { shapes, values }: Specialization): Graph => importGraph(onnx, shapes, values);
 
-/** `isDetached`: the program lets go of the graph when it can (run/compile.ts). The event loop turns between importing, which is done on return, and compiling. */
-export function compileModel(onnx: OnnxModel, made: Specialization, options: CompileOptions, isDetached: boolean): Promise<Program> {
-  const graph = modelGraph(onnx, made);
-  return nextTurn().then(() => compile(graph, options, isDetached));
-}
+/** modelGraph, in turns of the event loop. */
+export const importModel = (onnx: OnnxModel, { shapes, values }: Specialization): Promise<Graph> =>
+  inTurns(importInPieces(onnx, shapes, values));
 
-/** The first half of compileModel, for a program that exists. */
+/** `isDetached`: the program lets go of the graph when it can (run/compile.ts). */
+export const compileGraph = (graph: Graph, options: CompileOptions, isDetached: boolean): Promise<Program> =>
+  compile(graph, options, isDetached);
+
+/** A schedule with places for a program that exists. */
 export const bindModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions): Binding =>
   bindGraph(modelGraph(onnx, made), options);
 

@@ -186,11 +186,12 @@ export class Model implements Disposable {
   }
 
   private async compile(made: Specialization, key: string, keepsSchedule: boolean): Promise<Program> {
-    const { compileModel, hasExternalData } = await compiler();
+    const { compileGraph, hasExternalData, importModel } = await compiler();
     const isWhole = !hasExternalData(await this.source.onnx());
-    const compiling = compileModel(await this.source.onnx(), made, this.compileOptions(), !keepsSchedule);
-    this.source.release(); // imported by now: what code generation needs is not added to it
-    const program = await compiling;
+    const program = await importModel(await this.source.onnx(), made).then((graph) => {
+      this.source.release(); // what code generation needs is not added to it
+      return compileGraph(graph, this.compileOptions(), !keepsSchedule);
+    });
     const { cached } = this.source;
     if (cached && isWhole && isComplete(program.image) && !isUncached(this.options)) this.unsaved.set(program, cached.hash + key);
     return program;

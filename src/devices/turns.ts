@@ -1,22 +1,33 @@
-// Long work on many things in short pieces, between which the event loop turns: a server that compiles still answers.
+// Long work in short pieces, between which the event loop turns: a server that compiles still answers.
+import type { Pieces } from "../ir/pieces.ts";
 
-/** A piece ends with the thing during which this time is over, milliseconds. */
-const PIECE_MS = 8;
+/** A turn ends with the piece during which this time is over, milliseconds. */
+const TURN_MS = 8;
 
 /** Node's way, and a browser's, which has no shorter one for all its threads. */
 const nextTurn = (): Promise<void> =>
   new Promise((resolve) => (typeof setImmediate === "function" ? setImmediate(resolve) : setTimeout(resolve)));
 
-/** items.map(work), in turns. */
-export async function mapInTurns<T, R>(items: readonly T[], work: (item: T, index: number) => R): Promise<R[]> {
-  const results: R[] = [];
-  let start = performance.now();
-  for (const [i, item] of items.entries()) {
-    if (performance.now() - start > PIECE_MS) {
+/** All pieces, in turns of their own. */
+export async function inTurns<R>(work: Pieces<R>): Promise<R> {
+  for (let end = 0; ; ) {
+    if (performance.now() >= end) {
       await nextTurn();
-      start = performance.now();
+      end = performance.now() + TURN_MS;
     }
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
+
+/** items.map(work), in turns. */
+export const mapInTurns = <T, R>(items: readonly T[], work: (item: T, index: number) => R): Promise<R[]> => inTurns(mapped(items, work));
+
+function* mapped<T, R>(items: readonly T[], work: (item: T, index: number) => R): Pieces<R[]> {
+  const results: R[] = [];
+  for (const [i, item] of items.entries()) {
     results.push(work(item, i));
+    yield;
   }
   return results;
 }

@@ -3,6 +3,7 @@ import type { DType } from "./dtype.ts";
 import { HeddleError } from "./error.ts";
 import type { Expr } from "./expr.ts";
 import type { Index } from "./index_expr.ts";
+import { atOnce, type Pieces } from "./pieces.ts";
 import type { Shape, TensorData } from "./tensor.ts";
 
 /** What a value is. */
@@ -241,19 +242,27 @@ function visit(root: Node, done: Set<Node>, order: Node[]): void {
 export interface Pass {
   readonly name: string;
   run(graph: Graph): Graph;
+  /** `run` in pieces, where it may take long: it computes with weights. */
+  pieces?(graph: Graph): Pieces<Graph>;
 }
+
+type Rewrite = (node: Node, inputs: readonly (Value | null)[]) => readonly Value[] | null;
 
 /**
  * Rebuilds a graph bottom-up. `rewrite` gets each node with its inputs already rewritten and returns replacement values
  * (one for each output), or null to keep the node (it is copied only when an input changed). The same graph where nothing changes.
  */
-export function rewriteGraph(graph: Graph, rewrite: (node: Node, inputs: readonly (Value | null)[]) => readonly Value[] | null): Graph {
+export const rewriteGraph = (graph: Graph, rewrite: Rewrite): Graph => atOnce(rewriteInPieces(graph, rewrite));
+
+/** rewriteGraph, node by node. */
+export function* rewriteInPieces(graph: Graph, rewrite: Rewrite): Pieces<Graph> {
   const replaced = new Map<Value, Value>();
   const order = topologicalOrder(graph);
   for (let n = 0; n < order.length; n++) {
     const node = order[n];
     const inputs = replaced.size > 0 ? rewritten(node.inputs, replaced) : node.inputs;
     const outputs = rewrite(node, inputs) ?? (inputs === node.inputs ? node.outputs : withInputs(node, inputs).outputs);
+    yield;
     if (outputs === node.outputs) continue;
     for (let i = 0; i < node.outputs.length; i++) if (outputs[i]) replaced.set(node.outputs[i], outputs[i]);
   }

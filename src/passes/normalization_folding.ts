@@ -1,6 +1,7 @@
 // Products and sums with constants around a convolution or matrix product become part of its weights and bias.
 import { isFloat } from "../ir/dtype.ts";
-import { type Graph, type Node, type Pass, rewriteGraph } from "../ir/graph.ts";
+import { type Graph, type Node, type Pass, rewriteInPieces } from "../ir/graph.ts";
+import { atOnce, type Pieces } from "../ir/pieces.ts";
 import { type Affine, type AffineStep, affineStep, firstStep, IDENTITY, thenStep } from "./affine.ts";
 import { foldedLinear, type Linear, linearOf } from "./linear.ts";
 import { type Uses, usesOf } from "./uses.ts";
@@ -52,23 +53,26 @@ function collectBefore(linear: Linear, uses: Uses, absorbed: Absorbed): Affine {
 
 export const normalizationFolding: Pass = {
   name: "normalization folding",
-  run(graph: Graph): Graph {
-    const uses = usesOf(graph);
-    const absorbed: Absorbed = new Map();
-    const isCandidate = (node: Node) => node.op.kind === "contract" && isFloat(node.outputs[0].type.dtype);
-    const linears = uses.order.flatMap((node) => (isCandidate(node) ? (linearOf(node) ?? []) : []));
-    // A step between two linear nodes belongs to the first, where padding does not matter.
-    const afters = linears.map((linear) => collectAfter(linear, uses, absorbed));
-    const plans = new Map<Node, Plan>();
-    for (const [i, linear] of linears.entries()) {
-      const plan = { linear, after: afters[i], before: collectBefore(linear, uses, absorbed) };
-      if (plan.before !== IDENTITY || plan.after !== IDENTITY) plans.set(linear.node, plan);
-    }
-    return rewriteGraph(graph, (node, inputs) => {
-      const side = absorbed.get(node);
-      if (side !== undefined) return [inputs[side]!];
-      const plan = plans.get(node);
-      return plan ? [foldedLinear(plan.linear, inputs[0]!, plan.before, plan.after)] : null;
-    });
-  },
+  run: (graph) => atOnce(inPieces(graph)),
+  pieces: inPieces,
 };
+
+function* inPieces(graph: Graph): Pieces<Graph> {
+  const uses = usesOf(graph);
+  const absorbed: Absorbed = new Map();
+  const isCandidate = (node: Node) => node.op.kind === "contract" && isFloat(node.outputs[0].type.dtype);
+  const linears = uses.order.flatMap((node) => (isCandidate(node) ? (linearOf(node) ?? []) : []));
+  // A step between two linear nodes belongs to the first, where padding does not matter.
+  const afters = linears.map((linear) => collectAfter(linear, uses, absorbed));
+  const plans = new Map<Node, Plan>();
+  for (const [i, linear] of linears.entries()) {
+    const plan = { linear, after: afters[i], before: collectBefore(linear, uses, absorbed) };
+    if (plan.before !== IDENTITY || plan.after !== IDENTITY) plans.set(linear.node, plan);
+  }
+  return yield* rewriteInPieces(graph, (node, inputs) => {
+    const side = absorbed.get(node);
+    if (side !== undefined) return [inputs[side]!];
+    const plan = plans.get(node);
+    return plan ? [foldedLinear(plan.linear, inputs[0]!, plan.before, plan.after)] : null;
+  });
+}

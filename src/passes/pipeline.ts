@@ -1,5 +1,6 @@
 // All passes in the order in which they help each other: from the graph as it was read to Groups that become kernels.
 import type { Graph, Node, Pass } from "../ir/graph.ts";
+import { atOnce, type Pieces } from "../ir/pieces.ts";
 import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
@@ -45,12 +46,15 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
 }
 
 /** The graph that is compiled: the same outputs, from fewer nodes. */
-export function optimize(graph: Graph, options: OptimizeOptions = {}): Graph {
+export const optimize = (graph: Graph, options: OptimizeOptions = {}): Graph => atOnce(optimizeInPieces(graph, options));
+
+export function* optimizeInPieces(graph: Graph, options: OptimizeOptions = {}): Pieces<Graph> {
   let result = graph;
   for (const pass of passesOf(options)) {
     const start = performance.now();
-    result = pass.run(result);
+    result = pass.pieces ? yield* pass.pieces(result) : pass.run(result);
     options.onPass?.(pass.name, result, performance.now() - start);
+    yield;
   }
   return result;
 }

@@ -4,6 +4,7 @@ import type { TypedArray } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
+import type { Pieces } from "../ir/pieces.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
@@ -196,12 +197,13 @@ export class Binding<K extends AnyKernel = Kernel> {
     return new Map(this.contents.map(({ data, at }) => [data, at]));
   }
 
-  /** Writes the constants into memories that hold zeros. */
-  fill(memories: readonly Memory[]): void {
+  /** Writes the constants into memories that hold zeros, one after another. */
+  *fillInPieces(memories: readonly Memory[]): Pieces<void> {
     for (const { at, data, bytes } of this.contents) {
       const memory = memories[at[0]].view();
       if (typeof data === "function") data(new Float32Array(memory.buffer, memory.byteOffset + at[1], bytes / 4));
       else memory.set(new Uint8Array(data.buffer, data.byteOffset, bytes), at[1]);
+      yield;
     }
   }
 

@@ -1,6 +1,8 @@
 // A graph to a program: passes, a kernel for every node, memory from lifetimes, one launch list.
 import type { CpuDevice, Memory } from "../devices/cpu.ts";
+import { inTurns } from "../devices/turns.ts";
 import type { Graph } from "../ir/graph.ts";
+import { atOnce, type Pieces } from "../ir/pieces.ts";
 import { copyKernel } from "../kernels/copy.ts";
 import { Binding } from "./binding.ts";
 import { tensorBytes } from "./cost.ts";
@@ -8,7 +10,7 @@ import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
-import { type ScheduleOptions, scheduleGraph } from "./schedule.ts";
+import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
 import type { StateSpec } from "./state.ts";
 import { type Backend, sharedKernel, type TargetOptions } from "./step.ts";
 
@@ -28,11 +30,11 @@ export interface CompileOptions extends ScheduleOptions {
 }
 
 /**
- * Compiles for one device. The graph must come from the importer: its shapes are concrete.
+ * Compiles for one device, in turns of the event loop. The graph must come from the importer: its shapes are concrete.
  * `isDetached`: where the program does not need the graph, lets go of it before code is generated; the weights are in the device's memory then.
  */
 export function compile(graph: Graph, options: CompileOptions, isDetached = false): Promise<Program> {
-  return load({ binding: bindGraph(graph, options) }, options, isDetached);
+  return inTurns(bindInPieces(graph, options)).then((binding) => load({ binding }, options, isDetached));
 }
 
 /** Empties `held`: as an argument of its own the binding would live until the function ends. */
@@ -43,10 +45,10 @@ async function load(held: { binding?: Binding }, { device, state = [] }: Compile
   const program = await Program.load(
     device,
     plan,
-    (memories) => {
+    async (memories) => {
       const { binding } = held;
       delete held.binding;
-      binding!.fill(memories); // the first and only call
+      await inTurns(binding!.fillInPieces(memories)); // the first and only call
       if (!isDetached || !isComplete(plan)) kept.push(binding!);
       return device.compile(binding!.kernels);
     },
@@ -57,10 +59,13 @@ async function load(held: { binding?: Binding }, { device, state = [] }: Compile
 }
 
 /** All of compilation that comes before code. */
-export function bindGraph(graph: Graph, options: CompileOptions): Binding {
+export const bindGraph = (graph: Graph, options: CompileOptions): Binding => atOnce(bindInPieces(graph, options));
+
+function* bindInPieces(graph: Graph, options: CompileOptions): Pieces<Binding> {
   const { device, separateTensors: isSeparate = false, memoryLimit } = options;
   assertInputsFit(graph, memoryLimit);
-  return withinMemory(new Binding(scheduleGraph(graph, cpuBackend(device), options), { threads: device.threads, isSeparate }), memoryLimit);
+  const schedule = yield* scheduleInPieces(graph, cpuBackend(device), options);
+  return withinMemory(new Binding(schedule, { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** Kernels of vectors and threads; tensors as the host has them. */

@@ -1,10 +1,11 @@
 // A graph to a schedule: passes, steps for every node in the order in which they run, and where each value lives.
 import { type Graph, type GraphOutput, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
+import { atOnce, type Pieces } from "../ir/pieces.ts";
 import { OPS } from "../ops/index.ts";
 import { Constant, constantOf, Input } from "../ops/source.ts";
 import type { Precision } from "../passes/mixed_precision.ts";
-import { optimize } from "../passes/pipeline.ts";
+import { optimizeInPieces } from "../passes/pipeline.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { planStates, type State, type StateSpec } from "./state.ts";
 import { type AnyKernel, type Backend, readsOf, type Step } from "./step.ts";
@@ -36,12 +37,16 @@ export interface Schedule<K extends AnyKernel = Kernel> {
 }
 
 /** All of compilation that needs no memory of the device. */
-export function scheduleGraph<K extends AnyKernel>(
+export const scheduleGraph = <K extends AnyKernel>(graph: Graph, backend: Backend<K>, options?: ScheduleOptions): Schedule<K> =>
+  atOnce(scheduleInPieces(graph, backend, options));
+
+/** scheduleGraph, pass by pass and node by node. */
+export function* scheduleInPieces<K extends AnyKernel>(
   graph: Graph,
   backend: Backend<K>,
   { onPass, precision, state = [] }: ScheduleOptions = {},
-): Schedule<K> {
-  const optimized = optimize(graph, { layout: true, anchors: backend.isAnchor, precision, onPass });
+): Pieces<Schedule<K>> {
+  const optimized = yield* optimizeInPieces(graph, { layout: true, anchors: backend.isAnchor, precision, onPass });
   const steps: Step<K>[] = [];
   const owners = new Map<Value, Value>();
   for (const node of topologicalOrder(optimized)) {
@@ -52,6 +57,7 @@ export function scheduleGraph<K extends AnyKernel>(
       continue;
     }
     steps.push(backend.implement(node, `${node.op.name}_${steps.length}`));
+    yield;
   }
   const live = withoutDeadSteps(steps, optimized, owners);
   const plan = planStates(live, optimized, owners, state, backend);

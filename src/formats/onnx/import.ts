@@ -1,6 +1,7 @@
 // ONNX model and concrete input shapes → Graph: operators applied, functions and known branches inlined, shape arithmetic folded.
 import { HeddleError } from "../../ir/error.ts";
 import { type Attrs, apply, type Graph, type ImportContext, type Op, type Value } from "../../ir/graph.ts";
+import { atOnce, type Pieces } from "../../ir/pieces.ts";
 import type { TensorData } from "../../ir/tensor.ts";
 import { OPS } from "../../ops/index.ts";
 import { constantOf, constantValue, input } from "../../ops/source.ts";
@@ -19,6 +20,9 @@ import { checkSizes, decodeTensor } from "./tensor.ts";
 const NEWEST_OPSET = 24;
 /** Domains whose operators are in heddle's table. */
 const DOMAINS: readonly string[] = ["", "ai.onnx.preview.training"];
+
+type InputShapes = Readonly<Record<string, readonly number[]>>;
+type InputValues = Readonly<Record<string, TensorData>>;
 
 /** What one import shares. */
 interface Session {
@@ -47,12 +51,12 @@ interface Scope {
  * so that shapes may depend on them.
  * Throws HeddleError: "bad-argument" (shapes), "unsupported" (operator, domain, opset and node are named), "bad-model", "missing", "limit".
  */
-export function importGraph(
-  model: OnnxModel,
-  shapes: Readonly<Record<string, readonly number[]>> = {},
-  values: Readonly<Record<string, TensorData>> = {},
-): Graph {
-  return asBadModel("model", () => {
+export const importGraph = (model: OnnxModel, shapes: InputShapes = {}, values: InputValues = {}): Graph =>
+  atOnce(importInPieces(model, shapes, values));
+
+/** importGraph, node by node. */
+export function* importInPieces(model: OnnxModel, shapes: InputShapes, values: InputValues): Pieces<Graph> {
+  const { given, scope } = asBadModel("model", () => {
     const concrete = resolveShapes(model, shapes);
     const session: Session = {
       functions: functionTable(model.proto),
@@ -66,10 +70,15 @@ export function importGraph(
         Object.hasOwn(values, name) ? constantValue(values[name], plain(name)) : input(name, { dtype, shape: concrete.get(name)! }), // resolved for all inputs
     );
     const scope = graphScope(model.graph, session, null, model.opsets, "", new Map(given.map((v, i) => [model.inputs[i].name, v])));
-    runNodes(model.nodes, scope);
-    const inputs = given.filter((v) => !constantOf(v));
-    return { inputs, outputs: model.graph.output.map(({ name }) => ({ name, value: lookUp(scope, name, "graph output") })) };
+    return { given, scope };
   });
+  for (const node of model.nodes) {
+    asBadModel("model", () => defineOutputs(node, scope));
+    yield;
+  }
+  const inputs = given.filter((v) => !constantOf(v));
+  const outputs = asBadModel("model", () => model.graph.output.map(({ name }) => ({ name, value: lookUp(scope, name, "graph output") })));
+  return { inputs, outputs };
 }
 
 function graphScope(
@@ -113,20 +122,23 @@ const isVisible =
 
 function runNodes(nodes: readonly PlacedNode[], scope: Scope): void {
   if (scope.depth > MAX_DEPTH) throw new HeddleError("limit", `model: functions and branches are nested more than ${MAX_DEPTH} deep`);
-  for (const node of nodes) {
-    const name = `${scope.prefix}${node.name}`;
-    const what = plain(node.proto.opType);
-    if (++scope.session.nodes > MAX_NODES) throw new HeddleError("limit", `model: more than ${MAX_NODES} nodes after inlining functions`);
-    const outputs = located(what, name, () => runNode(node, name, scope));
-    for (const [i, output] of node.proto.output.entries()) {
-      if (output === "") continue;
-      if (!outputs[i])
-        throw new HeddleError(
-          "unsupported",
-          `${what}: output ${i} (${plain(output)}) is not supported, only ${outputs.length}; from ${name}`,
-        );
-      scope.values.set(output, outputs[i]);
-    }
+  for (const node of nodes) defineOutputs(node, scope);
+}
+
+/** Runs the node, and gives its results their names. */
+function defineOutputs(node: PlacedNode, scope: Scope): void {
+  const name = `${scope.prefix}${node.name}`;
+  const what = plain(node.proto.opType);
+  if (++scope.session.nodes > MAX_NODES) throw new HeddleError("limit", `model: more than ${MAX_NODES} nodes after inlining functions`);
+  const outputs = located(what, name, () => runNode(node, name, scope));
+  for (const [i, output] of node.proto.output.entries()) {
+    if (output === "") continue;
+    if (!outputs[i])
+      throw new HeddleError(
+        "unsupported",
+        `${what}: output ${i} (${plain(output)}) is not supported, only ${outputs.length}; from ${name}`,
+      );
+    scope.values.set(output, outputs[i]);
   }
 }
 
