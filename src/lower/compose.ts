@@ -2,16 +2,25 @@
 import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import { constant } from "../ir/expr.ts";
-import { type Graph, type Reader, type TensorType, topologicalOrder, type Value } from "../ir/graph.ts";
+import { type Graph, type Node, type Reader, type TensorType, topologicalOrder, type Value } from "../ir/graph.ts";
 import type { Index } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { Numbering } from "./rewrite.ts";
 
+/** Readers of a node's outputs from those of its inputs; null where there are none. */
+export type Expression = (inputs: readonly (Reader | null)[], node: Node) => readonly Reader[] | null;
+
+const ownExpression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? null;
+
 /**
  * Readers of the body's outputs. `leaf` reads body.inputs[i]: Input nodes, or constants whose elements are read at run time.
- * Throws HeddleError("unsupported") where a node has no `lower`.
+ * Throws HeddleError("unsupported") where a node has no expression: by default, no `lower`.
  */
-export function composeReaders(body: Graph, leaf: (input: number, type: TensorType) => Reader): Reader[] {
+export function composeReaders(
+  body: Graph,
+  leaf: (input: number, type: TensorType) => Reader,
+  expression: Expression = ownExpression,
+): Reader[] {
   const numbering = new Numbering();
   const readers = new Map<Value, Reader>();
   for (const [i, value] of body.inputs.entries()) readers.set(value, remembering(leaf(i, value.type), numbering));
@@ -22,9 +31,10 @@ export function composeReaders(body: Graph, leaf: (input: number, type: TensorTy
       readers.set(node.outputs[0], constantReader(data));
       continue;
     }
-    if (!node.op.lower) throw new HeddleError("unsupported", `${node.op.name}: it has no expression; from ${node.from}`);
     const inputs = node.inputs.map((v) => (v ? (readers.get(v) ?? null) : null));
-    for (const [i, reader] of node.op.lower(inputs, node).entries()) {
+    const made = expression(inputs, node);
+    if (!made) throw new HeddleError("unsupported", `${node.op.name}: it has no expression; from ${node.from}`);
+    for (const [i, reader] of made.entries()) {
       if (!readers.has(node.outputs[i])) readers.set(node.outputs[i], remembering(reader, numbering));
     }
   }

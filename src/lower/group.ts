@@ -16,7 +16,7 @@ import { fairUnroll, reducesInLanes, reducesOutside, type Schedule, type Schedul
 import { storeValue } from "./storage.ts";
 
 /** Readers of the group's outputs over its inputs as buffers. Throws HeddleError("unsupported") where it has none. */
-export const groupReaders = (body: Graph): Reader[] => composeReaders(body, (input, type) => loadReader(type, input));
+const groupReaders = (body: Graph): Reader[] => composeReaders(body, (input, type) => loadReader(type, input));
 
 /** Whether `lowerGroup` can make a kernel of it. */
 export function canLowerGroup(body: Graph): boolean {

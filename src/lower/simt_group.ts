@@ -1,7 +1,7 @@
-// Lowers a fused group to one SIMT kernel: a thread for each element, or a workgroup for each reduction that its elements share.
+// Lowers expressions of a tensor's elements to one SIMT kernel: a thread for each element, or a workgroup for each reduction that its elements share.
 import { invariant } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
-import type { Graph, Reader } from "../ir/graph.ts";
+import type { Reader, TensorType } from "../ir/graph.ts";
 import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import {
   cast,
@@ -19,32 +19,25 @@ import {
   thread,
 } from "../ir/simt.ts";
 import { elementCount, stridesOf } from "../ir/tensor.ts";
-import { groupReaders } from "./group.ts";
 import { joinable, Rewriter } from "./rewrite.ts";
 import { combination, convertRegister, scalarFn } from "./simt_scalar.ts";
 import { coefficientOf, dependsOn, freeVars, indicesOf, walk } from "./walk.ts";
 
 type Reduction = Extract<Expr, { k: "reduce" }>;
 
-/** Parameters: one buffer for each of body.inputs, then the outputs. `canLowerGroup(body)` must hold. */
-export function lowerSimtGroup(name: string, body: Graph, target: SimtTarget): SimtKernel {
+/** The kernel that computes what the readers, all of one shape, read. Parameters: a buffer for each input, then the outputs. */
+export function lowerSimtReaders(name: string, readers: readonly Reader[], inputs: readonly TensorType[], target: SimtTarget): SimtKernel {
   const b = new SimtBuilder(name, target);
-  const buffers = body.inputs.map((v, i) => b.buffer(`in${i}`, v.type.dtype, elementCount(v.type.shape), "read"));
-  return lowerSimtReaders(b, groupReaders(body), buffers);
-}
-
-/** The kernel that computes what the readers, all of one shape, read from the buffers of `b`; their outputs become the last buffers. */
-export function lowerSimtReaders(b: SimtBuilder, readers: readonly Reader[], buffers: readonly number[]): SimtKernel {
+  const buffers = inputs.map(({ dtype, shape }, i) => b.buffer(`in${i}`, dtype, elementCount(shape), "read"));
   const { shape } = readers[0].type;
   const count = elementCount(shape);
   const outputs = readers.map(({ type }, i) => b.buffer(i === 0 ? "out" : `out${i}`, type.dtype, count, "write"));
-  if (count === 0) return b.build([1, 1, 1], [1, 1, 1]);
   const axes = shape.map((d) => newVar(d));
   const index = axes.map(varIndex);
   const rewriter = new Rewriter();
   const exprs = readers.map((reader) => rewriter.expr(reader.at(index)));
   for (const [i, { type }] of readers.entries())
-    invariant(exprs[i].dtype === type.dtype, `${b.name}: expression of type ${exprs[i].dtype} for an output of type ${type.dtype}`);
+    invariant(exprs[i].dtype === type.dtype, `${name}: expression of type ${exprs[i].dtype} for an output of type ${type.dtype}`);
   return new GroupLowering(b, buffers, outputs, merged({ exprs, out: linearIndex(index, stridesOf(shape)), axes })).kernel();
 }
 

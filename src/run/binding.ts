@@ -1,6 +1,6 @@
 // A schedule → where everything of it lies: memories, constants to fill in, launches with places in them, stretches to run at a time.
 import type { Memory, Slot } from "../devices/cpu.ts";
-import type { TypedArray } from "../ir/dtype.ts";
+import type { DType, TypedArray } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
@@ -37,7 +37,7 @@ export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) 
 export class Binding<K extends AnyKernel = Kernel> {
   readonly kernels: K[] = [];
   /** What each constant is filled with. */
-  private readonly contents: { readonly at: Address; readonly data: Content; readonly bytes: number }[] = [];
+  private readonly contents: { readonly at: Address; readonly data: Content; readonly bytes: number; readonly dtype: DType }[] = [];
   /** Launches [from, to) of each step. */
   readonly ranges: readonly (readonly [from: number, to: number])[];
   private readonly memories: MemoryNeed[] = [];
@@ -97,8 +97,12 @@ export class Binding<K extends AnyKernel = Kernel> {
 
   /** The tensor of a value; a constant's own. */
   read(value: Value, view: View): TensorData {
+    return this.constantOf(value) ?? view(value.type, this.address(value));
+  }
+  /** The tensor of a constant. */
+  constantOf(value: Value): TensorData | null {
     const constant = constantOf(this.owner(value));
-    return constant ? { ...value.type, data: constant.data } : view(value.type, this.address(value));
+    return constant ? { ...value.type, data: constant.data } : null;
   }
 
   /** Runs a step in JavaScript. */
@@ -115,7 +119,8 @@ export class Binding<K extends AnyKernel = Kernel> {
     return this.schedule.owners.get(value) ?? value;
   }
 
-  private address(value: Value): Address {
+  /** Where a value lies. */
+  address(value: Value): Address {
     const owner = this.owner(value);
     const constant = constantOf(owner);
     const at = constant ? this.constantAt.get(constant.data) : this.values.get(owner);
@@ -175,24 +180,24 @@ export class Binding<K extends AnyKernel = Kernel> {
 
   /** All constants in one memory, each at a cache line. */
   private placeConstants(): ReadonlyMap<Content, Address> {
-    const sizes = new Map<Content, number>();
+    const sizes = new Map<Content, { readonly bytes: number; readonly dtype: DType }>();
     const keep = (value: Value): void => {
-      const data = constantOf(this.owner(value))?.data;
-      if (data) sizes.set(data, data.byteLength);
+      const constant = constantOf(this.owner(value));
+      if (constant) sizes.set(constant.data, { bytes: this.schedule.backend.bytesOf(constant), dtype: constant.dtype });
     };
     for (const { place, bytes } of this.places()) {
       if (place.k === "value") keep(place.value);
-      else if (place.k === "constant") sizes.set(place.data, place.data.byteLength);
-      else if (place.k === "packed") sizes.set(place.pack, bytes);
+      else if (place.k === "constant") sizes.set(place.data, { bytes: place.data.byteLength, dtype: "u8" });
+      else if (place.k === "packed") sizes.set(place.pack, { bytes, dtype: "f32" });
     }
     for (const { value } of this.schedule.outputs) keep(value);
-    const total = [...sizes.values()].reduce((n, bytes) => n + this.align(bytes), 0);
+    const total = [...sizes.values()].reduce((n, { bytes }) => n + this.align(bytes), 0);
     const shared = this.options.isSeparate || total === 0 ? undefined : this.memory(total, true);
     let offset = 0;
-    for (const [data, bytes] of sizes) {
+    for (const [data, { bytes, dtype }] of sizes) {
       const at: Address = shared === undefined ? [this.memory(bytes, true), 0] : [shared, offset];
       offset += this.align(bytes);
-      this.contents.push({ at, data, bytes });
+      this.contents.push({ at, data, bytes, dtype });
     }
     return new Map(this.contents.map(({ data, at }) => [data, at]));
   }
@@ -205,6 +210,16 @@ export class Binding<K extends AnyKernel = Kernel> {
       else memory.set(new Uint8Array(data.buffer, data.byteOffset, bytes), at[1]);
       yield;
     }
+  }
+
+  /** The constants in the host's form, and where they belong. */
+  constants(): { readonly at: Address; readonly dtype: DType; readonly data: TypedArray }[] {
+    return this.contents.map(({ at, dtype, data, bytes }) => {
+      if (typeof data !== "function") return { at, dtype, data };
+      const packed = new Float32Array(bytes / 4);
+      data(packed);
+      return { at, dtype, data: packed };
+    });
   }
 
   /** Steps run one after another, so that all share the same temporaries. */

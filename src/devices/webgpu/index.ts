@@ -49,7 +49,7 @@ export async function openWebGpu(): Promise<WebGpuDevice> {
   const features = FEATURES.filter((f) => adapter.features.has(f));
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
   const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-  return new WebGpuDevice(device, adapter.info);
+  return new WebGpuDevice(device, adapter.info, gpu);
 }
 
 class WebGpuMemory implements GpuMemory {
@@ -78,6 +78,8 @@ export class WebGpuDevice implements GpuDevice {
   constructor(
     readonly device: GPUDevice,
     info: GPUAdapterInfo,
+    /** Dawn's devices do not outlive the object that they come from. */
+    protected readonly gpu: GPU,
   ) {
     const { limits, features } = device;
     this.hasF16 = features.has("shader-f16");
@@ -129,23 +131,21 @@ export class WebGpuDevice implements GpuDevice {
   private toStored(dtype: DType, data: TypedArray): Uint8Array<ArrayBuffer> {
     const type = this.stored(dtype);
     const given = { dtype, shape: [data.length], data };
-    const isSame = type === dtype;
-    const elements = isSame ? data : new { f32: Float32Array, f16: Uint16Array, i32: Int32Array, u32: Uint32Array }[type](toNumbers(given));
+    const elements = type === dtype ? data : fromNumbers(type, given.shape, toNumbers(given)).data;
     const bytes = new Uint8Array(align(elements.byteLength, 4));
     bytes.set(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength));
     return bytes;
   }
-  private stored(dtype: DType): "f32" | "f16" | "i32" | "u32" {
-    const type = storedType(dtype, this.hasF16);
-    if (!type) throw new HeddleError("unsupported", `device webgpu: ${dtype} tensors; cast them, or use another device`);
-    return type;
+  /** What kernels do not read is kept as it is. */
+  private stored(dtype: DType): DType {
+    return storedType(dtype, this.hasF16) ?? dtype;
   }
 
   async read(from: GpuMemory, offset: number, dtype: DType, count: number): Promise<TypedArray> {
     const { array } = DTYPES[dtype];
     if (count === 0) return new array(0);
     const type = this.stored(dtype);
-    const bytes = align(count * (type === "f16" ? 2 : 4), 4);
+    const bytes = align(count * DTYPES[type].bytes, 4);
     const staging = this.device.createBuffer({ size: bytes, usage: USAGE.mapRead | USAGE.copyDst });
     try {
       const encoder = this.device.createCommandEncoder();
@@ -154,9 +154,8 @@ export class WebGpuDevice implements GpuDevice {
       await this.mapped(staging);
       const copy = staging.getMappedRange().slice(0);
       if (type === dtype) return new array(copy, 0, count);
-      const elements = { f32: Float32Array, f16: Uint16Array, i32: Int32Array, u32: Uint32Array }[type];
-      const numbers = Float64Array.from(new elements(copy, 0, count));
-      return fromNumbers(dtype, [count], numbers).data;
+      const stored = { dtype: type, shape: [count], data: new DTYPES[type].array(copy, 0, count) };
+      return fromNumbers(dtype, stored.shape, toNumbers(stored)).data;
     } finally {
       staging.destroy();
     }
@@ -193,7 +192,7 @@ export class WebGpuDevice implements GpuDevice {
       prepared.map(async ({ kernel, args, bindings, pipeline }): Promise<Prepared> => {
         const made = await pipeline;
         const entries = args.flatMap(({ memory, offset }, i) =>
-          bindings[i] === i ? [{ binding: i, resource: { buffer: bufferOf(memory), offset, size: align(kernel.params[i].bytes, 4) } }] : [],
+          bindings[i] === i ? [{ binding: i, resource: { buffer: bufferOf(memory), offset, size: align(Math.max(4, kernel.params[i].bytes), 4) } }] : [],
         );
         return { kernel, pipeline: made, group: this.device.createBindGroup({ layout: made.getBindGroupLayout(0), entries }) };
       }),

@@ -1,0 +1,189 @@
+// A network compiled for a GPU: device memories, one launch list, and steps in JavaScript between its stretches.
+import type { GpuDevice, GpuLaunchList, GpuMemory } from "../../devices/gpu.ts";
+import type { DType, TypedArray } from "../../ir/dtype.ts";
+import { HeddleError, invariant } from "../../ir/error.ts";
+import type { Graph, TensorType, Value } from "../../ir/graph.ts";
+import type { SimtKernel } from "../../ir/simt.ts";
+import { elementCount, type TensorData } from "../../ir/tensor.ts";
+import { evaluateNode } from "../../ops/index.ts";
+import { Binding } from "../binding.ts";
+import type { Address, PlacedTensor, ProgramPlan } from "../image.ts";
+import type { StepTime } from "../program.ts";
+import { type Schedule, type ScheduleOptions, scheduleGraph } from "../schedule.ts";
+import type { StateSpec } from "../state.ts";
+import { gpuBackend } from "./backend.ts";
+
+/** A state in memory of the device that the caller gives. */
+export interface GpuStateSpec extends StateSpec {
+  readonly memory?: GpuMemory;
+}
+
+export interface GpuCompileOptions extends ScheduleOptions {
+  readonly device: GpuDevice;
+  readonly state?: readonly GpuStateSpec[];
+}
+
+/** Compiles for a GPU. The graph must come from the importer: its shapes are concrete. */
+export async function compileForGpu(graph: Graph, options: GpuCompileOptions): Promise<GpuProgram> {
+  const { device, state = [] } = options;
+  const schedule = scheduleGraph(graph, gpuBackend(device.target, device.alignment), options);
+  const binding = new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate: false });
+  const plan = binding.image();
+  const given = new Map(state.flatMap(({ input, memory }) => (memory ? [[input, memory] as const] : [])));
+  const memories: GpuMemory[] = [];
+  try {
+    for (const need of plan.memories) memories.push(need.given === undefined ? device.alloc(need.bytes) : given.get(need.given)!); // the caller's names
+    for (const { at: [memory, offset], dtype, data } of binding.constants()) device.write(memories[memory], offset, dtype, data); // biome-ignore format: short
+    const launches = plan.launches.map(({ kernel, args }) => ({
+      kernel,
+      args: args.map(([memory, offset]) => ({ memory: memories[memory], offset, bytes: memories[memory].bytes - offset })),
+    }));
+    return new GpuProgram(device, plan, binding, memories, await device.load(binding.kernels, launches), given);
+  } catch (e) {
+    for (const [i, memory] of memories.entries()) if (plan.memories[i].given === undefined) memory.free();
+    throw e;
+  }
+}
+
+export class GpuProgram {
+  private readonly unset: Set<string>;
+  private isFreed = false;
+
+  /** Use compileForGpu. */
+  constructor(
+    private readonly device: GpuDevice,
+    readonly image: ProgramPlan,
+    private readonly binding: Binding<SimtKernel>,
+    private readonly memories: readonly GpuMemory[],
+    private readonly list: GpuLaunchList,
+    given: ReadonlyMap<string, GpuMemory>,
+  ) {
+    this.unset = new Set(image.states.flatMap(({ name }) => (given.has(name) ? [] : [name])));
+  }
+
+  /** What the program was compiled from. */
+  get schedule(): Schedule<SimtKernel> {
+    return this.binding.schedule;
+  }
+  get codeBytes(): number {
+    return this.list.codeBytes;
+  }
+  get arenaBytes(): number {
+    return this.image.arenaBytes;
+  }
+  get stateNames(): readonly string[] {
+    return this.image.states.map((s) => s.name);
+  }
+  /** Kernels of the program with the step they belong to, for listings. */
+  kernels(): { readonly step: Schedule<SimtKernel>["steps"][number]; readonly kernel: SimtKernel }[] {
+    return this.schedule.steps.flatMap((step) => (step.calls ?? []).map(({ kernel }) => ({ step, kernel })));
+  }
+  print(kernel: SimtKernel): string {
+    return this.device.print(kernel);
+  }
+  disassemble(kernel: SimtKernel): Promise<string> {
+    return this.device.disassemble(kernel);
+  }
+
+  /** Copies a tensor into a state. */
+  setState(name: string, tensor: TensorData): void {
+    const state = this.state(name);
+    assertFits(`state ${name}`, state, tensor);
+    this.put(state.at!, tensor); // states have places
+    this.unset.delete(name);
+  }
+  /** A copy of a state as it is after all that was run. */
+  async getState(name: string): Promise<TensorData> {
+    const state = this.state(name);
+    return this.get(state, state.at!); // states have places
+  }
+  private state(name: string): PlacedTensor {
+    const state = this.image.states.find((s) => s.name === name);
+    if (state) return state;
+    throw new HeddleError("bad-input", `program: no state ${name}; it has ${this.stateNames.join(", ") || "none"}`);
+  }
+
+  /** Runs the network. Inputs that are states are not given. */
+  async run(inputs: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
+    this.write(inputs);
+    for (const segment of this.image.segments) {
+      if (segment.k === "launch") this.list.run(segment.from, segment.to);
+      else await this.evaluate(segment.step);
+    }
+    return this.outputs();
+  }
+
+  /** Runs what was given last once more, without reading its outputs: for measuring. Waits until the device is done. */
+  async replay(times: number): Promise<void> {
+    invariant(
+      this.image.segments.every((s) => s.k === "launch"),
+      "a program with steps in JavaScript is replayed",
+    );
+    for (let i = 0; i < times; i++) for (const s of this.image.segments) if (s.k === "launch") this.list.run(s.from, s.to);
+    await this.device.sync();
+  }
+
+  /** Runs the network and says how long each step took: launches by the device's clock. */
+  async profile(inputs: Readonly<Record<string, TensorData>>): Promise<readonly StepTime[]> {
+    await this.run(inputs);
+    const hostMs = new Map<number, number>();
+    for (const segment of this.image.segments) {
+      if (segment.k === "launch") continue;
+      const start = performance.now();
+      await this.evaluate(segment.step);
+      hostMs.set(segment.step, performance.now() - start);
+    }
+    const ms = await this.list.profile();
+    return this.schedule.steps.map((step, i) => {
+      const [from, to] = this.binding.ranges[i];
+      return { node: step.node, ms: hostMs.get(i) ?? ms.slice(from, to).reduce((a, b) => a + b, 0) };
+    });
+  }
+
+  free(): void {
+    if (this.isFreed) return;
+    this.isFreed = true;
+    this.list.free();
+    for (const [i, memory] of this.memories.entries()) if (this.image.memories[i].given === undefined) memory.free();
+  }
+
+  private put([memory, offset]: Address, { dtype, data }: { readonly dtype: DType; readonly data: TypedArray }): void {
+    invariant(!this.isFreed, "program used after it was freed");
+    this.device.write(this.memories[memory], offset, dtype, data);
+  }
+  private async get({ dtype, shape }: TensorType, [memory, offset]: Address): Promise<TensorData> {
+    invariant(!this.isFreed, "program used after it was freed");
+    return { dtype, shape, data: await this.device.read(this.memories[memory], offset, dtype, elementCount(shape)) };
+  }
+
+  private write(inputs: Readonly<Record<string, TensorData>>): void {
+    for (const name of this.unset) throw new HeddleError("bad-input", `state ${name} was never set`);
+    for (const tensor of this.image.inputs) {
+      const given = inputs[tensor.name];
+      if (!given) throw new HeddleError("bad-input", `input ${tensor.name} is missing`);
+      assertFits(`input ${tensor.name}`, tensor, given);
+      if (tensor.at) this.put(tensor.at, given);
+    }
+  }
+
+  private async outputs(): Promise<Record<string, TensorData>> {
+    const read = this.image.outputs.map(async (tensor) => [tensor.name, await this.get(tensor, tensor.at!)] as const); // outputs have places
+    return Object.fromEntries(await Promise.all(read));
+  }
+
+  /** Runs a step in JavaScript. */
+  private async evaluate(step: number): Promise<void> {
+    const { node } = this.schedule.steps[step];
+    const values = await Promise.all(node.inputs.map((v) => v && this.valueOf(v)));
+    for (const [i, tensor] of evaluateNode(node, values).entries()) this.put(this.binding.address(node.outputs[i]), tensor);
+  }
+  private async valueOf(value: Value): Promise<TensorData> {
+    const constant = this.binding.constantOf(value);
+    return constant ?? this.get(value.type, this.binding.address(value));
+  }
+}
+
+function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
+  if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
+    throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
+}
