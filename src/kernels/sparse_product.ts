@@ -2,6 +2,7 @@
 import { INT_RANGE, type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import type { Groups } from "./sparse_groups.ts";
+import { shareOut } from "./work.ts";
 
 /** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
 export interface SparseProductShape {
@@ -41,22 +42,100 @@ const NAMED = 256;
 /** Coordinates in a word of 32 bits. */
 const WORD = 4;
 
-/** Buffers: values and coordinates in the order of groups, rows, bounds and starts of groups, shares, dense operand, the epilogue's inputs, output. */
+/** Some columns of the dense operand as rows next to each other in scratch, and the sums of a block below them. */
+export interface PanelTile {
+  readonly b: KernelBuilder;
+  readonly target: SimdTarget;
+  readonly shape: SparseProductShape;
+  readonly scratch: number;
+  /** Bytes of a row, of vectors that may be longer than the columns are. */
+  readonly rowBytes: number;
+  /** Row k of the dense operand is row k of the panel, but that a row of zeros follows each block. */
+  readonly blockColumns: number;
+  /** Where the sums begin. */
+  readonly sums: number;
+  readonly column: Int;
+  readonly width: number;
+}
+
+/** How the dense operand lies in memory and how the result does: what fills panels, and what stores a block of sums. */
+export interface DenseSide {
+  /** Columns of the result as it lies in memory, for its epilogue. */
+  columns(shape: SparseProductShape): number;
+  /** Whether threads have columns of their own, of which their part of the operand is filled in once. */
+  readonly sharesColumns: boolean;
+  /** Rows of results that are stored at a time. */
+  rowsAtOnce(target: SimdTarget): number;
+  declare(b: KernelBuilder, shape: SparseProductShape): DenseBuffers;
+}
+export interface DenseBuffers {
+  fill(tile: PanelTile): void;
+  store(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode): void;
+}
+
+/** Operand (depth, n), result (rows, n). */
+const featuresFirst: DenseSide = {
+  columns: ({ n }) => n,
+  sharesColumns: false,
+  rowsAtOnce: () => 1,
+  declare(b, { depth, n }) {
+    const x = b.buffer("x", 4 * depth * n, "read");
+    return {
+      fill: (tile) => copyPanel(tile, x),
+      store({ b, target, shape, scratch, rowBytes, sums: from, column, width }, blockRow, epilogue) {
+        const vectors = Math.ceil(width / target.lanes);
+        const row = times(blockRow, shape.block);
+        b.loop(row, b.min(plus(row, shape.block), shape.rows), 1, (r) => {
+          const at = plus(from, times(b.mod(r, shape.block), rowBytes));
+          const sums = Array.from({ length: vectors }, (_, v) => b.load(scratch, plus(at, v * target.lanes * 4)));
+          const lanesOf = (v: number): number => Math.min(target.lanes, width - v * target.lanes);
+          epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(column, v * target.lanes), lanesOf });
+        });
+      },
+    };
+  },
+};
+
+/** The columns of the dense operand next to each other and aligned: rows a power of two apart would fall into few cache sets. */
+function copyPanel({ b, target, shape, scratch, rowBytes, blockColumns, column, width }: PanelTile, x: number): void {
+  const { block, depth, n } = shape;
+  const step = target.lanes * 4;
+  b.loop(0, blockColumns, 1, (c) => {
+    const panel = times(c, (block + 1) * rowBytes);
+    const first = times(c, block);
+    b.loop(first, b.min(plus(first, block), depth), 1, (k) => {
+      const to = plus(panel, times(b.mod(k, block), rowBytes));
+      const from = plus(times(k, n * 4), times(column, 4));
+      for (let v = 0; v * target.lanes < width; v++) {
+        const part = b.load(x, plus(from, v * step), Math.min(target.lanes, width - v * target.lanes));
+        b.store(part, scratch, plus(to, v * step));
+      }
+    });
+  });
+}
+
+/**
+ * Buffers: values and coordinates in the order of groups, rows, bounds and starts of groups, shares (not where threads share columns), those of the dense side,
+ * the epilogue's inputs, output.
+ */
 export function sparseProductKernel(
   name: string,
   shape: SparseProductShape,
   epilogue: Epilogue,
   target: SimdTarget,
   threads: number,
-  vectors = sparseVectors(shape.n, target),
+  side: DenseSide = featuresFirst,
 ): Kernel {
-  return new SparseProduct(name, shape, epilogue, target, threads, vectors).build();
+  return new SparseProduct(name, shape, epilogue, target, threads, side).build();
 }
 
 class SparseProduct {
   private readonly b: KernelBuilder;
-  private readonly buffers: Readonly<Record<"values" | "coordinates" | "rows" | "bounds" | "starts" | "shares" | "x", number>>;
+  private readonly buffers: Readonly<Record<"values" | "coordinates" | "rows" | "bounds" | "starts" | "shares", number>>;
+  private readonly dense: DenseBuffers;
   private readonly epilogue: EpilogueCode;
+  /** In vectors. */
+  private readonly vectors: number;
   private readonly scratch: number;
   private readonly blockRows: number;
   private readonly blockColumns: number;
@@ -71,7 +150,7 @@ class SparseProduct {
     epilogue: Epilogue,
     private readonly target: SimdTarget,
     threads: number,
-    private readonly vectors: number,
+    private readonly side: DenseSide,
   ) {
     const { rows, depth, n, block, length, groups, height } = shape;
     const b = new KernelBuilder(name, target, threads);
@@ -85,63 +164,60 @@ class SparseProduct {
       rows: b.buffer("rows", groups * height, "read"),
       bounds: words("bounds", groups + 1),
       starts: words("starts", this.blockRows * this.blockColumns + 1),
-      shares: words("shares", threads + 1),
-      x: words("x", depth * n),
+      shares: side.sharesColumns ? -1 : words("shares", threads + 1),
     };
-    this.epilogue = new EpilogueCode(b, epilogue, n);
-    this.rowBytes = vectors * target.lanes * 4;
+    this.dense = side.declare(b, shape);
+    this.epilogue = new EpilogueCode(b, epilogue, side.columns(shape));
+    this.vectors = sparseVectors(n, target);
+    this.rowBytes = this.vectors * target.lanes * 4;
     this.sums = ((this.blockColumns - 1) * (block + 1) + NAMED) * this.rowBytes;
-    this.scratch = b.buffer("scratch", this.sums + NAMED * this.rowBytes, "scratch");
+    const end = this.sums + NAMED * this.rowBytes;
+    const waiting = this.epilogue.scratchBytes({ rows: side.rowsAtOnce(target), vectors: 1 }, depth);
+    this.scratch = b.buffer("scratch", end + waiting, "scratch");
+    if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
 
   build(): Kernel {
-    const { b, vectors, target, shape, buffers, blockRows } = this;
+    const { b, vectors, target, shape, buffers, blockRows, side } = this;
     const width = vectors * target.lanes;
     const whole = Math.floor(shape.n / width);
     const rest = shape.n - whole * width;
-    b.parallel(b.threads, (thread) => {
-      const from = b.loadInt(buffers.shares, times(thread, 4), "i32", 0, blockRows);
-      const to = b.loadInt(buffers.shares, plus(times(thread, 4), 4), "i32", 0, blockRows);
-      b.loop(0, whole, 1, (tile) => this.tile(times(tile, width), width, from, to));
-      if (rest > 0) this.tile(whole * width, rest, from, to);
-    });
+    if (side.sharesColumns)
+      shareOut(b, [whole + (rest > 0 ? 1 : 0), blockRows], ([columns, rows]) => {
+        b.loop(columns.from, b.min(columns.to, whole), 1, (tile) => this.tile(times(tile, width), width, rows.from, rows.to));
+        if (rest > 0) b.when(whole, columns.to, () => this.tile(whole * width, rest, rows.from, rows.to));
+      });
+    else
+      b.parallel(b.threads, (thread) => {
+        const from = b.loadInt(buffers.shares, times(thread, 4), "i32", 0, blockRows);
+        const to = b.loadInt(buffers.shares, plus(times(thread, 4), 4), "i32", 0, blockRows);
+        b.loop(0, whole, 1, (tile) => this.tile(times(tile, width), width, from, to));
+        if (rest > 0) this.tile(whole * width, rest, from, to);
+      });
     return b.build();
   }
 
-  /** All block rows of the thread for some columns. */
+  /** Some block rows for some columns. */
   private tile(column: Int, width: number, from: Int, to: Int): void {
-    const { b, target, shape, blockColumns } = this;
+    const { b, target, shape, scratch, rowBytes, blockColumns, sums } = this;
     const vectors = Math.ceil(width / target.lanes);
-    const lanesOf = (v: number): number => Math.min(target.lanes, width - v * target.lanes);
-    this.copyPanel(column, vectors, lanesOf);
+    const tile: PanelTile = { b, target, shape, scratch, rowBytes, blockColumns, sums, column, width };
+    this.dense.fill(tile);
+    this.clearFillers(vectors);
     b.loop(from, to, 1, (blockRow) => {
       this.clear(vectors);
       b.loop(0, blockColumns, 1, (blockColumn) => this.block(blockRow, blockColumn, vectors));
-      const row = times(blockRow, shape.block);
-      b.loop(row, b.min(plus(row, shape.block), shape.rows), 1, (r) => {
-        const at = plus(this.sums, times(b.mod(r, shape.block), this.rowBytes));
-        const sums = Array.from({ length: vectors }, (_, v) => b.load(this.scratch, plus(at, v * target.lanes * 4)));
-        this.epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(column, v * target.lanes), lanesOf });
-      });
+      this.dense.store(tile, blockRow, this.epilogue);
     });
   }
 
-  /** The columns of the dense operand next to each other and aligned: rows a power of two apart would fall into few cache sets. */
-  private copyPanel(column: Int, vectors: number, lanesOf: (v: number) => number): void {
-    const { b, target, shape, scratch, rowBytes, buffers, blockColumns } = this;
-    const { block, depth, n } = shape;
+  /** What groups are filled up with. */
+  private clearFillers(vectors: number): void {
+    const { b, target, shape, scratch, rowBytes, blockColumns } = this;
     const zero = b.f32(0);
-    const step = target.lanes * 4;
     b.loop(0, blockColumns, 1, (c) => {
-      const panel = times(c, (block + 1) * rowBytes);
-      const first = times(c, block);
-      b.loop(first, b.min(plus(first, block), depth), 1, (k) => {
-        const to = plus(panel, times(b.mod(k, block), rowBytes));
-        const from = plus(times(k, n * 4), times(column, 4));
-        for (let v = 0; v < vectors; v++) b.store(b.load(buffers.x, plus(from, v * step), lanesOf(v)), scratch, plus(to, v * step));
-      });
-      // What groups are filled up with.
-      for (let v = 0; v < vectors; v++) b.store(zero, scratch, plus(panel, block * rowBytes + v * step));
+      const at = plus(times(c, (shape.block + 1) * rowBytes), shape.block * rowBytes);
+      for (let v = 0; v < vectors; v++) b.store(zero, scratch, plus(at, v * target.lanes * 4));
     });
   }
 

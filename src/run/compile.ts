@@ -8,11 +8,13 @@ import { Binding } from "./binding.ts";
 import { tensorBytes } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
+import type { SparseMode } from "./implement/sparse_cost.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
+import { learnSparseRates, sparseRates } from "./sparse_rates.ts";
 import type { StateSpec } from "./state.ts";
-import { type Backend, sharedKernel, type TargetOptions } from "./step.ts";
+import { type Backend, type SparsePolicy, sharedKernel, type TargetOptions } from "./step.ts";
 
 /** A state in memory of the device that the caller gives. */
 export interface CpuStateSpec extends StateSpec {
@@ -27,6 +29,8 @@ export interface CompileOptions extends ScheduleOptions {
   readonly separateTensors?: boolean;
   /** Bytes that tensors and weights may take. Default: what this machine has. */
   readonly memoryLimit?: number;
+  /** What layers with sparse weights are compiled to. Default: auto. */
+  readonly sparse?: SparseMode;
 }
 
 /**
@@ -34,7 +38,9 @@ export interface CompileOptions extends ScheduleOptions {
  * `isDetached`: where the program does not need the graph, lets go of it before code is generated; the weights are in the device's memory then.
  */
 export function compile(graph: Graph, options: CompileOptions, isDetached = false): Promise<Program> {
-  return inTurns(bindInPieces(graph, options)).then((binding) => load({ binding }, options, isDetached));
+  return prepareSparse(graph, options)
+    .then(() => inTurns(bindInPieces(graph, options)))
+    .then((binding) => load({ binding }, options, isDetached));
 }
 
 /** Empties `held`: as an argument of its own the binding would live until the function ends. */
@@ -58,20 +64,27 @@ async function load(held: { binding?: Binding }, { device, state = [] }: Compile
   return program;
 }
 
+/** Has the speed of sparse kernels known where it matters. */
+export const prepareSparse = (graph: Graph, { device, sparse = "auto" }: CompileOptions): Promise<void> =>
+  sparse === "auto" ? learnSparseRates(graph, device) : Promise.resolve();
+
 /** All of compilation that comes before code. */
 export const bindGraph = (graph: Graph, options: CompileOptions): Binding => atOnce(bindInPieces(graph, options));
 
 function* bindInPieces(graph: Graph, options: CompileOptions): Pieces<Binding> {
   const { device, separateTensors: isSeparate = false, memoryLimit } = options;
   assertInputsFit(graph, memoryLimit);
-  const schedule = yield* scheduleInPieces(graph, cpuBackend(device), options);
+  const schedule = yield* scheduleInPieces(graph, cpuBackend(device, options.sparse), options);
   return withinMemory(new Binding(schedule, { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** Kernels of vectors and threads; tensors as the host has them. */
-export function cpuBackend({ target, threads }: Pick<CpuDevice, "target" | "threads">): Backend {
-  const options: TargetOptions = { target, threads, kernels: new Map() };
+export function cpuBackend(device: Pick<CpuDevice, "target" | "threads" | "codeKey">, mode: SparseMode = "auto"): Backend {
+  const { target, threads } = device;
+  const sparse: SparsePolicy = { mode, rates: sparseRates(device), choices: [] };
+  const options: TargetOptions = { target, threads, kernels: new Map(), sparse };
   return {
+    sparseChoices: sparse.choices,
     isAnchor,
     implement: (node, name) => implement(node, name, options),
     copy(type) {

@@ -4,6 +4,7 @@ import type { TypedArray } from "../ir/dtype.ts";
 import type { Node, TensorType, Value } from "../ir/graph.ts";
 import type { BufferParam, Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { Epilogue } from "../kernels/epilogue.ts";
+import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 
 /** What a kernel's parameter is bound to. */
 export type Place =
@@ -47,6 +48,8 @@ export interface Backend<K extends AnyKernel = Kernel> {
   bytesOf(type: TensorType): number;
   /** Of what lies in one memory, bytes. */
   readonly alignment: number;
+  /** Layers whose weights have zeros, as they were implemented so far. */
+  readonly sparseChoices?: readonly SparseChoice[];
 }
 
 /** Values that a step reads, as kernels see them. */
@@ -62,6 +65,29 @@ export interface TargetOptions {
   readonly threads: number;
   /** Kernels of this program by what they compute: layers of equal shapes share one. */
   readonly kernels: Map<string, Kernel>;
+  /** Default: what is usually faster. */
+  readonly sparse?: SparsePolicy;
+}
+
+/** How layers with sparse weights are chosen kernels for, and what was chosen. */
+export interface SparsePolicy {
+  readonly mode: SparseMode;
+  readonly rates: SparseRates;
+  readonly choices: SparseChoice[];
+}
+
+/** A layer with weights (rows, depth) on n columns, and what its kernels were predicted to take. */
+export interface SparseChoice {
+  /** Of its step. */
+  readonly name: string;
+  readonly rows: number;
+  readonly depth: number;
+  readonly n: number;
+  /** Share of the weights that are not zero. */
+  readonly density: number;
+  readonly denseMs: number;
+  readonly sparseMs: number;
+  readonly isSparse: boolean;
 }
 
 /** The kernel of this kind for these parts, generated when there is none yet. */

@@ -7,7 +7,7 @@ import type { Graph } from "../../src/ir/graph.ts";
 import { type TensorData, toNumbers, zeros } from "../../src/ir/tensor.ts";
 import { evaluateGraph } from "../../src/ops/index.ts";
 import { inputName } from "../../src/ops/source.ts";
-import { compile } from "../../src/run/compile.ts";
+import { type CompileOptions, compile } from "../../src/run/compile.ts";
 
 export interface TestDevice {
   readonly name: string;
@@ -61,9 +61,10 @@ export async function expectCompiledRight(
   device: CpuDevice,
   what: string,
   isSeparate: boolean,
+  sparse?: CompileOptions["sparse"],
 ): Promise<void> {
   const want = evaluateGraph(graph, inputs);
-  const program = await compile(graph, { device, separateTensors: isSeparate });
+  const program = await compile(graph, { device, separateTensors: isSeparate, sparse });
   try {
     // Zeros first: nothing of an earlier run may be left in a later one.
     await program.run(Object.fromEntries(graph.inputs.map((v) => [inputName(v), zeros(v.type.dtype, v.type.shape)])));

@@ -22,6 +22,7 @@ import {
   withWeights,
 } from "./conv_task.ts";
 import { formatOf } from "./matmul.ts";
+import { rowsTimesSparse } from "./sparse.ts";
 import { transposed } from "./transposed.ts";
 
 export const implementConv: Implementation = (task) => {
@@ -70,6 +71,8 @@ function pointwise(c: ConvTask): readonly KernelCall[] {
   const { target, threads } = task;
   const { inChannels, outChannels: n, batch } = geometry;
   const m = batch * y.input * x.input;
+  const sparse = sparsePointwise(c, m);
+  if (sparse) return sparse;
   const before: KernelCall[] = [];
   const format = formatOf(c.input.type.dtype, inChannels, target) ?? "f32"; // it is a float that kernels read
   const k = format === "pairs" ? inChannels / 2 : inChannels;
@@ -95,6 +98,13 @@ function pointwise(c: ConvTask): readonly KernelCall[] {
     storesPartialSums: schedule.depth < k,
   }));
   return [...before, ...calls];
+}
+
+/** Null where the weights are not known or not sparse enough. */
+function sparsePointwise({ task, geometry, constants, places, input }: ConvTask, n: number): readonly KernelCall[] | null {
+  if (!constants || input.type.dtype !== "f32") return null;
+  const size = { rows: geometry.outChannels, depth: geometry.inChannels, n };
+  return rowsTimesSparse(task, places.input, { weights: constants, isTransposed: true, bias: places.bias }, size);
 }
 
 function direct(c: ConvTask): readonly KernelCall[] {

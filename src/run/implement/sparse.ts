@@ -1,16 +1,28 @@
-// A product with a constant matrix that is mostly zeros to sparse kernels, where they are measured to be faster than our dense ones.
+// Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { TypedArray } from "../../ir/dtype.ts";
 import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
-import { groupsOf, shareBlockRows, sparseBlock } from "../../kernels/sparse_groups.ts";
-import { GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
+import { type Groups, groupsOf, shareBlockRows, sparseBlock } from "../../kernels/sparse_groups.ts";
+import { channelsLast } from "../../kernels/sparse_panel.ts";
+import { type DenseSide, GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../kernels/sparse_vector.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
-import { type AnchorTask, constantPlace, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import {
+  type AnchorTask,
+  constantPlace,
+  type KernelCall,
+  type Place,
+  packedPlace,
+  type SparseChoice,
+  sharedKernel,
+  tailPlaces,
+  valuePlace,
+} from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
+import { denseMs, MARGIN, type SparseLayer, sparseMs, USUAL_RATES } from "./sparse_cost.ts";
 
 /** A right operand, and whether its rows are the product's columns. */
 interface Right {
@@ -20,10 +32,22 @@ interface Right {
 
 /** Null: dense kernels are faster, or there are no others. */
 export function sparseProduct(task: AnchorTask, a: Value, right: Right, g: MatMulGeometry): readonly KernelCall[] | null {
-  if (task.target.name !== "avx512" || a.type.dtype !== "f32" || right.value.type.dtype !== "f32") return null; // what was measured
+  if (a.type.dtype !== "f32" || right.value.type.dtype !== "f32" || modeOf(task) === "never") return null;
   const isPlain = elementCount(g.batch) === 1;
-  if (!isPlain) return null;
-  return g.m === 1 ? rowTimesSparse(task, a, right, g) : sparseTimesMatrix(task, a, right.isTransposed ? null : right.value, g);
+  if (isPlain && g.m === 1 && task.target.name === "avx512") return rowTimesSparse(task, a, right, g);
+  const weights = constantFloats(right.value);
+  if (weights && elementCount(g.batchB) === 1 && elementCount(g.batchA) === elementCount(g.batch))
+    return rowsTimesSparse(
+      task,
+      valuePlace(a),
+      { weights, isTransposed: right.isTransposed, bias: [] },
+      {
+        rows: g.n,
+        depth: g.k,
+        n: elementCount(g.batch) * g.m,
+      },
+    );
+  return isPlain ? sparseTimesMatrix(task, a, right.isTransposed ? null : right.value, g) : null;
 }
 
 /** x (1,k) · W (k,n) is Wᵀ·x. */
@@ -34,8 +58,13 @@ function rowTimesSparse(
   { k, n }: MatMulGeometry,
 ): readonly KernelCall[] | null {
   const weights = constantFloats(value);
-  if (!weights || k > 65535 || n < LEAST_ROWS_OF_VECTOR * task.threads) return null;
-  if (!vectorPays(countNonzeros(weights), k * n, task.target)) return null;
+  if (!weights || k > 65535 || (n < LEAST_ROWS_OF_VECTOR * task.threads && modeOf(task) === "auto")) return null;
+  const nonzeros = countNonzeros(weights);
+  if (nonzeros === 0) return null;
+  const isSparse = modeOf(task) === "always" || vectorPays(nonzeros, k * n, task.target);
+  if (nonzeros < LEAST_TABLED * k * n)
+    note(task, { rows: n, depth: k, n: 1, density: nonzeros / (k * n), ...vectorMs(nonzeros, k * n, task.target), isSparse });
+  if (!isSparse) return null;
   const coo = cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights));
   const w = csbFromCoo(isTransposed ? coo : transposeCoo(coo));
   const slices = slicesOf(w, task.target.lanes);
@@ -44,26 +73,83 @@ function rowTimesSparse(
     sparseVectorKernel(task.name, shape, task.epilogue, task.target, task.threads),
   );
   const index = [slices.column, slices.bounds, slices.order, shareWindows(slices, task.threads)];
-  return [call(task, kernel, w, slices.place, index, x)];
+  return [call(task, kernel, w, slices.place, index, [valuePlace(x)])];
 }
 
 /** W (m,k) · x (k,n). */
 function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, k, n }: MatMulGeometry): readonly KernelCall[] | null {
   const weights = constantFloats(left);
   if (!x || !weights) return null;
-  const density = countNonzeros(weights) / weights.length;
-  if (density > MOST_DENSE || n < LEAST_COLUMNS || m < LEAST_ROWS * task.threads) return null;
-  // Block rows are shared out: with few of them, small ones.
-  const block = m < 4 * LEAST_ROWS * task.threads ? LEAST_ROWS : sparseBlock(density);
-  const w = csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block });
-  const groups = groupsOf(w, "forward", GROUP_HEIGHT);
-  const shape = sparseProductShape(groups, n);
-  const kernel = sharedKernel(task, `sparse product ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
-    sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads),
+  const size = { rows: m, depth: k, n };
+  const chosen = chooseSparse(task, size, countNonzeros(weights), false, (block) =>
+    csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block }),
   );
-  const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, shareBlockRows(groups, task.threads)];
-  return [call(task, kernel, w, groups.place, index, x)];
+  return chosen && [productCall(task, chosen, n, undefined, [valuePlace(x)])];
 }
+
+/** What a layer with channels last multiplies by: weights (rows, depth), or (depth, rows) where they are not transposed, and the place of a bias. */
+export interface SparseWeights {
+  readonly weights: Float32Array;
+  readonly isTransposed: boolean;
+  readonly bias: readonly Place[];
+}
+type Size = Pick<SparseLayer, "rows" | "depth" | "n">;
+
+/** x (n,depth) · Wᵀ (depth,rows) + bias, by panels of x. */
+export function rowsTimesSparse(task: AnchorTask, x: Place, w: SparseWeights, size: Size): readonly KernelCall[] | null {
+  const { rows, depth, n } = size;
+  if (modeOf(task) === "never") return null;
+  const chosen = chooseSparse(task, size, countNonzeros(w.weights), true, (block) => {
+    const coo = cooFromDense(fromNumbers("f32", w.isTransposed ? [rows, depth] : [depth, rows], w.weights));
+    return csbFromCoo(w.isTransposed ? coo : transposeCoo(coo), { block });
+  });
+  return chosen && [productCall(task, chosen, n, channelsLast(w.bias.length > 0), [x, ...w.bias])];
+}
+
+interface Chosen {
+  readonly w: Csb;
+  readonly groups: Groups;
+}
+
+/** The matrix in the order of its kernel; null where the dense product is predicted to be faster. */
+function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColumns: boolean, make: (block: number) => Csb): Chosen | null {
+  const { rows, depth, n } = size;
+  const { threads, target } = task;
+  const density = nonzeros / (rows * depth);
+  const mode = modeOf(task);
+  if (nonzeros === 0 || (mode === "auto" && (density > LEAST_TABLED || n < 2))) return null;
+  // Block rows are shared out where columns are not, or too few: small ones then.
+  const isShort = rows < 4 * SMALL_BLOCK * threads && (!sharesColumns || n < threads * SMALL_BLOCK);
+  const block = isShort ? SMALL_BLOCK : sparseBlock(density);
+  const rates = task.sparse?.rates ?? USUAL_RATES[target.name];
+  const predict = (length: number, visits: number) => {
+    const layer = { ...size, length, visits, block, sharesColumns };
+    return { denseMs: denseMs(layer, rates, threads), sparseMs: sparseMs(layer, rates, target, threads) };
+  };
+  // Random places first: where those lose, nothing is converted.
+  const guess = predict(nonzeros * USUAL_FILL, rows * Math.ceil(depth / block));
+  const loses = (ms: { denseMs: number; sparseMs: number }): boolean => mode === "auto" && ms.sparseMs > MARGIN * ms.denseMs;
+  const w = loses(guess) ? null : make(block);
+  const groups = w && groupsOf(w, "forward", GROUP_HEIGHT);
+  const ms = groups ? predict(groups.coordinate.length, groups.row.length) : guess;
+  const isSparse = groups !== null && !loses(ms);
+  note(task, { rows, depth, n, density, ...ms, isSparse });
+  return isSparse && w && groups ? { w, groups } : null;
+}
+
+function productCall(task: AnchorTask, { w, groups }: Chosen, n: number, side: DenseSide | undefined, x: readonly Place[]): KernelCall {
+  const shape = sparseProductShape(groups, n);
+  const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${task.epilogueKey}`, () =>
+    sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
+  );
+  const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, ...(side ? [] : [shareBlockRows(groups, task.threads)])];
+  return call(task, kernel, w, groups.place, index, x);
+}
+
+const modeOf = (task: AnchorTask) => task.sparse?.mode ?? "auto";
+const note = (task: AnchorTask, choice: Omit<SparseChoice, "name">): void => {
+  task.sparse?.choices.push({ name: task.name, ...choice });
+};
 
 /** Values in the kernel's order, the index, the dense operand, and what the epilogue needs. */
 function call(
@@ -72,19 +158,20 @@ function call(
   w: Csb,
   place: Int32Array,
   index: readonly TypedArray[],
-  x: Value,
+  x: readonly Place[],
 ): KernelCall {
   const values = packedPlace((out) => {
     for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
   });
-  return { kernel, places: [values, ...index.map(constantPlace), valuePlace(x), ...tailPlaces(task)] };
+  return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
 }
 
-/** One AVX-512 core (Zen 5), 8 columns and more: sparse kernels win from two zeros out of three on. */
-const MOST_DENSE = 0.33;
-const LEAST_COLUMNS = 8;
-/** Rows for each thread: fewer do not pay for the copy of the dense operand's panel, or leave threads without work. */
-const LEAST_ROWS = 64;
+/** Layers with fewer zeros are not looked at. */
+const LEAST_TABLED = 0.7;
+const SMALL_BLOCK = 64;
+/** What groups are filled up with, for nonzeros at random places. */
+const USUAL_FILL = 1.06;
+/** Rows for each thread: fewer leave threads without work. */
 const LEAST_ROWS_OF_VECTOR = 120;
 
 /** Nonzeros a nanosecond that one core multiplies by a vector, and elements that the dense product does, from the second-level cache and beyond it. */
@@ -94,10 +181,15 @@ const STREAMED_ELEMENTS = 11;
 /** Below that many elements, what a kernel does around its loops counts. */
 const LEAST_ELEMENTS = 65536;
 
-function vectorPays(nonzeros: number, elements: number, { l2 }: SimdTarget): boolean {
-  if (elements < LEAST_ELEMENTS || nonzeros === 0) return false;
-  const dense = elements / (elements * 4 <= 4 * l2 ? CACHED_ELEMENTS : STREAMED_ELEMENTS);
-  return nonzeros / NONZEROS < dense;
+function vectorPays(nonzeros: number, elements: number, target: SimdTarget): boolean {
+  if (elements < LEAST_ELEMENTS) return false;
+  const { denseMs, sparseMs } = vectorMs(nonzeros, elements, target);
+  return sparseMs < denseMs;
+}
+
+function vectorMs(nonzeros: number, elements: number, { l2 }: SimdTarget): { readonly denseMs: number; readonly sparseMs: number } {
+  const rate = elements * 4 <= 4 * l2 ? CACHED_ELEMENTS : STREAMED_ELEMENTS;
+  return { denseMs: elements / rate / 1e6, sparseMs: nonzeros / NONZEROS / 1e6 };
 }
 
 function countNonzeros(values: Float32Array): number {

@@ -1,0 +1,83 @@
+// Sparse weights on activations with channels last: blocks of pixels are turned around into panels on their way in, and results on their way out.
+import { type Int, plus, times, type Vec } from "../ir/kernel.ts";
+import type { EpilogueCode } from "./epilogue.ts";
+import type { DenseSide, PanelTile } from "./sparse_product.ts";
+import { transposeTile } from "./transpose_tile.ts";
+
+/** Operand (n, depth), result (n, rows); a bias (rows) is added where there is one, and is the buffer after the operand. */
+export const channelsLast = (hasBias: boolean): DenseSide => ({
+  columns: ({ rows }) => rows,
+  sharesColumns: true,
+  rowsAtOnce: ({ lanes }) => lanes,
+  declare(b, { depth, n, rows }) {
+    const x = b.buffer("x", 4 * depth * n, "read");
+    const bias = hasBias ? b.buffer("bias", 4 * rows, "read") : -1;
+    return {
+      fill: (tile) => fillPanel(tile, depth, (pixel, k, count) => b.load(x, plus(times(pixel, depth * 4), times(k, 4)), count)),
+      store: (tile, blockRow, epilogue) => storeTurned(tile, blockRow, epilogue, bias),
+    };
+  },
+});
+
+/** `count` channels of a pixel from channel k on. */
+type LoadChannels = (pixel: Int, k: Int, count: number) => Vec;
+
+/** Runs `part` for each vector of the tile's columns: its number, and how many lanes it has. */
+function overVectors({ b, target, width }: PanelTile, part: (v: Int, count: number) => void): void {
+  const whole = Math.floor(width / target.lanes);
+  if (whole > 0) b.loop(0, whole, 1, (v) => part(v, target.lanes));
+  if (whole * target.lanes < width) part(whole, width - whole * target.lanes);
+}
+
+/** Rows [0, depth) of the panel, as many at a time as a vector has lanes. */
+function fillPanel(tile: PanelTile, depth: number, load: LoadChannels): void {
+  const { b, target, shape, scratch, rowBytes, blockColumns, column } = tile;
+  const { lanes } = target;
+  const { block } = shape;
+  const turn = (k: Int, panelRow: Int, channels: number): void =>
+    overVectors(tile, (v, pixels) => {
+      const first = plus(column, times(v, lanes));
+      const zero = pixels < lanes ? b.f32(0) : null;
+      const rows = Array.from({ length: lanes }, (_, i) => (zero && i >= pixels ? zero : load(plus(first, i), k, channels)));
+      const to = plus(times(panelRow, rowBytes), times(v, lanes * 4));
+      for (const [i, row] of transposeTile(b, rows).slice(0, channels).entries()) b.store(row, scratch, plus(to, i * rowBytes));
+    });
+  const whole = Math.floor(depth / lanes);
+  if (whole > 0)
+    b.loop(0, blockColumns, 1, (c) => {
+      const first = times(c, block / lanes);
+      b.loop(first, b.min(plus(first, block / lanes), whole), 1, (part) => {
+        turn(times(part, lanes), plus(times(c, block + 1), times(b.mod(part, block / lanes), lanes)), lanes);
+      });
+    });
+  const rest = whole * lanes;
+  if (rest < depth) turn(rest, Math.floor(rest / block) * (block + 1) + (rest % block), depth - rest);
+}
+
+/** The sums of a block row as rows of pixels, with bias and epilogue. */
+function storeTurned(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode, bias: number): void {
+  const { b, target, shape, scratch, rowBytes, column, sums } = tile;
+  const { lanes } = target;
+  const { block, rows } = shape;
+  const turn = (channel: Int, inBlock: Int, channels: number): void => {
+    const added = bias >= 0 ? b.load(bias, times(channel, 4), channels) : null;
+    overVectors(tile, (v, pixels) => {
+      const from = plus(sums, times(inBlock, rowBytes), times(v, lanes * 4));
+      const turned = transposeTile(
+        b,
+        Array.from({ length: lanes }, (_, i) => b.load(scratch, plus(from, i * rowBytes))),
+      );
+      const results = turned.slice(0, pixels).map((x) => [added ? b.op("add", x, added) : x]);
+      epilogue.storeTile(results, { row: plus(column, times(v, lanes)), rowStep: 1, column: () => channel, lanesOf: () => channels });
+    });
+  };
+  const whole = Math.floor(rows / lanes);
+  const first = times(blockRow, block / lanes);
+  if (whole > 0)
+    b.loop(first, b.min(plus(first, block / lanes), whole), 1, (part) =>
+      turn(times(part, lanes), times(b.mod(part, block / lanes), lanes), lanes),
+    );
+  const rest = whole * lanes;
+  const last = Math.ceil(rows / block) - 1;
+  if (rest < rows) b.when(last - 1, blockRow, () => turn(rest, rest % block, rows - rest));
+}
