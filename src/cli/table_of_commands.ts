@@ -22,6 +22,12 @@ const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the
 const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
 const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
 const JSON_FLAG = ["--json", "Print the result as one JSON object"] as const;
+const PICTURES = [
+  ["--mean <0.485,0.456,0.406>", "Images: (pixel/255 - mean) / std, one number or one a channel (default 0)"],
+  ["--std <0.229,0.224,0.225>", "Images (default 1)"],
+  ["--layout <nchw|nhwc>", "Images: order of axes; default: by where the input has 1 or 3 channels"],
+  ["--bgr", "Images: blue first, as OpenCV reads them"],
+] as const;
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
@@ -64,10 +70,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       SHAPE,
       ["--output <NAME=FILE.npy>", "Write an output; FILE.npz without a name: all of them; repeat for more"],
       ["--output-dir <DIR>", "Write every output as NAME.npy"],
-      ["--mean <0.485,0.456,0.406>", "Images: (pixel/255 - mean) / std, one number or one a channel (default 0)"],
-      ["--std <0.229,0.224,0.225>", "Images (default 1)"],
-      ["--layout <nchw|nhwc>", "Images: order of axes; default: by where the input has 1 or 3 channels"],
-      ["--bgr", "Images: blue first, as OpenCV reads them"],
+      ...PICTURES,
       ["--top <K>", "Print the K largest values of each output's last axis, for classifiers"],
       ["--repeat <N>", "Run N times and print the median time"],
       DEVICE_OR_REFERENCE,
@@ -168,5 +171,42 @@ export const COMMANDS: readonly CommandEntry[] = [
     ],
     moreOptions: async (args) => (await import("./commands/train.ts")).scriptFlags(args),
     load: async () => (await import("./commands/train.ts")).train,
+  },
+  {
+    usage: "prune <MODEL>",
+    summary: "Set most weights to zero, let the others make up for it, and say how near the outputs stay",
+    options: [
+      ["--sparsity <0.9>", "The part of the weights that goes; wanted unless --grain says it"],
+      ["-o, --output <FILE.onnx>", "Write the pruned network"],
+      ["--method <magnitude|wanda|sparsegpt|random>", "Default: sparsegpt with --data, magnitude without"],
+      ["--grain <element|N:M|kernel|filter|layer>", "What goes together (default element); 2:4 keeps two of four neighbours"],
+      ["--scope <row|layer|global>", "Within what weights compete (default layer; row for wanda)"],
+      ["--data <FILE|DIR>", "Inputs: .npy or .npz with examples along the first axis, or a folder of pictures; repeat for more"],
+      ["--generate", "Random numbers as inputs, where there are no data"],
+      ["--samples <N>", "Examples to use at most (default 64); a quarter is held out to judge by"],
+      ["--batch <N>", "Examples of a batch, where the model leaves that open (default 8)"],
+      ["--exclude <NAME,…>", "Weights that stay dense; repeat for more"],
+      ["--no-fit", "Do not refit each layer to the dense one's outputs"],
+      ["--distill <STEPS>", "Train the pruned network on the dense one's outputs"],
+      ["--rate <X>", "Largest learning rate of that (default 5e-4)"],
+      ["--candidates <N>", "Masks that method random tries (default 50)"],
+      ["--sparse-storage", "Store weights as positions and values where that is smaller"],
+      ["--report <FILE.html>", "Write a page with the layers and agreement against sparsity"],
+      ["--sweep <0.5,0.7,…>", "Sparsities of that page (default 0.5,0.7,0.8,0.9)"],
+      ["--bench <FILE.json>", "What heddle bench --json said of this and pruned models, for the page; repeat for more"],
+      ...PICTURES,
+      SEED,
+      SHAPE,
+      DEVICE,
+      ISA,
+      THREADS,
+      JSON_FLAG,
+    ],
+    examples: [
+      "prune model.onnx --sparsity 0.7 --data inputs.npy -o pruned.onnx",
+      "prune model.onnx --grain 2:4 --data photos/ --shape x=8x3x224x224 --distill 200 -o pruned.onnx",
+      "prune model.onnx --sparsity 0.8 --data inputs.npz --report report.html",
+    ],
+    load: async () => (await import("./commands/prune.ts")).prune,
   },
 ];

@@ -5,6 +5,7 @@ import { decodeAttributes } from "../formats/onnx/attribute.ts";
 import { constantTensor } from "../formats/onnx/constant_node.ts";
 import { importGraph } from "../formats/onnx/import.ts";
 import { type OnnxModel, type OnnxValueInfo, readOnnx } from "../formats/onnx/read.ts";
+import { decodeSparseTensor } from "../formats/onnx/sparse_tensor.ts";
 import { decodeTensor } from "../formats/onnx/tensor.ts";
 import { isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
@@ -70,11 +71,16 @@ export class OnnxModule extends Module {
   }
 
   forward(inputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
-    const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
+    const graph = this.graph(Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape])));
+    return applyGraph(graph, { ...inputs, ...Object.fromEntries(this.named.map(([name, { value }]) => [name, value])) });
+  }
+
+  /** The network for inputs of these shapes: its weights are inputs too, by their names. */
+  graph(shapes: Readonly<Record<string, readonly number[]>>): Graph {
     const key = JSON.stringify(shapes);
     const graph = this.graphs.get(key) ?? importGraph(this.open, shapes);
     this.graphs.set(key, graph);
-    return applyGraph(graph, { ...inputs, ...Object.fromEntries(this.named.map(([name, { value }]) => [name, value])) });
+    return graph;
   }
 }
 
@@ -90,6 +96,12 @@ function* weightsOf({ graph, nodes, directory }: OnnxModel): Iterable<Weight> {
     const tensor = decodeTensor(proto, `initializer ${proto.name}`, directory);
     if (isFloat(tensor.dtype) && tensor.shape.length > 0) yield { name: proto.name, tensor };
   }
+  const budget = { bytes: 0 };
+  for (const proto of graph.sparseInitializer) {
+    const name = proto.values?.name ?? "";
+    const tensor = decodeSparseTensor(proto, `initializer ${name}`, budget, directory);
+    if (isFloat(tensor.dtype)) yield { name, tensor };
+  }
   for (const { proto } of nodes) {
     if (proto.opType !== "Constant" || proto.domain !== "") continue;
     const tensor = constantTensor(decodeAttributes(proto.attribute, "Constant", directory));
@@ -102,7 +114,11 @@ function withInputs(model: OnnxModel, weights: readonly Weight[]): OnnxModel {
   const names = new Set(weights.map((w) => w.name));
   return {
     ...model,
-    graph: { ...model.graph, initializer: model.graph.initializer.filter(({ name }) => !names.has(name)) },
+    graph: {
+      ...model.graph,
+      initializer: model.graph.initializer.filter(({ name }) => !names.has(name)),
+      sparseInitializer: model.graph.sparseInitializer.filter(({ values }) => !names.has(values?.name ?? "")),
+    },
     nodes: model.nodes.filter(({ proto }) => proto.opType !== "Constant" || !names.has(proto.output[0])),
     inputs: [...model.inputs, ...weights.map(({ name, tensor: { dtype, shape } }) => ({ name, dtype, shape }))],
   };

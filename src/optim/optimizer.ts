@@ -17,7 +17,8 @@ export abstract class Optimizer {
   readonly steps: Parameter;
   private readonly rate: Parameter;
   private readonly schedule: Schedule | null;
-  private readonly memories = new Map<string, Memory>();
+  /** What is remembered, by name. */
+  readonly memories = new Map<string, Memory>();
 
   constructor(parameters: readonly Parameter[], learningRate: LearningRate) {
     if (parameters.length === 0) throw new HeddleError("bad-argument", "optimizer: there are no parameters");

@@ -24,6 +24,7 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   nn: ["ir", "formats", "tensor"],
   optim: ["ir", "tensor"],
   train: ["ir", "formats", "data", "tensor", "nn", "optim"],
+  compress: ["ir", "sparse", "ops", "formats", "passes", "devices", "run", "tensor", "nn", "optim", "data"],
   top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
   cli: [
     "ir",
@@ -40,6 +41,7 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
     "nn",
     "optim",
     "train",
+    "compress",
     "top",
   ],
 };

@@ -12,18 +12,9 @@ import { type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { type Model, openModel, readModel, type Tensors } from "../../model.ts";
 import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
 import { deviceName, modelPath } from "../open_model.ts";
-import {
-  choiceOption,
-  deviceOptions,
-  flagOption,
-  listOption,
-  namedShapes,
-  numberOption,
-  shapeTexts,
-  textOption,
-  textsOption,
-} from "../options.ts";
+import { deviceOptions, flagOption, namedShapes, numberOption, shapeTexts, textOption, textsOption } from "../options.ts";
 import type { PictureOptions } from "../picture.ts";
+import { pictureOptions } from "../picture_options.ts";
 import { randomInputs } from "../random.ts";
 import { parseFile, readInputs } from "../read_input.ts";
 import { runModel } from "../rivals.ts";
@@ -60,26 +51,11 @@ interface Settings {
 
 function settingsOf(options: Options): Settings {
   return {
-    picture: {
-      mean: numbers(options, "mean", 0),
-      std: numbers(options, "std", 1),
-      layout: choiceOption(options, "layout", ["nchw", "nhwc"]),
-      isBgr: flagOption(options, "bgr"),
-    },
+    picture: pictureOptions(options),
     seed: numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1,
     repeat: numberOption(options, "repeat", { min: 1, max: 1e6, isInteger: true }) ?? 1,
     top: numberOption(options, "top", { min: 1, max: 1e6, isInteger: true }) ?? 0,
   };
-}
-
-function numbers(options: Options, name: string, usual: number): number[] {
-  const texts = listOption(options, name);
-  const values = texts.map(Number);
-  const isWrong =
-    values.some((v) => !Number.isFinite(v) || (name === "std" && v === 0)) ||
-    (values.length !== 0 && values.length !== 1 && values.length !== 3);
-  if (isWrong) throw new UsageError(`--${name}: got ${texts.join(",")}, wanted one number, or three separated by commas`);
-  return values.length > 0 ? values : [usual];
 }
 
 /** Files first; random numbers fill what is missing, where that was asked for. */

@@ -1,0 +1,25 @@
+// Pruning: which weights go, how the others make up for them, and masks that hold while a network learns.
+export { type Batch, crossProducts, inputProducts, inputSquares, type Sums } from "./calibrate.ts";
+export { bestOfRandom, type CandidateOptions, type Chosen } from "./candidates.ts";
+export { cholesky, inverseFactor, invertLower, solveCholesky } from "./cholesky.ts";
+export { type Disagreement, disagreement } from "./disagreement.ts";
+export { type DistillOptions, distill } from "./distill.ts";
+export { type Layer, type LayerUse, layersOf, layerUses, matrixOf, weightFrom } from "./layer.ts";
+export { fitOnMask, type Moments, outputError, reconstructionError } from "./least_squares.ts";
+export {
+  countKept,
+  type Grain,
+  keepLargest,
+  type Mask,
+  type NOfM,
+  parseGrain,
+  type Scope,
+  type Scored,
+  type Selection,
+  selectMasks,
+} from "./mask.ts";
+export { type GradualOptions, GradualPruner, type MaskOptions, Masks } from "./masked.ts";
+export { type LayerReport, METHODS, type Method, type PruneOptions, type PruneResult, pruneOnnx } from "./prune_onnx.ts";
+export { type CubicSchedule, cubicSparsity } from "./schedule.ts";
+export { magnitudes, wandaScores } from "./scores.ts";
+export { damped, type Pruned, type SparseGptOptions, sparseGpt } from "./sparse_gpt.ts";

@@ -1,0 +1,114 @@
+// Masks that hold while a network learns: weights, gradients and what the optimizer remembers are masked inside of the compiled step.
+import { HeddleError } from "../../ir/error.ts";
+import { toNumbers } from "../../ir/tensor.ts";
+import type { Optimizer } from "../../optim/index.ts";
+import { evaluate, fromArray, ones, Parameter, type Tensor } from "../../tensor/index.ts";
+import type { Layer } from "./layer.ts";
+import { countKept, type Grain, type Mask, type Scope, selectMasks } from "./mask.ts";
+import { magnitudes } from "./scores.ts";
+
+/** A weight (rows, …): linear layers' and convolutions', as nn has them. */
+const layerOf = ({ name, shape }: Parameter): Pick<Layer, "name" | "rows" | "columns" | "taps"> => {
+  const taps = shape.slice(2).reduce((n, d) => n * d, 1);
+  return { name, rows: shape[0], columns: (shape[1] ?? 1) * taps, taps };
+};
+
+export interface MaskOptions {
+  /** Default: element. */
+  readonly grain?: Grain;
+  /** Default: layer. */
+  readonly scope?: Scope;
+}
+
+/** Masks of some parameters, one number a weight; all of them 1 at first. */
+export class Masks {
+  private readonly masks: ReadonlyMap<Parameter, Parameter>;
+  private readonly options: Required<MaskOptions>;
+
+  constructor(parameters: readonly Parameter[], { grain = "element", scope = "layer" }: MaskOptions = {}) {
+    const flat = parameters.find(({ shape }) => shape.length < 2);
+    if (flat)
+      throw new HeddleError("bad-argument", `Masks: ${flat.name || "a parameter"} has shape (${flat.shape}), wanted two axes or more`);
+    this.options = { grain, scope };
+    this.masks = new Map(parameters.map((p) => [p, new Parameter(ones(p.shape), { name: `${p.name}.mask`, trainable: false })]));
+  }
+
+  get parameters(): Parameter[] {
+    return [...this.masks.keys()];
+  }
+
+  /** The optimizer's step in place of `optimizer.step(grads)`: what is masked stays 0, and nothing of it is remembered. */
+  step(optimizer: Optimizer, grads: readonly Tensor[]): void {
+    const masked = (p: Parameter, value: Tensor): Tensor => {
+      const mask = this.masks.get(p);
+      return mask ? value.mul(mask.value.cast(value.dtype)) : value;
+    };
+    const { parameters } = optimizer;
+    optimizer.step(grads.map((grad, i) => masked(parameters[i], grad)));
+    for (const [i, p] of parameters.entries()) {
+      if (!this.masks.has(p)) continue;
+      for (const held of [p, ...[...optimizer.memories.values()].map((memory) => memory[i])]) held.value = masked(p, held.value);
+    }
+  }
+
+  /** Sets masks that were chosen elsewhere, by parameter, and zeroes the weights. */
+  set(chosen: ReadonlyMap<Parameter, Mask>): void {
+    for (const [p, mask] of chosen) {
+      const held = this.masks.get(p);
+      if (!held) throw new HeddleError("bad-argument", `Masks: ${p.name || "a parameter"} is not among those that are masked`);
+      held.value = fromArray(Float32Array.from(mask), p.shape);
+      p.value = p.value.mul(held.value.cast(p.dtype));
+    }
+  }
+
+  /** Chooses anew by magnitude: exactly this part of the weights goes. To be called between steps. What is 0 already goes first, so that a rising sparsity only takes away. */
+  async prune(sparsity: number): Promise<void> {
+    const all = this.parameters;
+    const values = all.map((p) => p.value);
+    await evaluate(...values);
+    const scored = await Promise.all(
+      values.map(async (value, i) => ({ layer: layerOf(all[i]), scores: magnitudes(toNumbers(await value.tensorData())) })),
+    );
+    const masks = selectMasks(scored, { sparsity, ...this.options });
+    this.set(new Map(all.map((p, i) => [p, masks[i]])));
+  }
+
+  /** The part of the weights that stays. */
+  async density(): Promise<number> {
+    const masks = await Promise.all([...this.masks.values()].map((mask) => mask.value.tensorData()));
+    const counts = masks.map(({ data }) => countKept(Uint8Array.from(data as Float32Array))); // ones() are f32
+    return counts.reduce((n, count) => n + count, 0) / masks.reduce((n, { data }) => n + data.length, 0);
+  }
+}
+
+export interface GradualOptions extends MaskOptions {
+  /** The part that goes at a step, for example cubicSparsity(…). */
+  readonly sparsity: (step: number) => number;
+  /** Steps between two choices: the network recovers in between. Default 100. */
+  readonly every?: number;
+}
+
+/** Masks that follow a schedule. In the training loop: `await pruner.before(step)`, then the compiled step, which calls `pruner.masks.step(optimizer, grads)`. */
+export class GradualPruner {
+  readonly masks: Masks;
+  private readonly options: GradualOptions;
+  /** The part that went last. */
+  private sparsity = 0;
+
+  constructor(parameters: readonly Parameter[], options: GradualOptions) {
+    this.masks = new Masks(parameters, options);
+    this.options = options;
+  }
+
+  /** To be called before each step, with its number from 0 on. Returns how sparse the network is in it. */
+  async before(step: number): Promise<number> {
+    const { sparsity, every = 100 } = this.options;
+    const wanted = sparsity(step);
+    const isDue = step % every === 0 || wanted === sparsity(step + 1); // the end of the schedule counts, wherever it lies
+    if (isDue && wanted > this.sparsity) {
+      await this.masks.prune(wanted);
+      this.sparsity = wanted;
+    }
+    return this.sparsity;
+  }
+}
