@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname } from "node:path";
+import { nextTurn } from "./devices/turns.ts";
 import type { OnnxModel } from "./formats/onnx/read.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { ModelValue } from "./model.ts";
@@ -67,8 +68,12 @@ export class ModelSource implements Signature {
 
   /** The parsed model. Throws HeddleError: "bad-model", "unsupported", "limit". */
   async onnx(): Promise<OnnxModel> {
+    if (this.content) return this.content;
     const { parseModel } = await import("./compile_model.ts");
-    this.content ??= parseModel(this.bytes(), this.directory);
+    await nextTurn(); // starting the compiler, reading the file and parsing it take a turn each
+    const bytes = this.bytes();
+    await nextTurn();
+    this.content ??= parseModel(bytes, this.directory);
     return this.content;
   }
 

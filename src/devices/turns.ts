@@ -5,7 +5,7 @@ import type { Pieces } from "../ir/pieces.ts";
 const TURN_MS = 8;
 
 /** Node's way, and a browser's, which has no shorter one for all its threads. */
-const nextTurn = (): Promise<void> =>
+export const nextTurn = (): Promise<void> =>
   new Promise((resolve) => (typeof setImmediate === "function" ? setImmediate(resolve) : setTimeout(resolve)));
 
 /** All pieces, in turns of their own. */

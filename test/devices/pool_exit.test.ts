@@ -94,16 +94,16 @@ describe.skipIf(!here)("a process with a pool", () => {
   });
 
   test.each([
-    ["last byte inside", 64 * 3 - 1, null],
-    ["first byte past the end", 64 * 3, "SIGSEGV"],
+    ["last byte inside", 8 * 23 - 1, null],
+    ["first byte past the end", 8 * 23, "SIGSEGV"],
     ["a page before the start", -4096, "SIGSEGV"],
   ])("guard pages: a store to the %s", (name, offset, signal) => {
     // mov rax,[rdi]; mov byte [rax],1; ret, with the address in the argument array.
     const body = `
-      const memory = allocate(native, 64 * 3 - 10, true);
+      const memory = allocate(native, 8 * 23 - 3, true);
       const args = allocate(native, 64, false);
       new BigUint64Array(args.view().buffer, 0, 1)[0] = BigInt(memory.address + ${offset});
-      if (memory.address % 64 !== 0) throw new Error("not aligned");
+      if (memory.address % 8 !== 0) throw new Error("not aligned");
       memory.view()[0] = 1;
       native.callable(placeCode(native, [Uint8Array.of(0x48, 0x8b, 0x07, 0xc6, 0x00, 0x01, 0xc3)]).at[0])(args.address, 0, 0, 0);
       console.log("stored");`;

@@ -5,6 +5,7 @@ import { type Native, PAGE } from "./native.ts";
 
 const HUGE = 2 << 20;
 const LINE = 64;
+const WORD = 8;
 const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to;
 
 /** Where an allocation lies inside its mapping. */
@@ -31,17 +32,17 @@ function huge(native: Native, bytes: number): Placement {
   return { base, mapped, address: base };
 }
 
-/** Ends (rounded to 64 bytes) at an inaccessible page, and has another one before its first page. */
+/** Ends (rounded to 8 bytes, at which all elements are aligned) at an inaccessible page, and has another one before its first page. */
 function guarded(native: Native, bytes: number): Placement {
   const inner = roundUp(bytes, PAGE);
   const mapped = inner + 2 * PAGE;
   const base = native.map(mapped);
   native.protect(base, PAGE, "none");
   native.protect(base + PAGE + inner, PAGE, "none");
-  return { base, mapped, address: base + PAGE + inner - roundUp(bytes, LINE) };
+  return { base, mapped, address: base + PAGE + inner - roundUp(bytes, WORD) };
 }
 
-/** `bytes` of zeroed memory, 64-byte aligned. `release` gets the memory once, when it is freed, and unmaps it when nothing uses it any more. */
+/** `bytes` of zeroed memory, 64-byte aligned where there are no guard pages. `release` gets the memory once, when it is freed, and unmaps it when nothing uses it any more. */
 export function allocate(
   native: Native,
   bytes: number,
