@@ -3,14 +3,25 @@
 import type { Specialization } from "./compile_model.ts";
 import type { CpuDevice } from "./devices/cpu.ts";
 import { type DeviceOptions, openDevice } from "./devices/open.ts";
-import type { DType } from "./ir/dtype.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
-import { elementCount, type Shape, type TensorData } from "./ir/tensor.ts";
+import type { TensorData } from "./ir/tensor.ts";
+import {
+  checkInputs,
+  isDynamic,
+  isSmall,
+  type ModelValue,
+  type Shapes,
+  specializationKey,
+  specialize,
+  type Tensors,
+} from "./model_inputs.ts";
 import { ModelSource, type SourceOptions } from "./model_source.ts";
 import type { CompileOptions } from "./run/compile.ts";
 import { isComplete } from "./run/image.ts";
 import type { Program } from "./run/program.ts";
+
+export type { ModelValue, Shapes, Tensors };
 
 export interface LoadOptions extends DeviceOptions, SourceOptions {
   /** Shapes to compile for at once, by input name. Others are compiled when first run. */
@@ -24,26 +35,6 @@ export interface LoadOptions extends DeviceOptions, SourceOptions {
   /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
-
-/** An input or output: sizes are numbers, names of symbolic sizes, or null where nothing is known; a null shape has an unknown number of axes. */
-export interface ModelValue {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: readonly (number | string | null)[] | null;
-}
-
-export type Tensors = Readonly<Record<string, TensorData>>;
-export type Shapes = Readonly<Record<string, readonly number[]>>;
-
-/** Inputs up to this size may decide shapes inside of a network: axes, sizes, repeats, a number of boxes. */
-const MAX_DECISIVE = 1024;
-
-/** Which inputs become constants when a network cannot be compiled for shapes alone: first none, then whole numbers, then all small ones. */
-const DECISIVE: readonly ((t: TensorData) => boolean)[] = [
-  () => false,
-  ({ dtype, data }) => data.length <= MAX_DECISIVE && /^[iub]\d|^bool/.test(dtype),
-  ({ data }) => data.length <= MAX_DECISIVE,
-];
 
 /** Programs for this many sets of shapes are kept; the one used longest ago goes first. */
 const MAX_PROGRAMS = 16;
@@ -89,8 +80,6 @@ async function load(source: ModelSource, device: CpuDevice | null, options: Load
   return model;
 }
 
-const isDynamic = (e: unknown): boolean => e instanceof HeddleError && e.code === "dynamic";
-
 /** Guard pages need a layout of their own, and who watches the passes wants them to run. */
 const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
 
@@ -122,7 +111,7 @@ export class Model implements Disposable {
 
   /** Whether there are inputs whose values may decide shapes. */
   get hasSmallInputs(): boolean {
-    return this.inputs.some(({ shape }) => shape?.every((d) => typeof d === "number") && elementCount(shape as Shape) <= MAX_DECISIVE);
+    return this.inputs.some(isSmall);
   }
 
   /** The network for these input shapes, as it was read. */
@@ -160,10 +149,9 @@ export class Model implements Disposable {
 
   /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
   private ready(made: Specialization, keepsSchedule = false): Promise<Program> {
-    const { shapes, values } = made;
+    const { shapes } = made;
     const device = this.openedDevice();
-    const sizes = this.inputs.map(({ name, shape }) => (Object.hasOwn(shapes, name) ? shapes[name] : shape));
-    const key = [sizes, ...Object.entries(values).map(([name, { data }]) => [name, `${data}`])].map((part) => JSON.stringify(part)).join();
+    const key = specializationKey(this.inputs, made);
     const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
     const known = isOdd ? undefined : this.programs.get(key);
     if (known) {
@@ -232,29 +220,16 @@ export class Model implements Disposable {
   }
 
   private async runNow(inputs: Tensors): Promise<Record<string, TensorData>> {
-    this.checkInputs(inputs);
+    checkInputs(this.inputs, inputs);
     const run = await this.runnerFor(inputs);
     return run();
   }
 
   /** Gets a program for the inputs' shapes; where those are not enough, for the values of small inputs too. Returns what runs it. */
   private async runnerFor(inputs: Tensors): Promise<() => Promise<Record<string, TensorData>>> {
-    const shapes = Object.fromEntries(this.inputs.map(({ name }) => [name, inputs[name].shape]));
-    let refusal: unknown;
-    for (let level = this.decisive; level < DECISIVE.length; level++) {
-      const fixed = this.inputs.filter(({ name }) => DECISIVE[level](inputs[name]));
-      if (level > this.decisive && fixed.length === 0) continue;
-      const values = Object.fromEntries(fixed.map(({ name }) => [name, { ...inputs[name], data: inputs[name].data.slice() }]));
-      try {
-        const run = await this.runner({ shapes, values }, inputs);
-        this.decisive = level;
-        return run;
-      } catch (e) {
-        if (!isDynamic(e)) throw e;
-        refusal ??= e;
-      }
-    }
-    throw refusal;
+    const { made, level } = await specialize(this.inputs, inputs, this.decisive, (wanted) => this.runner(wanted, inputs));
+    this.decisive = level;
+    return made;
   }
 
   private async runner(made: Specialization, inputs: Tensors): Promise<() => Promise<Record<string, TensorData>>> {
@@ -276,20 +251,6 @@ export class Model implements Disposable {
     const result = this.queue.then(work);
     this.queue = result.catch(() => {});
     return result;
-  }
-
-  private checkInputs(inputs: Tensors): void {
-    const names = this.inputs.map((i) => i.name);
-    for (const name of Object.keys(inputs))
-      if (!names.includes(name)) throw new HeddleError("bad-input", `input ${name}: the model has no such input, only ${names.join(", ")}`);
-    for (const { name, dtype, shape } of this.inputs) {
-      const given = inputs[name];
-      const wanted = `${dtype}[${shape?.map((d) => d ?? "?").join(",") ?? "any shape"}]`;
-      if (!given) throw new HeddleError("bad-input", `input ${name} is missing, wanted ${wanted}`);
-      const fits = !shape || (given.shape.length === shape.length && shape.every((d, i) => typeof d !== "number" || d === given.shape[i]));
-      if (given.dtype !== dtype || !fits)
-        throw new HeddleError("bad-input", `input ${name}: got ${given.dtype}[${given.shape}], the model wants ${wanted}`);
-    }
   }
 
   /** Frees memory, code and threads. Runs that are queued end first. */

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { nextTurn } from "./devices/turns.ts";
 import type { OnnxModel } from "./formats/onnx/read.ts";
 import { HeddleError } from "./ir/error.ts";
-import type { ModelValue } from "./model.ts";
+import type { ModelValue } from "./model_inputs.ts";
 import { type CacheOptions, openCache, type ProgramCache } from "./run/cache.ts";
 
 export interface Signature {

@@ -8,8 +8,8 @@ import type { Tensors } from "../model.ts";
 import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
 import { compile } from "../run/compile.ts";
+import { describeNode } from "../run/describe.ts";
 import { compareTensors } from "./agreement.ts";
-import { describeNode } from "./describe.ts";
 import { short } from "./units.ts";
 
 export interface Divergence {

@@ -1,21 +1,18 @@
 // Refuses a program that would take more memory than it may, before any of it is allocated.
-import { totalmem } from "node:os";
 import { HeddleError } from "../ir/error.ts";
 import type { Graph, Value } from "../ir/graph.ts";
+import { availableBytes } from "./available_memory.ts";
 import type { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
 
-/** All memory that this process can have: a program that needs more would end it. */
-const available = (): number => Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
-
 /** Inputs always take memory, so that too large ones are refused before kernels are made for them, which takes time by size in some. Throws HeddleError("limit"). */
-export function assertInputsFit(graph: Graph, limit = available()): void {
+export function assertInputsFit(graph: Graph, limit = availableBytes()): void {
   const total = graph.inputs.reduce((n, v) => n + byteSize(v), 0);
   if (total > limit) throw tooLarge(total, limit, graph.inputs);
 }
 
 /** The binding, if its memories fit. Throws HeddleError("limit") naming the largest tensor. */
-export function withinMemory(binding: Binding, limit = available()): Binding {
+export function withinMemory(binding: Binding, limit = availableBytes()): Binding {
   const total = binding.image().memories.reduce((n, { bytes }) => n + bytes, 0);
   if (total <= limit) return binding;
   const { offsets, steps } = binding.schedule;

@@ -1,5 +1,6 @@
 // A compiled network in memory: memories, one launch list, and how to run and time it.
 import type { Compiled, CpuDevice, LaunchList, Memory } from "../devices/cpu.ts";
+import { nextTurn } from "../devices/turns.ts";
 import { DTYPES, type DType, type TypedArray } from "../ir/dtype.ts";
 import { HeddleError, invariant } from "../ir/error.ts";
 import type { Node, Value } from "../ir/graph.ts";
@@ -225,15 +226,13 @@ const LARGE_BYTES = 16 << 10;
 /** An array of a large output, which the program fills: only Node has memory that is not cleared first. */
 function unfilled(dtype: DType, count: number): TypedArray {
   const { array, bytes } = DTYPES[dtype];
-  return new array(Buffer.allocUnsafeSlow(count * bytes).buffer, 0, count);
+  return typeof Buffer === "undefined" ? new array(count) : new array(Buffer.allocUnsafeSlow(count * bytes).buffer, 0, count);
 }
 
 function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
   if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
     throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
 }
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const copyOf = (t: TensorData): TensorData => ({ ...t, data: t.data.slice() });
 

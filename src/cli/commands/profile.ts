@@ -2,9 +2,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { measurePeaks, type Peaks } from "../../devices/peaks.ts";
 import { writeFileAtomicSync } from "../../formats/write_file.ts";
+import { describeNode, type NodeFacts } from "../../run/describe.ts";
 import type { Program } from "../../run/program.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
-import { describeNode, type NodeFacts } from "../describe.ts";
 import { deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
 import { deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
 import { randomInputs } from "../random.ts";

@@ -192,7 +192,9 @@ export class WebGpuDevice implements GpuDevice {
       prepared.map(async ({ kernel, args, bindings, pipeline }): Promise<Prepared> => {
         const made = await pipeline;
         const entries = args.flatMap(({ memory, offset }, i) =>
-          bindings[i] === i ? [{ binding: i, resource: { buffer: bufferOf(memory), offset, size: align(Math.max(4, kernel.params[i].bytes), 4) } }] : [],
+          bindings[i] === i
+            ? [{ binding: i, resource: { buffer: bufferOf(memory), offset, size: align(Math.max(4, kernel.params[i].bytes), 4) } }]
+            : [],
         );
         return { kernel, pipeline: made, group: this.device.createBindGroup({ layout: made.getBindGroupLayout(0), entries }) };
       }),

@@ -15,17 +15,23 @@ export function decode<T>(message: Message<T>, bytes: Uint8Array): T {
 
 const bad = (why: string): HeddleError => new HeddleError("bad-model", `model: not a valid ONNX file, or cut short (${why})`);
 
+/** What a browser has in a Buffer's place. */
+function decoderOf(bytes: Uint8Array): Pick<Buffer, "toString"> {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  return { toString: (_encoding, from, to) => decoder.decode(bytes.subarray(from, to)) };
+}
+
 class Reader {
   private readonly view: DataView;
   /** The same memory: its texts and parts are made in native code, which TextDecoder and a Buffer's subarray reach only through JavaScript of Node. */
-  private readonly buffer: Buffer;
+  private readonly buffer: Pick<Buffer, "toString">;
   private at = 0;
   /** Upper half of the varint that was read last. */
   private high = 0;
 
   constructor(private readonly bytes: Uint8Array) {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.buffer = typeof Buffer === "undefined" ? decoderOf(bytes) : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
   /** Reads fields up to `end` into the message. */

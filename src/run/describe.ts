@@ -1,7 +1,7 @@
 // Nodes of a compiled graph → what people call them: operators, names in the file, bytes and floating-point operations.
 import { type Graph, type Node, topologicalOrder } from "../ir/graph.ts";
 import { Group, groupAttrs } from "../ir/group.ts";
-import { byteSize, flopsOf } from "../run/cost.ts";
+import { byteSize, flopsOf } from "./cost.ts";
 
 export interface NodeFacts {
   /** The node's name in the file. */
