@@ -39,6 +39,10 @@ export abstract class SimtPrinter {
   protected abstract copy(s: Extract<SimtStmt, { k: "copy" }>): string[];
   protected abstract copiesDone(pending: number): string[];
   protected abstract commitCopies(): string[];
+  /** Stands before a loop that is to be written out. */
+  protected unrolled(): string[] {
+    return [];
+  }
   /** Opens a loop: for (…) */
   protected abstract forHead(v: string, from: string, to: string, step: number): string;
 
@@ -141,6 +145,7 @@ export abstract class SimtPrinter {
         break;
       case "for":
         invariant(s.step > 0, `${this.kernel.name}: loop step ${s.step}`);
+        if (s.isUnrolled) this.line(...this.unrolled());
         this.line(`${this.forHead(this.name(s.v), this.text(s.from), this.text(s.to), s.step)} {`);
         this.block(s.body);
         this.line("}");

@@ -53,17 +53,20 @@ export type SimtStmt =
   /** Neighbouring elements, starting at a multiple of their number, to or from registers at once. */
   | { readonly k: "loadVector"; readonly to: readonly Register[]; readonly from: Source; readonly at: Reg }
   | { readonly k: "storeVector"; readonly values: readonly Reg[]; readonly to: Source; readonly at: Reg }
-  /** 16 bytes from a buffer to shared memory of the same element type, both at multiples of 16 bytes; done after `copiesDone` and a barrier. */
-  | { readonly k: "copy"; readonly array: number; readonly to: Reg; readonly buffer: number; readonly from: Reg }
+  /**
+   * 4, 8 or 16 bytes of elements from a buffer to shared memory of the same type, both at multiples of so many; zeros where `isInside` is not, with
+   * `from` still in the buffer. Done after `copiesDone` and a barrier.
+   */
+  | { readonly k: "copy"; readonly array: number; readonly to: Reg; readonly buffer: number; readonly from: Reg; readonly count: number; readonly isInside: Reg | null }
   /** Waits until at most `pending` groups of copies are under way; `commit` closes a group. */
   | { readonly k: "commitCopies" }
   | { readonly k: "copiesDone"; readonly pending: number }
   | { readonly k: "if"; readonly cond: Reg; readonly then: readonly SimtStmt[]; readonly otherwise: readonly SimtStmt[] }
-  | { readonly k: "for"; readonly v: Register; readonly from: Reg; readonly to: Reg; readonly step: number; readonly body: readonly SimtStmt[] }
+  | { readonly k: "for"; readonly v: Register; readonly from: Reg; readonly to: Reg; readonly step: number; readonly isUnrolled: boolean; readonly body: readonly SimtStmt[] }
   /** All threads of the workgroup meet; shared memory is as all have written it. */
   | { readonly k: "barrier" }
   | { readonly k: "fragment"; readonly fragment: Fragment }
-  /** A fragment from shared memory: row r, column c is element at + r·stride + c, or at + c·stride + r where it is transposed. */
+  /** A fragment from shared memory: row r, column c is element at + r·stride + c, or at + c·stride + r where it is transposed. Both are multiples of 8. */
   | { readonly k: "loadFragment"; readonly fragment: Fragment; readonly array: number; readonly at: Reg; readonly stride: number; readonly isTransposed: boolean }
   /** sum ← a·b + sum. */
   | { readonly k: "multiply"; readonly sum: Fragment; readonly a: Fragment; readonly b: Fragment }
@@ -86,6 +89,8 @@ export interface SimtParam {
 export interface SharedArray {
   readonly type: "f32" | "i32" | "f16" | "bf16";
   readonly elements: number;
+  /** An earlier array whose memory it may take: a barrier lies between the last use of the one and the first of the other. */
+  readonly over?: number;
 }
 
 export interface SimtKernel {
@@ -106,6 +111,8 @@ export interface SimtTarget {
   readonly maxThreads: number;
   /** Bytes of shared memory a workgroup may take. */
   readonly sharedBytes: number;
+  /** Multiprocessors, where the driver tells: how many workgroups there should be at least. */
+  readonly units?: number;
   /** Most workgroups along one axis of the grid. */
   readonly maxGroups: number;
   /** Element types of fragments a and b that it multiplies. */
@@ -199,8 +206,8 @@ export class SimtBuilder {
     return this.params.push({ name, dtype, elements, bytes: elements * bytes, access }) - 1;
   }
   /** Number of a new array that the threads of a workgroup share. */
-  array(type: SharedArray["type"], elements: number): number {
-    return this.shared.push({ type, elements }) - 1;
+  array(type: SharedArray["type"], elements: number, over?: number): number {
+    return this.shared.push({ type, elements, over }) - 1;
   }
 
   /** Names a value, so that it is computed once here. */
@@ -236,7 +243,7 @@ export class SimtBuilder {
     this.body.push({ k: "storeShared", array, at, value });
   }
   /** `count` neighbouring elements; `at` is a multiple of `count`. */
-  loadVector(from: Source, at: Reg, count: 2 | 4): readonly Reg[] {
+  loadVector(from: Source, at: Reg, count: 2 | 4 | 8): readonly Reg[] {
     const type =
       from.k === "buffer" ? registerType(this.params[from.number].dtype)! : this.shared[from.number].type === "i32" ? "i32" : "f32"; // checked by load's users
     const to = Array.from({ length: count }, (): Register => ({ id: this.nextId++, type }));
@@ -246,8 +253,8 @@ export class SimtBuilder {
   storeVector(to: Source, at: Reg, values: readonly Reg[]): void {
     this.body.push({ k: "storeVector", values, to, at });
   }
-  copy(array: number, to: Reg, buffer: number, from: Reg): void {
-    this.body.push({ k: "copy", array, to, buffer, from });
+  copy(array: number, to: Reg, buffer: number, from: Reg, count: number, isInside: Reg | null = null): void {
+    this.body.push({ k: "copy", array, to, buffer, from, count, isInside });
   }
   commitCopies(): void {
     this.body.push({ k: "commitCopies" });
@@ -269,10 +276,10 @@ export class SimtBuilder {
     this.body.push({ k: "if", cond, then, otherwise: this.within(otherwise) });
   }
   /** for v = from; v < to; v += step. */
-  loop(from: Reg | number, to: Reg | number, step: number, build: (v: Reg) => void): void {
+  loop(from: Reg | number, to: Reg | number, step: number, build: (v: Reg) => void, isUnrolled = false): void {
     const v: Register = { id: this.nextId++, type: "i32" };
     const body = this.within(() => build({ k: "var", type: "i32", v }));
-    this.body.push({ k: "for", v, from: reg(from, "i32"), to: reg(to, "i32"), step, body });
+    this.body.push({ k: "for", v, from: reg(from, "i32"), to: reg(to, "i32"), step, isUnrolled, body });
   }
   barrier(): void {
     this.body.push({ k: "barrier" });

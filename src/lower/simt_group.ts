@@ -185,11 +185,12 @@ interface Team {
 }
 
 /** Writes expressions as registers of one thread; equal parts are computed once where they are needed first. */
-class ExprCode {
+export class ExprCode {
   /** Innermost last: what was computed inside of a loop is forgotten after it. */
   private scopes: Map<Expr | Atom, Reg>[] = [new Map()];
   private readonly bound = new Map<number, Reg>();
   private readonly arrays = new Map<string, number>();
+  private readonly given = new Map<number, Reg>();
 
   constructor(
     private readonly b: SimtBuilder,
@@ -205,11 +206,17 @@ class ExprCode {
     }
   }
 
+  /** Loads of this input are this value. */
+  give(input: number, value: Reg): void {
+    this.given.set(input, value);
+  }
+
   /** What `build` computes is computed again elsewhere. */
-  inside(build: () => void): void {
+  inside<T>(build: () => T): T {
     this.scopes.push(new Map());
-    build();
+    const built = build();
     this.scopes.pop();
+    return built;
   }
 
   private remembered(p: Expr | Atom, compute: () => Reg): Reg {
@@ -260,7 +267,7 @@ class ExprCode {
   private computed(e: Exclude<Expr, { k: "const" }>): Reg {
     switch (e.k) {
       case "load":
-        return this.b.load(this.buffers[e.input], this.index(e.at));
+        return this.given.get(e.input) ?? this.b.load(this.buffers[e.input], this.index(e.at));
       case "call":
         return scalarFn(e.fn, e.dtype === "bool" ? e.args[0].dtype : e.dtype, e.args.map((a) => this.value(a))); // biome-ignore format: short
       case "cast":

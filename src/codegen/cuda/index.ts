@@ -2,7 +2,7 @@
 import type { DType } from "../../ir/dtype.ts";
 import { DTYPES } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
-import type { Fragment, Reg, Register, RegisterType, SharedArray, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
+import type { Reg, Register, RegisterType, SharedArray, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
 
 export interface CudaOptions {
@@ -26,6 +26,25 @@ __device__ inline float hd_max(float a, float b) { return a > b || a != a ? a : 
 __device__ inline int hd_to_int(float f) { return __float2int_rz(f); }
 __device__ inline int hd_check(int at, int count) { if ((unsigned)at >= (unsigned)count) asm volatile("trap;"); return at; }
 `;
+
+/** What a kernel declares by itself. */
+const STATIC_BYTES = 48 << 10;
+
+/** Where the shared arrays of a kernel lie, and whether their memory is given when it is launched: there is more of it so, and arrays may share places. */
+export function sharedPlaces({ shared }: SimtKernel): {
+  readonly offsets: readonly number[];
+  readonly bytes: number;
+  readonly isDynamic: boolean;
+} {
+  const offsets: number[] = [];
+  let bytes = 0;
+  for (const { type, elements, over } of shared) {
+    const from = over === undefined ? Math.ceil(bytes / 128) * 128 : offsets[over];
+    offsets.push(from);
+    bytes = Math.max(bytes, from + elements * DTYPES[type].bytes);
+  }
+  return { offsets, bytes, isDynamic: bytes > STATIC_BYTES || shared.some((s) => s.over !== undefined) };
+}
 
 const TYPES: Readonly<Record<RegisterType, string>> = { f32: "float", i32: "int", u32: "unsigned", bool: "bool" };
 const AXES = ["x", "y", "z"] as const;
@@ -61,10 +80,20 @@ class CudaPrinter extends SimtPrinter {
     const { name, params, shared, workgroup } = this.kernel;
     const threads = workgroup[0] * workgroup[1] * workgroup[2];
     const list = params.map((p, i) => `${p.access === "read" ? "const " : ""}${memoryType(p.dtype)}* b${i}`).join(", ");
-    const arrays = shared.map(
-      ({ type, elements }, i) => `  __shared__ __align__(16) ${type === "i32" ? "int" : memoryType(type)} s${i}[${elements}];`,
-    );
+    const arrays = sharedPlaces(this.kernel).isDynamic
+      ? this.dynamicArrays()
+      : shared.map(({ type, elements }, i) => `  __shared__ __align__(16) ${memoryType(type)} s${i}[${elements}];`);
     return [`extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${list}) {`, ...arrays, this.body(), "}", ""].join("\n");
+  }
+
+  private dynamicArrays(): string[] {
+    const { offsets } = sharedPlaces(this.kernel);
+    return [
+      "  extern __shared__ __align__(128) unsigned char shared_bytes[];",
+      ...this.kernel.shared.map(
+        ({ type }, i) => `  ${memoryType(type)}* const s${i} = reinterpret_cast<${memoryType(type)}*>(shared_bytes + ${offsets[i]});`,
+      ),
+    ];
   }
 
   protected declare(v: Register, value: Reg | null, isMutable: boolean): string {
@@ -147,6 +176,10 @@ class CudaPrinter extends SimtPrinter {
     return `for (int ${v} = ${from}; ${v} < ${to}; ${v} += ${step})`;
   }
 
+  protected override unrolled(): string[] {
+    return ["#pragma unroll"];
+  }
+
   private pointer({ k, number }: Source): { readonly name: string; readonly dtype: DType } {
     return k === "buffer"
       ? { name: `b${number}`, dtype: this.kernel.params[number].dtype }
@@ -154,7 +187,8 @@ class CudaPrinter extends SimtPrinter {
   }
   protected override vectorLoad(to: readonly Register[], from: Source, at: Reg): string[] {
     const { name, dtype } = this.pointer(from);
-    if (dtype !== "f32" && dtype !== "i32") return super.vectorLoad(to, from, at);
+    if (HALVES[dtype]) return this.halfVectorLoad(to, name, dtype, at);
+    if ((dtype !== "f32" && dtype !== "i32") || to.length > 4) return super.vectorLoad(to, from, at);
     const type = `${dtype === "f32" ? "float" : "int"}${to.length}`;
     const whole = `w${to[0].id}`;
     return [
@@ -162,20 +196,49 @@ class CudaPrinter extends SimtPrinter {
       ...to.map((v, i) => `const ${TYPES[v.type]} ${this.name(v)} = ${whole}.${"xyzw"[i]};`),
     ];
   }
+  /** Pairs of 16-bit floats as words. */
+  private halfVectorLoad(to: readonly Register[], name: string, dtype: DType, at: Reg): string[] {
+    const words = to.length / 2;
+    const whole = `w${to[0].id}`;
+    const type = words === 1 ? "unsigned" : `uint${words}`;
+    const word = (i: number): string => (words === 1 ? whole : `${whole}.${"xyzw"[i]}`);
+    return [
+      `const ${type} ${whole} = *reinterpret_cast<const ${type}*>(${name} + ${this.text(at)});`,
+      ...to.map((v, i) => {
+        const half = `(unsigned short)(${word(i >> 1)}${i & 1 ? " >> 16" : ""})`;
+        return `const float ${this.name(v)} = ${fromMemory(dtype, half)};`;
+      }),
+    ];
+  }
+  private halfVectorStore(values: readonly Reg[], name: string, dtype: DType, at: Reg): string[] {
+    const words = upTo(values.length / 2).map((i) => {
+      const [low, high] = [values[2 * i], values[2 * i + 1]].map((v) => toMemory(dtype, this.text(v)));
+      return `(unsigned)${low} | ((unsigned)${high} << 16)`;
+    });
+    const type = words.length === 1 ? "unsigned" : `uint${words.length}`;
+    const whole = words.length === 1 ? words[0] : `make_${type}(${words.join(", ")})`;
+    return [`*reinterpret_cast<${type}*>(${name} + ${this.text(at)}) = ${whole};`];
+  }
   protected override vectorStore(values: readonly Reg[], to: Source, at: Reg): string[] {
     const { name, dtype } = this.pointer(to);
-    if (dtype !== "f32" && dtype !== "i32") return super.vectorStore(values, to, at);
+    if (HALVES[dtype]) return this.halfVectorStore(values, name, dtype, at);
+    if ((dtype !== "f32" && dtype !== "i32") || values.length > 4) return super.vectorStore(values, to, at);
     const type = `${dtype === "f32" ? "float" : "int"}${values.length}`;
     return [`*reinterpret_cast<${type}*>(${name} + ${this.text(at)}) = make_${type}(${values.map((v) => this.text(v)).join(", ")});`];
   }
 
   protected copy(s: Extract<SimtStmt, { k: "copy" }>): string[] {
     const { dtype, elements } = this.kernel.params[s.buffer];
-    const count = 16 / DTYPES[dtype].bytes;
-    const from = this.options.isChecked ? `hd_check(${this.text(s.from)}, ${elements - count + 1})` : this.text(s.from);
+    const bytes = s.count * DTYPES[dtype].bytes;
+    const from = this.options.isChecked ? `hd_check(${this.text(s.from)}, ${elements - s.count + 1})` : this.text(s.from);
+    // Only copies of 16 bytes can go past the first cache.
+    const [by, count] = [bytes === 16 ? "cg" : "ca", s.isInside ? `, "r"(${this.text(s.isInside)} ? ${bytes} : 0)` : ""];
     return [
-      `asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"((unsigned)__cvta_generic_to_shared(&s${s.array}[${this.text(s.to)}])), "l"(b${s.buffer} + ${from}));`,
+      `asm volatile("cp.async.${by}.shared.global [%0], [%1], ${bytes}${s.isInside ? ", %2" : ""};" :: "r"(${this.sharedAddress(s.array, s.to)}), "l"(b${s.buffer} + ${from})${count});`,
     ];
+  }
+  private sharedAddress(array: number, at: Reg): string {
+    return `(unsigned)__cvta_generic_to_shared(&s${array}[${this.text(at)}])`;
   }
   protected commitCopies(): string[] {
     return [`asm volatile("cp.async.commit_group;");`];
@@ -184,48 +247,39 @@ class CudaPrinter extends SimtPrinter {
     return [`asm volatile("cp.async.wait_group ${pending};");`];
   }
 
-  /** Fragments by PTX's wmma instructions, m16n16k16. */
+  /** Fragments by PTX's ldmatrix and mma.m16n8k16: a sum is two of its results side by side. */
   protected fragment(s: Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>): string[] {
     switch (s.k) {
       case "fragment": {
-        const { role } = s.fragment;
-        const count = registersOf(s.fragment);
-        return [
-          role === "sum" ? `float ${this.fragmentName(s.fragment)}[8] = {};` : `unsigned ${this.fragmentName(s.fragment)}[${count}];`,
-        ];
+        const name = this.fragmentName(s.fragment);
+        return [s.fragment.role === "sum" ? `float ${name}[8] = {};` : `unsigned ${name}[4];`];
       }
       case "loadFragment": {
         const f = this.fragmentName(s.fragment);
-        const count = registersOf(s.fragment);
-        const outs = upTo(count).map((i) => `"=r"(${f}[${i}])`);
-        const slots = upTo(count).map((i) => `%${i}`);
+        const outs = upTo(4).map((i) => `"=r"(${f}[${i}])`);
+        // Eight threads each name the rows of one matrix of 8×8. Registers hold pairs along the depth: matrices whose rows in memory run across it are turned.
+        const isTurned = (s.fragment.role === "a") === s.isTransposed;
+        const place = s.isTransposed ? secondAside(s.stride) : secondBelow(s.stride);
         return [
-          `asm volatile("wmma.load.${s.fragment.role}.sync.aligned.${s.isTransposed ? "col" : "row"}.m16n16k16.shared.${s.fragment.dtype} {${slots.join(", ")}}, [%${count}], %${count + 1};" : ${outs.join(", ")} : "r"((unsigned)__cvta_generic_to_shared(&s${s.array}[${this.text(s.at)}])), "r"(${s.stride}));`,
+          `asm volatile("ldmatrix.sync.aligned.m8n8.x4${isTurned ? ".trans" : ""}.shared.b16 {%0, %1, %2, %3}, [%4];" : ${outs.join(", ")} : "r"(${this.sharedAddress(s.array, s.at)} + 2u * (${place})) : "memory");`,
         ];
       }
       case "multiply": {
         const [sum, a, b] = [s.sum, s.a, s.b].map((f) => this.fragmentName(f));
-        const count = registersOf(s.a);
-        const slots = (from: number, n: number): string =>
-          `{${upTo(n)
-            .map((i) => `%${from + i}`)
-            .join(", ")}}`;
-        const types = s.a.dtype === "f16" ? "f32.f32" : "f32.bf16.bf16.f32";
-        const sums = upTo(8).map((i) => `"+f"(${sum}[${i}])`);
-        const factors = [a, b].flatMap((f) => upTo(count).map((i) => `"r"(${f}[${i}])`));
-        return [
-          `asm volatile("wmma.mma.sync.aligned.row.row.m16n16k16.${types} ${slots(0, 8)}, ${slots(8, count)}, ${slots(8 + count, count)}, ${slots(0, 8)};" : ${sums.join(", ")} : ${factors.join(", ")});`,
-        ];
+        const type = s.a.dtype;
+        return [0, 1].map((half) => {
+          const sums = upTo(4).map((i) => `"+f"(${sum}[${4 * half + i}])`);
+          const factors = [...upTo(4).map((i) => `"r"(${a}[${i}])`), ...upTo(2).map((i) => `"r"(${b}[${2 * half + i}])`)];
+          return `asm("mma.sync.aligned.m16n8k16.row.col.f32.${type}.${type}.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : ${sums.join(", ")} : ${factors.join(", ")});`;
+        });
       }
       case "storeFragment": {
         const f = this.fragmentName(s.fragment);
-        return [
-          `asm volatile("wmma.store.d.sync.aligned.row.m16n16k16.shared.f32 [%0], {${upTo(8)
-            .map((i) => `%${i + 1}`)
-            .join(", ")}}, %9;" :: "r"((unsigned)__cvta_generic_to_shared(&s${s.array}[${this.text(s.at)}])), ${upTo(8)
-            .map((i) => `"f"(${f}[${i}])`)
-            .join(", ")}, "r"(${s.stride}) : "memory");`,
-        ];
+        const place = `${this.text(s.at)} + (${LANE} >> 2) * ${s.stride} + (${LANE} & 3) * 2`;
+        return upTo(4).map((i) => {
+          const offset = (i & 1 ? 8 * s.stride : 0) + (i & 2 ? 8 : 0);
+          return `*reinterpret_cast<float2*>(&s${s.array}[${place} + ${offset}]) = make_float2(${f}[${2 * i}], ${f}[${2 * i + 1}]);`;
+        });
       }
       default:
         return s satisfies never;
@@ -233,9 +287,12 @@ class CudaPrinter extends SimtPrinter {
   }
 }
 
+const LANE = "(int)(threadIdx.x & 31u)";
+/** Where a thread's row of 8 begins when the second matrix of four lies below the first, and when it lies beside it. */
+const secondBelow = (stride: number): string => `(${LANE} & 15) * ${stride} + (${LANE} >> 4) * 8`;
+const secondAside = (stride: number): string => `((${LANE} & 7) + (${LANE} >> 4) * 8) * ${stride} + (${LANE} >> 3 & 1) * 8`;
+
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-/** 32-bit registers of a thread that hold a fragment. */
-const registersOf = ({ role, dtype }: Fragment): number => (role === "sum" || dtype === "f16" ? 8 : 4);
 
 function fromMemory(dtype: DType, element: string): string {
   const half = HALVES[dtype];

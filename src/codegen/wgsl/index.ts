@@ -1,5 +1,5 @@
 // SIMT kernels to WGSL: one module a kernel, buffers as bindings 0, 1, … of group 0.
-import { DTYPES, type DType } from "../../ir/dtype.ts";
+import type { DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import {
   FRAGMENT,
@@ -231,10 +231,12 @@ class WgslPrinter extends SimtPrinter {
 
   /** Copies are not asynchronous: they are done at once. */
   protected copy(s: Extract<SimtStmt, { k: "copy" }>): string[] {
-    const { dtype } = this.kernel.params[s.buffer];
-    const count = 16 / DTYPES[dtype].bytes;
     const [to, from] = [this.text(s.to), this.text(s.from)];
-    return Array.from({ length: count }, (_, i) => `s${s.array}[${to} + ${i}] = ${this.binding(s.buffer)}[${from} + ${i}];`);
+    const inside = s.isInside && this.text(s.isInside);
+    return Array.from({ length: s.count }, (_, i) => {
+      const element = `${this.binding(s.buffer)}[${from} + ${i}]`;
+      return `s${s.array}[${to} + ${i}] = ${inside ? `select(0, ${element}, ${inside})` : element};`;
+    });
   }
   protected copiesDone(): string[] {
     return [];
