@@ -7,8 +7,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000, // none takes long by itself: the machine may be shared
+    hookTimeout: 120_000,
     teardownTimeout: 10_000,
   },
 });

@@ -15,8 +15,8 @@ export interface PoolOptions {
   readonly pin?: boolean;
 }
 
-/** A worker that has not started by then never will. */
-const START_MS = 20_000;
+/** A worker that has not started by then never will; with fifteen processes for each core some took 20 s. */
+const START_MS = 60_000;
 /** How long a process that ends waits for a thread that is still starting. */
 const EXIT_MS = 2000;
 /** A sleeping worker comes back to JavaScript this often, where termination can reach it. */
