@@ -1,5 +1,6 @@
 // What the two GPU devices (CUDA, WebGPU) have in common: memory that only the device sees, kernels, and launch lists that run in order without the host.
 import type { DType, TypedArray } from "../ir/dtype.ts";
+import type { GpuKernel } from "../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../ir/simt.ts";
 
 /** Device memory. */
@@ -39,6 +40,8 @@ export interface GpuDevice {
   readonly target: SimtTarget;
   /** Of the offsets of ranges, bytes. */
   readonly alignment: number;
+  /** Whether it has a library for matrix products. */
+  readonly hasGemm: boolean;
   /** What the device is called by its maker. */
   readonly description: string;
   /** Memory of zeros. Throws HeddleError("limit") with what was needed and what is free. */
@@ -47,7 +50,7 @@ export interface GpuDevice {
   write(to: GpuMemory, offset: number, dtype: DType, data: TypedArray): void;
   /** `count` elements in the host's form, after all that is queued. */
   read(from: GpuMemory, offset: number, dtype: DType, count: number): Promise<TypedArray>;
-  load(kernels: readonly SimtKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList>;
+  load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList>;
   /** All that is queued is done; throws what went wrong on the device since, naming the kernel. */
   sync(): Promise<void>;
   /** A kernel in the language that the device compiles. */

@@ -5,7 +5,7 @@ import { HeddleError } from "../../ir/error.ts";
 
 export type Handle = bigint;
 /** Driver calls return a CUresult; 0 is success. */
-type Call = (...args: readonly unknown[]) => number;
+export type Call = (...args: readonly unknown[]) => number;
 
 /** Driver functions by name, with the C types of their arguments. */
 const DRIVER = {
@@ -81,6 +81,11 @@ export interface CudaApi {
   addressOf(data: TypedArray): bigint;
   /** Bytes at an address of the host. */
   view(address: bigint, bytes: number): ArrayBuffer;
+  /** Functions of the first of these libraries that is there, by name, each with the C types of its arguments; null: there is none. */
+  library<Name extends string>(
+    names: readonly string[],
+    functions: Readonly<Record<Name, readonly string[]>>,
+  ): ReadonlyMap<Name, Call> | null;
   /** Calls the compiler, loaded when it is first needed; gives its result code. */
   compiler(name: CompilerName, ...args: readonly unknown[]): number;
 }
@@ -170,6 +175,14 @@ async function bindings(): Promise<CudaApi> {
     },
     addressOf: (data) => koffi.address(data),
     view: (address, bytes) => koffi.view(address as never, bytes) as ArrayBuffer, // its types know no addresses as BigInt
+    library(names, table) {
+      const found = loadFirst(koffi, names);
+      if (!found) return null;
+      const made = (Object.keys(table) as (keyof typeof table)[]).map(
+        (name) => [name, found.func(name, "int", [...table[name]]) as Call] as const,
+      ); // declared in the table
+      return new Map(made);
+    },
     compiler(name, ...args) {
       compilerLibrary ??= loadFirst(koffi, libraryNames("libnvrtc", ["", ".13", ".12", ".11.2"]));
       if (!compilerLibrary)

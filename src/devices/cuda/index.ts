@@ -1,9 +1,11 @@
 // The CUDA device: memory, kernels compiled at run time, and launch lists replayed as captured graphs, through the driver's own functions.
-import { printCuda } from "../../codegen/cuda/index.ts";
+import { printCuda, sharedPlaces } from "../../codegen/cuda/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
+import { type GpuKernel, isLibraryGemm, type LibraryGemm } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory } from "../gpu.ts";
+import { CudaBlas } from "./blas.ts";
 import { compileCubin, compilePtx } from "./compiler.ts";
 import { type CudaApi, type Handle, loadCuda, NOT_READY, OUT_OF_MEMORY } from "./driver.ts";
 
@@ -15,7 +17,9 @@ export interface CudaOptions {
 }
 
 /** Numbers of cuDeviceGetAttribute. */
-const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76 } as const;
+const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 } as const;
+/** Number of cuFuncSetAttribute: most shared memory that is given at a launch. */
+const DYNAMIC_SHARED_BYTES = 8;
 const NON_BLOCKING = 1;
 const CAPTURE_THREAD_LOCAL = 1;
 
@@ -51,6 +55,7 @@ export class CudaDevice implements GpuDevice {
   readonly name = "cuda";
   readonly target: SimtTarget;
   readonly alignment = 256;
+  readonly blas: CudaBlas | null;
   readonly description: string;
   readonly multiprocessors: number;
   readonly stream: Handle;
@@ -73,12 +78,14 @@ export class CudaDevice implements GpuDevice {
     this.arch = `sm_${major}${minor}${major >= 9 ? "a" : ""}`;
     cuda.driver("cuCtxSetCurrent", cuda.handle("cuDevicePrimaryCtxRetain", this.device));
     this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
+    this.blas = CudaBlas.open(cuda);
     const hasTensorCores = major >= 8;
     this.target = {
       name: "cuda",
       subgroup: 32,
       maxThreads: 1024,
-      sharedBytes: 48 << 10,
+      sharedBytes: this.attribute(ATTRIBUTE.sharedBytes),
+      units: this.multiprocessors,
       maxGroups: 65535,
       maxBuffers: 64,
       fragments: hasTensorCores ? ["f16", "bf16"] : [],
@@ -86,6 +93,9 @@ export class CudaDevice implements GpuDevice {
     };
   }
 
+  get hasGemm(): boolean {
+    return this.blas !== null;
+  }
   private attribute(number: number): number {
     const value = new Int32Array(1);
     this.cuda.driver("cuDeviceGetAttribute", value, number, this.device);
@@ -129,8 +139,9 @@ export class CudaDevice implements GpuDevice {
     return data;
   }
 
-  async load(kernels: readonly SimtKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
-    return new CudaLaunchList(this, kernels, this.compile(kernels), launches);
+  async load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+    const own = kernels.filter((k): k is SimtKernel => !isLibraryGemm(k));
+    return new CudaLaunchList(this, kernels, own.length > 0 ? this.compile(own) : null, launches);
   }
   compile(kernels: readonly SimtKernel[]): Uint8Array {
     return compileCubin(this.cuda, printCuda(kernels, { isChecked: this.isChecked }), this.arch);
@@ -161,6 +172,7 @@ export class CudaDevice implements GpuDevice {
 
   async close(): Promise<void> {
     this.cuda.attempt("cuStreamSynchronize", this.stream);
+    this.blas?.close();
     this.cuda.attempt("cuStreamDestroy_v2", this.stream);
     this.cuda.attempt("cuDevicePrimaryCtxRelease_v2", this.device);
   }
@@ -171,53 +183,68 @@ function addressIn(memory: GpuMemory, offset: number): Handle {
   return memory.address + BigInt(offset);
 }
 
-/** One launch as the driver takes it; the arrays stay where they are as long as this lives. */
+/** One launch, ready. */
 interface Prepared {
-  readonly kernel: SimtKernel;
-  readonly f: Handle;
-  /** Addresses of the arguments, which are addresses of memory. */
-  readonly params: BigUint64Array;
-  readonly values: BigUint64Array;
+  readonly kernel: GpuKernel;
+  launch(): void;
+  free(): void;
 }
 
 class CudaLaunchList implements GpuLaunchList {
   readonly length: number;
   readonly codeBytes: number;
-  private readonly module: Handle;
+  private readonly module: Handle | null;
   private readonly prepared: readonly Prepared[];
   /** Captured stretches, by "from-to"; each is captured when it runs for the second time. */
   private readonly graphs = new Map<string, Handle | null>();
 
+  /** `code` is of the kernels that no library computes. */
   constructor(
     private readonly device: CudaDevice,
-    kernels: readonly SimtKernel[],
-    code: Uint8Array,
+    kernels: readonly GpuKernel[],
+    code: Uint8Array | null,
     launches: readonly GpuLaunch[],
   ) {
     const { cuda } = device;
     this.length = launches.length;
-    this.codeBytes = code.byteLength;
-    this.module = cuda.handle("cuModuleLoadData", code);
-    const functions = kernels.map((k) => cuda.handle("cuModuleGetFunction", this.module, k.name));
-    this.prepared = launches.map(({ kernel, args }) => {
-      const { params } = kernels[kernel];
-      invariant(args.length === params.length, `${kernels[kernel].name}: ${params.length} buffers, ${args.length} given`);
+    this.codeBytes = code?.byteLength ?? 0;
+    const module = code && cuda.handle("cuModuleLoadData", code);
+    this.module = module;
+    const functions = kernels.map((k) => (isLibraryGemm(k) ? 0n : cuda.handle("cuModuleGetFunction", module, k.name)));
+    this.prepared = launches.map(({ kernel: number, args }) => {
+      const kernel = kernels[number];
+      const { params, name } = kernel;
+      invariant(args.length === params.length, `${name}: ${params.length} buffers, ${args.length} given`);
       for (const [i, { bytes }] of args.entries())
-        invariant(bytes >= params[i].bytes, `${kernels[kernel].name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
-      const values = BigUint64Array.from(args.map((a) => addressIn(a.memory, a.offset)));
-      const base = cuda.addressOf(values);
-      return {
-        kernel: kernels[kernel],
-        f: functions[kernel],
-        values,
-        params: BigUint64Array.from(args.map((_, i) => base + BigInt(8 * i))),
-      };
+        invariant(bytes >= params[i].bytes, `${name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
+      const addresses = args.map((a) => addressIn(a.memory, a.offset));
+      return isLibraryGemm(kernel) ? this.gemm(kernel, addresses) : this.simt(kernel, functions[number], addresses);
     });
   }
 
-  private launch({ f, kernel, params }: Prepared): void {
+  private gemm(kernel: LibraryGemm, addresses: readonly Handle[]): Prepared {
+    const { blas, stream } = this.device;
+    invariant(blas, `${kernel.name}: cuBLASLt is not there`);
+    const [a, b] = addresses;
+    const ready = blas.prepare(kernel, { a, b, bias: addresses[addresses.length - 2], out: addresses[addresses.length - 1] }, stream);
+    return { kernel, launch: () => ready.call(stream), free: () => ready.free() };
+  }
+
+  /** The driver takes addresses of arguments, which are addresses of memory: the arrays stay where they are as long as they live. */
+  private simt(kernel: SimtKernel, f: Handle, addresses: readonly Handle[]): Prepared {
+    const { cuda, stream } = this.device;
+    const values = BigUint64Array.from(addresses);
+    const base = cuda.addressOf(values);
+    const params = BigUint64Array.from(addresses, (_, i) => base + BigInt(8 * i));
     const { grid, workgroup } = kernel;
-    this.device.cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, 0, this.device.stream, params, null);
+    const shared = sharedPlaces(kernel);
+    const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
+    if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
+    return {
+      kernel,
+      launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null),
+      free: () => values.fill(0n),
+    };
   }
 
   run(from: number, to: number): void {
@@ -228,11 +255,11 @@ class CudaLaunchList implements GpuLaunchList {
     }
     const graph = this.captured(from, to);
     if (graph) this.device.cuda.driver("cuGraphLaunch", graph, this.device.stream);
-    else for (let i = from; i < to; i++) this.launch(this.prepared[i]);
+    else for (let i = from; i < to; i++) this.prepared[i].launch();
   }
 
   private runAlone(p: Prepared): void {
-    this.launch(p);
+    p.launch();
     const code = this.device.cuda.attempt("cuStreamSynchronize", this.device.stream);
     if (code !== 0) throw this.device.failure(code, `kernel ${p.kernel.name}`);
   }
@@ -248,7 +275,7 @@ class CudaLaunchList implements GpuLaunchList {
     }
     const { cuda, stream } = this.device;
     cuda.driver("cuStreamBeginCapture_v2", stream, CAPTURE_THREAD_LOCAL);
-    for (let i = from; i < to; i++) this.launch(this.prepared[i]);
+    for (let i = from; i < to; i++) this.prepared[i].launch();
     const out = new BigUint64Array(1);
     cuda.driver("cuStreamEndCapture", stream, out);
     const graph = cuda.handle("cuGraphInstantiateWithFlags", out[0], 0);
@@ -262,7 +289,7 @@ class CudaLaunchList implements GpuLaunchList {
     const events = Array.from({ length: this.length + 1 }, () => cuda.handle("cuEventCreate", 0));
     cuda.driver("cuEventRecord", events[0], stream);
     for (const [i, p] of this.prepared.entries()) {
-      this.launch(p);
+      p.launch();
       cuda.driver("cuEventRecord", events[i + 1], stream);
     }
     await this.device.sync();
@@ -279,6 +306,7 @@ class CudaLaunchList implements GpuLaunchList {
     const { cuda } = this.device;
     for (const graph of this.graphs.values()) if (graph) cuda.attempt("cuGraphExecDestroy", graph);
     this.graphs.clear();
-    cuda.attempt("cuModuleUnload", this.module);
+    for (const p of this.prepared) p.free();
+    if (this.module) cuda.attempt("cuModuleUnload", this.module);
   }
 }

@@ -2,6 +2,7 @@
 import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
+import { type GpuKernel, isLibraryGemm } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { fromNumbers, toNumbers } from "../../ir/tensor.ts";
 import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory, GpuRange } from "../gpu.ts";
@@ -24,32 +25,35 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** The browser's WebGPU, or that of the package `webgpu`. */
-async function entryPoint(): Promise<GPU> {
+let entry: Promise<GPU> | undefined;
+
+/** The browser's WebGPU, or that of the package `webgpu`: one for the process, which Dawn's devices must not outlive. */
+function entryPoint(): Promise<GPU> {
+  entry ??= findEntryPoint();
+  entry.catch(() => {
+    entry = undefined; // it may be installed meanwhile
+  });
+  return entry;
+}
+async function findEntryPoint(): Promise<GPU> {
   const own = (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu;
   if (own) return own;
-  try {
-    const { create } = (await import("webgpu" as string)) as { create(options: readonly string[]): GPU }; // an optional package: its types may be missing
-    return create(["enable-dawn-features=allow_unsafe_apis"]);
-  } catch (cause) {
-    const where = typeof process === "undefined" ? "this browser has no WebGPU" : "install the package webgpu: npm install webgpu";
-    throw new HeddleError("missing", `device webgpu: ${where}`, { cause });
-  }
+  if (typeof process === "undefined") throw new HeddleError("missing", "device webgpu: this browser has no WebGPU");
+  return (await import("./node.ts")).dawn();
 }
+
+const noAdapter = async (): Promise<string> =>
+  typeof process === "undefined" ? "this browser finds no GPU" : (await import("./node.ts")).adapterRemedy();
 
 /** Throws HeddleError("missing") where there is no WebGPU, or no adapter. */
 export async function openWebGpu(): Promise<WebGpuDevice> {
   const gpu = await entryPoint();
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter)
-    throw new HeddleError(
-      "missing",
-      "device webgpu: no GPU is found; a software one does: set VK_DRIVER_FILES to SwiftShader's vk_swiftshader_icd.json",
-    );
+  if (!adapter) throw new HeddleError("missing", `device webgpu: ${await noAdapter()}`);
   const features = FEATURES.filter((f) => adapter.features.has(f));
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
   const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-  return new WebGpuDevice(device, adapter.info, gpu);
+  return new WebGpuDevice(device, adapter.info);
 }
 
 class WebGpuMemory implements GpuMemory {
@@ -68,6 +72,7 @@ export class WebGpuDevice implements GpuDevice {
   readonly name = "webgpu";
   readonly target: SimtTarget;
   readonly alignment: number;
+  readonly hasGemm = false;
   readonly description: string;
   readonly hasF16: boolean;
   /** What the device reported since the last sync. */
@@ -78,8 +83,6 @@ export class WebGpuDevice implements GpuDevice {
   constructor(
     readonly device: GPUDevice,
     info: GPUAdapterInfo,
-    /** Dawn's devices do not outlive the object that they come from. */
-    protected readonly gpu: GPU,
   ) {
     const { limits, features } = device;
     this.hasF16 = features.has("shader-f16");
@@ -178,7 +181,11 @@ export class WebGpuDevice implements GpuDevice {
     if (error) throw error;
   }
 
-  async load(kernels: readonly SimtKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+  async load(given: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+    const kernels = given.map((kernel) => {
+      invariant(!isLibraryGemm(kernel), `${kernel.name}: WebGPU has no library`);
+      return kernel;
+    });
     const pipelines = new Map<string, Promise<GPUComputePipeline>>();
     const prepared = launches.map(({ kernel: number, args }) => {
       const kernel = kernels[number];
