@@ -17,12 +17,12 @@ function openPictures(folder: string, part: "train" | "t10k"): Promise<data.IdxD
 
 export default defineTraining({
   name: "fashion-mnist",
-  epochs: 8,
+  epochs: 16,
   batch: 128,
   options: {
     rate: { default: 0.004, help: "Largest learning rate" },
     decay: { default: 0.02, help: "Weight decay" },
-    smoothing: { default: 0.05, help: "Label smoothing" },
+    smoothing: { default: 0.1, help: "Label smoothing" },
     dropout: { default: 0.1, help: "Part of the features that each step leaves out" },
     folder: { default: FOLDER, help: "Where the IDX files are" },
   },
