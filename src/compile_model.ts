@@ -1,4 +1,5 @@
 // All that a model needs the importer and the compiler for; loaded when it does, since a model from the cache needs neither.
+import { type Device, isGpu } from "./devices/open.ts";
 import { inTurns } from "./devices/turns.ts";
 import { importGraph, importInPieces } from "./formats/onnx/import.ts";
 import type { GraphProto, TensorProto } from "./formats/onnx/messages.ts";
@@ -8,6 +9,7 @@ import type { TensorData } from "./ir/tensor.ts";
 import { evaluateGraph } from "./ops/index.ts";
 import type { Binding } from "./run/binding.ts";
 import { bindGraph, type CompileOptions, compile } from "./run/compile.ts";
+import type { GpuProgram } from "./run/gpu/program.ts";
 import type { Program } from "./run/program.ts";
 
 /** What a program is made for: the shapes of all inputs, and the values of those that decide shapes inside. */
@@ -25,8 +27,16 @@ export const importModel = (onnx: OnnxModel, { shapes, values }: Specialization)
   inTurns(importInPieces(onnx, shapes, values));
 
 /** `isDetached`: the program lets go of the graph when it can (run/compile.ts). */
-export const compileGraph = (graph: Graph, options: CompileOptions, isDetached: boolean): Promise<Program> =>
-  compile(graph, options, isDetached);
+export async function compileGraph(
+  graph: Graph,
+  device: Device,
+  options: Omit<CompileOptions, "device">,
+  isDetached: boolean,
+): Promise<Program | GpuProgram> {
+  if (!isGpu(device)) return compile(graph, { ...options, device }, isDetached);
+  const { compileForGpu } = await import("./run/gpu/program.ts");
+  return compileForGpu(graph, { ...options, state: undefined, device });
+}
 
 /** A schedule with places for a program that exists. */
 export const bindModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions): Binding =>

@@ -1,8 +1,7 @@
 // A network as its user sees it: loaded from a file, compiled for each set of input shapes when first needed, run with tensors.
 
 import type { Specialization } from "./compile_model.ts";
-import type { CpuDevice } from "./devices/cpu.ts";
-import { type DeviceOptions, openDevice } from "./devices/open.ts";
+import { type Device, type DeviceOptions, isGpu, isGpuName, openAnyDevice } from "./devices/open.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { TensorData } from "./ir/tensor.ts";
@@ -18,6 +17,7 @@ import {
 } from "./model_inputs.ts";
 import { ModelSource, type SourceOptions } from "./model_source.ts";
 import type { CompileOptions } from "./run/compile.ts";
+import type { GpuProgram } from "./run/gpu/program.ts";
 import { isComplete } from "./run/image.ts";
 import type { Program } from "./run/program.ts";
 
@@ -45,7 +45,7 @@ const MAX_PROGRAMS = 16;
  */
 export async function loadModel(source: string | Uint8Array, options: LoadOptions = {}): Promise<Model> {
   const device = await openFor(options);
-  device?.start(); // its threads come up while the model is read
+  if (device && !isGpu(device)) device.start(); // its threads come up while the model is read
   const found = await readModel(source, isUncached(options) ? { ...options, cache: false } : options).catch((e: unknown) => {
     device?.close();
     throw e;
@@ -54,8 +54,8 @@ export async function loadModel(source: string | Uint8Array, options: LoadOption
 }
 
 /** Null: the float64 reference. */
-const openFor = async (options: LoadOptions): Promise<CpuDevice | null> =>
-  options.device === "reference" ? null : await openDevice(options);
+const openFor = async (options: LoadOptions): Promise<Device | null> =>
+  options.device === "reference" ? null : await openAnyDevice(options);
 
 /** The first half of loadModel: finds out what the model takes and gives, and opens no device. */
 export const readModel = (source: string | Uint8Array, options: SourceOptions = {}): Promise<ModelSource> =>
@@ -66,7 +66,7 @@ export async function openModel(source: ModelSource, options: LoadOptions = {}):
   return load(source, await openFor(options), options);
 }
 
-async function load(source: ModelSource, device: CpuDevice | null, options: LoadOptions): Promise<Model> {
+async function load(source: ModelSource, device: Device | null, options: LoadOptions): Promise<Model> {
   const model = new Model(source, device, options);
   try {
     if (options.shapes || model.inputs.every((i) => i.shape?.every((d) => typeof d === "number")))
@@ -80,18 +80,24 @@ async function load(source: ModelSource, device: CpuDevice | null, options: Load
   return model;
 }
 
-/** Guard pages need a layout of their own, and who watches the passes wants them to run. */
-const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
+/** Guard pages need a layout of their own, who watches the passes wants them to run, and GPUs keep code in caches of their own. */
+const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean =>
+  device === "reference" || isGpuName(device) || guardPages === true || !!onPass;
+
+const isOnCpu = (program: AnyProgram): program is Program => "attach" in program;
 
 /** The compiler, loaded when the first program is not in the cache. */
 const compiler = () => import("./compile_model.ts");
 
+/** A program of a CPU or of a GPU. */
+export type AnyProgram = Program | GpuProgram;
+
 export class Model implements Disposable {
   readonly inputs: readonly ModelValue[];
   readonly outputs: readonly ModelValue[];
-  private readonly programs = new Map<string, Promise<Program>>();
+  private readonly programs = new Map<string, Promise<AnyProgram>>();
   /** Programs that are not in the cache yet, by their key in it. */
-  private readonly unsaved = new Map<Program, string>();
+  private readonly unsaved = new Map<AnyProgram, string>();
   private saving: Promise<unknown> = Promise.resolve();
   private queue: Promise<unknown> = Promise.resolve();
   private isDisposed = false;
@@ -102,11 +108,16 @@ export class Model implements Disposable {
   constructor(
     private readonly source: ModelSource,
     /** Null: the float64 reference. */
-    readonly device: CpuDevice | null,
+    readonly device: Device | null,
     private readonly options: LoadOptions,
   ) {
     this.inputs = source.inputs;
     this.outputs = source.outputs;
+  }
+
+  /** Of this process that work at once. */
+  get threads(): number {
+    return this.device && !isGpu(this.device) ? this.device.threads : 1;
   }
 
   /** Whether there are inputs whose values may decide shapes. */
@@ -122,33 +133,38 @@ export class Model implements Disposable {
 
   /** Compiles for these input shapes ahead of the first run. */
   async prepare(shapes: Shapes = {}): Promise<void> {
+    this.assertUsable();
     if (this.device) await this.ready({ shapes, values: {} });
     else await this.graph(shapes);
   }
 
   /** The compiled program for these input shapes, with the schedule it was made from. */
-  async program(shapes: Shapes = {}): Promise<Program> {
+  async program(shapes: Shapes = {}): Promise<AnyProgram> {
+    this.assertUsable();
     const made = { shapes, values: {} };
     const program = await this.ready(made, true);
-    if (!program.isAttached) {
+    const device = this.openedDevice();
+    if (isOnCpu(program) && !isGpu(device) && !program.isAttached) {
       const { bindModel } = await compiler();
-      program.attach(bindModel(await this.source.onnx(), made, this.compileOptions()));
+      program.attach(bindModel(await this.source.onnx(), made, { ...this.compileOptions(), device }));
     }
     return program;
   }
 
-  private openedDevice(): CpuDevice {
+  private assertUsable(): void {
     if (this.isDisposed) throw new HeddleError("bad-argument", "model: used after dispose()");
+  }
+  private openedDevice(): Device {
     if (!this.device) throw new HeddleError("bad-argument", "model: the reference device has no programs");
     return this.device;
   }
-  private compileOptions(): CompileOptions {
+  private compileOptions(): Omit<CompileOptions, "device"> {
     const { guardPages, memoryLimit, onPass } = this.options;
-    return { device: this.openedDevice(), separateTensors: guardPages, memoryLimit, onPass };
+    return { separateTensors: guardPages, memoryLimit, onPass };
   }
 
   /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
-  private ready(made: Specialization, keepsSchedule = false): Promise<Program> {
+  private ready(made: Specialization, keepsSchedule = false): Promise<AnyProgram> {
     const { shapes } = made;
     const device = this.openedDevice();
     const key = specializationKey(this.inputs, made);
@@ -168,17 +184,17 @@ export class Model implements Disposable {
   }
 
   /** From the cache. */
-  private async load(key: string, device: CpuDevice): Promise<Program | null> {
+  private async load(key: string, device: Device): Promise<Program | null> {
     const { cached } = this.source;
-    return cached && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
+    return cached && !isGpu(device) && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
   }
 
-  private async compile(made: Specialization, key: string, keepsSchedule: boolean): Promise<Program> {
+  private async compile(made: Specialization, key: string, keepsSchedule: boolean): Promise<AnyProgram> {
     const { compileGraph, hasExternalData, importModel } = await compiler();
     const isWhole = !hasExternalData(await this.source.onnx());
     const program = await importModel(await this.source.onnx(), made).then((graph) => {
       this.source.release(); // what code generation needs is not added to it
-      return compileGraph(graph, this.compileOptions(), !keepsSchedule);
+      return compileGraph(graph, this.openedDevice(), this.compileOptions(), !keepsSchedule);
     });
     const { cached } = this.source;
     if (cached && isWhole && isComplete(program.image) && !isUncached(this.options)) this.unsaved.set(program, cached.hash + key);
@@ -186,11 +202,11 @@ export class Model implements Disposable {
   }
 
   /** Puts a program into the cache, unless it is there. It must not be freed before this resolves. */
-  private save(program: Program): Promise<unknown> {
+  private save(program: AnyProgram): Promise<unknown> {
     const key = this.unsaved.get(program);
     const { cached, inputs, outputs } = this.source;
-    if (key === undefined || !cached || !this.device) return this.saving;
     const { device } = this;
+    if (key === undefined || !cached || !device || isGpu(device) || !isOnCpu(program)) return this.saving;
     this.unsaved.delete(program);
     this.saving = this.saving.then(async () => {
       await cached.cache.store(key, device, program);
@@ -215,7 +231,8 @@ export class Model implements Disposable {
    * Runs the network. Calls may overlap: they are queued. Returns new tensors by output name.
    * Throws HeddleError("bad-input") for missing, unknown or ill-shaped inputs.
    */
-  run(inputs: Tensors): Promise<Record<string, TensorData>> {
+  async run(inputs: Tensors): Promise<Record<string, TensorData>> {
+    this.assertUsable();
     return this.enqueue(() => this.runNow(inputs));
   }
 
@@ -257,14 +274,13 @@ export class Model implements Disposable {
   dispose(): void {
     if (this.isDisposed) return;
     this.isDisposed = true;
-    const programs = [...this.programs.values()];
     const end = async (): Promise<void> => {
-      for (const p of await Promise.allSettled(programs)) {
+      for (const p of await Promise.allSettled(this.programs.values())) {
         if (p.status === "rejected") continue;
         await this.save(p.value);
         p.value.free();
       }
-      this.device?.close();
+      await this.device?.close();
     };
     this.queue = this.queue.then(end, end);
   }

@@ -1,6 +1,6 @@
 // A graph on a device → the first node whose kernels compute something other than the reference does from the same inputs.
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { CpuDevice } from "../devices/cpu.ts";
+import { type Device, isGpu } from "../devices/open.ts";
 import { invariant } from "../ir/error.ts";
 import type { Graph, Value } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
@@ -9,6 +9,7 @@ import { evaluateNode } from "../ops/index.ts";
 import { constantOf, inputName } from "../ops/source.ts";
 import { compile } from "../run/compile.ts";
 import { describeNode } from "../run/describe.ts";
+import { compileForGpu } from "../run/gpu/program.ts";
 import { compareTensors } from "./agreement.ts";
 import { short } from "./units.ts";
 
@@ -29,14 +30,16 @@ const TOLERANCE = 1e-4;
 /** Null: every node agrees. Each node is evaluated on what the device computed before it, so that errors do not add up. */
 export async function firstDivergence(
   graph: Graph,
-  device: CpuDevice,
+  device: Device,
   inputs: Tensors,
   progress: (text: string) => void,
 ): Promise<Divergence | null> {
-  const program = await compile(graph, { device, separateTensors: true });
+  const program = await (isGpu(device)
+    ? compileForGpu(graph, { device, separateTensors: true })
+    : compile(graph, { device, separateTensors: true }));
   try {
     await program.run(inputs);
-    const known = new KnownValues(inputs, program.values());
+    const known = new KnownValues(inputs, await program.values());
     const { steps } = program.schedule;
     for (const [i, { node, calls }] of steps.entries()) {
       progress(`node ${i + 1} of ${steps.length}`);

@@ -1,10 +1,12 @@
 // The model and shapes that a command line names → a loaded model, what its inputs are, and its compiled program.
-import type { DeviceOptions } from "../devices/open.ts";
+import { physicalCores } from "../devices/machine.ts";
+import { type DeviceOptions, isGpu } from "../devices/open.ts";
 import { resolveShapes } from "../formats/onnx/shapes.ts";
 import type { DType } from "../ir/dtype.ts";
 import { type LoadOptions, type Model, openModel, readModel } from "../model.ts";
 import { type Invocation, type Options, UsageError } from "./command.ts";
-import { namedShapes, shapeTexts } from "./options.ts";
+import { deviceOptions, namedShapes, shapeTexts } from "./options.ts";
+import { threadsText } from "./units.ts";
 
 export interface InputType {
   readonly name: string;
@@ -47,8 +49,17 @@ export async function withModel<T>(
   return await work({ path, model, shapes, inputs });
 }
 
-/** The device as commands name it: "x86 avx512", "wasm", "reference". */
+/** Threads for engines on the CPU that a model is compared with: as many as it has itself, and where it is on a GPU those that are given or all. */
+export const cpuThreads = ({ device, threads }: Model, options: Options): number =>
+  device && isGpu(device) ? (deviceOptions(options).threads ?? physicalCores()) : threads;
+
+/** The device as commands name it: "x86 avx512", "wasm", "cuda NVIDIA H200", "reference". */
 export function deviceName({ device }: Model): string {
   if (!device) return "reference";
+  if (isGpu(device)) return `${device.name} ${device.description}`;
   return device.name === device.target.name ? device.name : `${device.name} ${device.target.name}`;
 }
+
+/** With its threads, where it has any: "x86 avx512, 2 threads". */
+export const deviceText = (name: string, threads: number): string =>
+  /^(cuda|webgpu) /.test(name) ? name : `${name}, ${threadsText(threads)}`;

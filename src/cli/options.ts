@@ -53,16 +53,28 @@ export function choiceOption<T extends string>(options: Options, name: string, c
   return choice;
 }
 
-const DEVICES = ["cpu", "x86", "wasm", "reference"] as const;
+const DEVICES = ["cpu", "x86", "wasm", "webgpu", "cuda"] as const;
 const MAX_THREADS = 256;
 
-/** --device, --isa, --threads. `devices`: those that the command can use. */
-export function deviceOptions(options: Options, devices: readonly (typeof DEVICES)[number][] = ["cpu", "x86", "wasm"]): DeviceOptions {
-  const device = choiceOption(options, "device", devices);
+/** Whether the command can do without a compiled program. */
+export interface DeviceChoice {
+  readonly hasReference?: boolean;
+}
+
+/** --device, --isa, --threads. */
+export function deviceOptions(options: Options, { hasReference = false }: DeviceChoice = {}): DeviceOptions {
+  const device = deviceOption(options, hasReference);
   const isa = choiceOption(options, "isa", ["avx512", "avx2"]);
-  if (isa && (device === "wasm" || device === "reference"))
+  if (isa && device !== undefined && device !== "cpu" && device !== "x86")
     throw new UsageError(`--isa: device ${device} has no instruction sets to choose from`);
   return { device, isa, threads: numberOption(options, "threads", { min: 1, max: MAX_THREADS, isInteger: true }) };
+}
+
+/** One of DEVICES, cuda:N, or reference where the command takes it. */
+function deviceOption(options: Options, hasReference: boolean): DeviceOptions["device"] {
+  const text = textOption(options, "device");
+  if (text !== undefined && /^cuda:\d+$/.test(text)) return text as `cuda:${number}`; // of that form
+  return choiceOption(options, "device", hasReference ? [...DEVICES, "reference"] : DEVICES);
 }
 
 /** `x=1x3x48x320` or, for a model with one input, `1x3x48x320`. */

@@ -16,8 +16,11 @@ const SHAPE = [
   "--shape <NAME=1x3x48x320>",
   "Input shape; repeat for more inputs; the name may be left out where there is one input",
 ] as const;
-const DEVICE = ["--device <cpu|x86|wasm>", "Default cpu: x86-64 machine code where that works, WebAssembly elsewhere"] as const;
-const DEVICE_OR_REFERENCE = ["--device <cpu|x86|wasm|reference>", "Default cpu; reference: plain float64 loops"] as const;
+const DEVICE = [
+  "--device <cpu|x86|wasm|webgpu|cuda:0>",
+  "Default cpu: x86-64 machine code where that works, WebAssembly elsewhere",
+] as const;
+const DEVICE_OR_REFERENCE = ["--device <cpu|x86|wasm|webgpu|cuda:0|reference>", "Default cpu; reference: plain float64 loops"] as const;
 const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the widest there is"] as const;
 const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
 const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
@@ -46,7 +49,10 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "Show inputs, outputs, operators, memory; or the graph, the kernels, the machine code",
     options: [
       SHAPE,
-      ["--stage <graph|fused|lowered|asm>", "graph as imported · fused: after all passes · lowered: kernels · asm: their code"],
+      [
+        "--stage <graph|fused|lowered|asm|wgsl|cuda|ptx>",
+        "graph as imported · fused: after all passes · lowered: kernels · asm: their code · wgsl, cuda, ptx: kernels for GPUs",
+      ],
       ["--node <TEXT>", "Only nodes or kernels whose name or operator contains this"],
       DEVICE,
       ISA,
@@ -57,6 +63,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       "inspect model.onnx",
       "inspect rec.onnx --shape x=1x3x48x320 --stage fused",
       "inspect rec.onnx --shape 1x3x48x320 --stage asm --node Conv.3",
+      "inspect rec.onnx --shape 1x3x48x320 --stage wgsl --node Conv.3",
     ],
     load: async () => (await import("./commands/inspect.ts")).inspect,
   },
@@ -103,6 +110,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       "verify model.onnx",
       "verify det.onnx --shape x=1x3x640x640 --against onnxruntime --json",
       "verify model.onnx --device wasm --nodes",
+      "verify model.onnx --device webgpu",
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
@@ -141,7 +149,11 @@ export const COMMANDS: readonly CommandEntry[] = [
       THREADS,
       JSON_FLAG,
     ],
-    examples: ["profile det.onnx --shape x=1x3x640x640 --threads 1", "profile model.onnx --trace trace.json"],
+    examples: [
+      "profile det.onnx --shape x=1x3x640x640 --threads 1",
+      "profile model.onnx --trace trace.json",
+      "profile model.onnx --device cuda:0",
+    ],
     load: async () => (await import("./commands/profile.ts")).profile,
   },
   {

@@ -4,6 +4,7 @@ import type { Graph, Value } from "../ir/graph.ts";
 import { availableBytes } from "./available_memory.ts";
 import type { Binding } from "./binding.ts";
 import { byteSize } from "./cost.ts";
+import type { AnyKernel } from "./step.ts";
 
 /** Inputs always take memory, so that too large ones are refused before kernels are made for them, which takes time by size in some. Throws HeddleError("limit"). */
 export function assertInputsFit(graph: Graph, limit = availableBytes()): void {
@@ -12,7 +13,7 @@ export function assertInputsFit(graph: Graph, limit = availableBytes()): void {
 }
 
 /** The binding, if its memories fit. Throws HeddleError("limit") naming the largest tensor. */
-export function withinMemory(binding: Binding, limit = availableBytes()): Binding {
+export function withinMemory<K extends AnyKernel>(binding: Binding<K>, limit = availableBytes()): Binding<K> {
   const total = binding.image().memories.reduce((n, { bytes }) => n + bytes, 0);
   if (total <= limit) return binding;
   const { offsets, steps } = binding.schedule;

@@ -3,7 +3,7 @@ import { type Agreement, compareOutputs } from "../agreement.ts";
 import { type ColdStart, coldHeddle, coldRival, measureColdStarts } from "../cold_start.ts";
 import { type Command, type Invocation, type Options, type Outcome, UsageError } from "../command.ts";
 import { interleave } from "../interleave.ts";
-import { deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
+import { cpuThreads, deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
 import { deviceOptions, listOption, numberOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { type BoundRun, type Engine, isInstalled, openRival, RIVALS, type RivalName } from "../rivals.ts";
@@ -49,7 +49,7 @@ interface Rival {
 async function compareOn(invocation: Invocation, opened: OpenedModel, settings: Settings): Promise<Outcome> {
   const { model, shapes, path } = opened;
   const { progress, options } = invocation;
-  const { threads } = model.device!; // deviceOptions gave a device that compiles
+  const threads = cpuThreads(model, options);
   const program = await model.program(shapes);
   const cold = options.cold === false ? {} : await coldStarts(invocation, opened, settings.rivals);
   const inputs = randomInputs(opened.inputs, settings.seed);
@@ -88,7 +88,7 @@ function coldStarts(
 ): Promise<Record<string, ColdStart>> {
   progress("starting fresh processes");
   const { path, inputs, model, shapes } = opened;
-  const threads = model.device?.threads ?? 1;
+  const threads = cpuThreads(model, options);
   const own = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes });
   const uncached = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes, cache: false }, UNCACHED);
   return measureColdStarts([own, uncached, ...names.flatMap((name) => coldRival(name, path, inputs, threads) ?? [])]);

@@ -1,5 +1,6 @@
 // heddle inspect: what a model is made of, and what it becomes on its way to machine code.
 
+import type { DeviceOptions } from "../../devices/open.ts";
 import { importGraph } from "../../formats/onnx/import.ts";
 import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { DTYPES, type DType } from "../../ir/dtype.ts";
@@ -7,23 +8,26 @@ import { HeddleError } from "../../ir/error.ts";
 import { type Graph, type Node, topologicalOrder, type Value } from "../../ir/graph.ts";
 import { printGraph, printNode } from "../../ir/print.ts";
 import { printKernel } from "../../ir/print_kernel.ts";
-import { type Model, readModel } from "../../model.ts";
+import { type AnyProgram, type Model, readModel } from "../../model.ts";
 import { constantOf } from "../../ops/source.ts";
 import { flopsOf } from "../../run/cost.ts";
 import { describeNode } from "../../run/describe.ts";
-import type { Program } from "../../run/program.ts";
-import type { Command, Invocation, Outcome } from "../command.ts";
-import { deviceName, modelPath, withModel } from "../open_model.ts";
+import { GpuProgram } from "../../run/gpu/program.ts";
+import { type Command, type Invocation, type Outcome, UsageError } from "../command.ts";
+import { deviceName, deviceText, modelPath, withModel } from "../open_model.ts";
 import { choiceOption, deviceOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
 import { formatPairs, formatTable } from "../table.ts";
-import { bytesText, countText, percentText, threadsText, typeText } from "../units.ts";
+import { bytesText, countText, percentText, typeText } from "../units.ts";
 
-const STAGES = ["graph", "fused", "lowered", "asm"] as const;
+const STAGES = ["graph", "fused", "lowered", "asm", "wgsl", "cuda", "ptx"] as const;
+type CompiledStage = Exclude<(typeof STAGES)[number], "graph">;
+/** Stages that only kernels for one kind of GPU have. */
+const GPU_STAGES: Readonly<Partial<Record<CompiledStage, "webgpu" | "cuda">>> = { wgsl: "webgpu", cuda: "cuda", ptx: "cuda" };
 
 export const inspect: Command = async (invocation) => {
   const path = modelPath(invocation);
   const stage = choiceOption(invocation.options, "stage", STAGES);
-  if (stage === "fused" || stage === "lowered" || stage === "asm") return inspectCompiled(invocation, path, stage);
+  if (stage !== undefined && stage !== "graph") return inspectCompiled(invocation, path, stage);
   return inspectModel(invocation, path, stage === "graph");
 };
 
@@ -115,7 +119,7 @@ const outputTypes = (graph: Graph) => graph.outputs.map(({ name, value }) => ({ 
 const inputTypes = (graph: Graph, model: Model) =>
   graph.inputs.map((v: Value, i) => ({ name: model.inputs[i].name, dtype: v.type.dtype, shape: v.type.shape }));
 
-function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, program: Program): Outcome {
+function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, program: AnyProgram): Outcome {
   const operators = operatorRows(graph);
   const parameters = parametersOf(graph);
   const { schedule } = program;
@@ -130,7 +134,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
       opsets: opsetsOf(onnx),
       device: deviceName(model),
     },
-    ...{ threads: model.device?.threads ?? 1, flops, operators, parameters, memory, ...steps },
+    ...{ threads: model.threads, flops, operators, parameters, memory, ...steps },
   };
   const pairs: [string, string][] = [
     ["model", path],
@@ -144,7 +148,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
     ],
     ["parameters", `${countText(parameters.count)} (${bytesText(parameters.bytes)})`],
     ["operations", `${countText(flops)}FLOP`],
-    ["device", `${json.device}, ${threadsText(json.threads)}`],
+    ["device", `${deviceText(json.device, json.threads)}`],
     ["kernels", `${steps.kernels}${steps.host > 0 ? ` and ${steps.host} nodes in JavaScript` : ""}, ${bytesText(steps.codeBytes)} of code`],
     ["memory", `${bytesText(memory.arenaBytes)} for tensors of ${bytesText(memory.tensorBytes)}`],
   ];
@@ -175,21 +179,53 @@ function graphOutcome(graph: Graph, wanted: string | undefined): Outcome {
   return { json: { nodes: lines }, text: () => lines.join("\n") };
 }
 
-function inspectCompiled(invocation: Invocation, path: string, stage: "fused" | "lowered" | "asm"): Promise<Outcome> {
+/** The device that the command line says, or that the stage is for. */
+function deviceFor(invocation: Invocation, stage: CompiledStage): DeviceOptions {
+  const given = deviceOptions(invocation.options);
+  const wanted = GPU_STAGES[stage];
+  if (!wanted) return given;
+  if (given.device !== undefined && !given.device.startsWith(wanted))
+    throw new UsageError(`--stage ${stage}: device ${given.device} has no such kernels; use --device ${wanted}`);
+  return { ...given, device: given.device ?? wanted };
+}
+
+function inspectCompiled(invocation: Invocation, path: string, stage: CompiledStage): Promise<Outcome> {
   const wanted = textOption(invocation.options, "node");
-  return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) => {
+  return withModel(invocation, path, deviceFor(invocation, stage), async ({ model, shapes }) => {
     const program = await model.program(shapes);
     if (stage === "fused") return graphOutcome(program.schedule.graph, wanted);
-    const kernels = program.kernels().filter(({ step, kernel }) => matches(step.node, wanted) || kernel.name.includes(wanted ?? ""));
-    if (kernels.length === 0) nothingFound(wanted);
-    const listed: { kernel: string; node: string; operator: string; text: string }[] = [];
-    for (const { step, kernel } of kernels) {
-      const { name, operator } = describeNode(step.node);
-      const text = stage === "asm" ? await program.disassemble(kernel) : printKernel(kernel);
-      listed.push({ kernel: kernel.name, node: name, operator, text });
-    }
-    const comment = stage === "asm" ? "#" : "//";
+    const listed = await listKernels(program, stage, wanted);
+    if (listed.length === 0) nothingFound(wanted);
+    const comment = stage === "asm" && !(program instanceof GpuProgram) ? "#" : "//";
     const text = () => listed.map((k) => `${comment} ${k.kernel}: ${k.operator} ${k.node}\n${k.text}`).join("\n");
     return { json: { stage, device: deviceName(model), kernels: listed }, text };
   });
+}
+
+/** Kernels as the stage shows them: of a GPU the lowered form is its language. */
+function listKernels(program: AnyProgram, stage: CompiledStage, wanted: string | undefined): Promise<Listed[]> {
+  const isCode = stage === "asm" || stage === "ptx";
+  if (program instanceof GpuProgram) return listed(program.kernels(), wanted, (k) => (isCode ? program.disassemble(k) : program.print(k)));
+  return listed(program.kernels(), wanted, (k) => (isCode ? program.disassemble(k) : printKernel(k)));
+}
+
+interface Listed {
+  readonly kernel: string;
+  readonly node: string;
+  readonly operator: string;
+  readonly text: string;
+}
+
+async function listed<K extends { readonly name: string }>(
+  kernels: readonly { readonly step: { readonly node: Node }; readonly kernel: K }[],
+  wanted: string | undefined,
+  textOf: (kernel: K) => string | Promise<string>,
+): Promise<Listed[]> {
+  const found = kernels.filter(({ step, kernel }) => matches(step.node, wanted) || kernel.name.includes(wanted ?? ""));
+  const list: Listed[] = [];
+  for (const { step, kernel } of found) {
+    const { name, operator } = describeNode(step.node);
+    list.push({ kernel: kernel.name, node: name, operator, text: await textOf(kernel) });
+  }
+  return list;
 }

@@ -1,16 +1,18 @@
 // heddle profile: the time of every node, against what the machine could do.
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { measurePeaks, type Peaks } from "../../devices/peaks.ts";
+import { type GpuPeaks, measureGpuPeaks } from "../../devices/gpu_peaks.ts";
+import { isGpu } from "../../devices/open.ts";
+import { measurePeaks } from "../../devices/peaks.ts";
 import { writeFileAtomicSync } from "../../formats/write_file.ts";
+import type { AnyProgram } from "../../model.ts";
 import { describeNode, type NodeFacts } from "../../run/describe.ts";
-import type { Program } from "../../run/program.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
-import { deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
+import { deviceName, deviceText, modelPath, type OpenedModel, withModel } from "../open_model.ts";
 import { deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { median, rounded } from "../statistics.ts";
 import { clip, formatTable } from "../table.ts";
-import { msText, percentText, short, threadsText } from "../units.ts";
+import { msText, percentText, short } from "../units.ts";
 
 const DEFAULT_RUNS = 15;
 const SHOWN = 25;
@@ -25,6 +27,8 @@ interface Timed {
   /** Least time that arithmetic and memory allow, over the time taken. Tensors that stay in caches may pass 1. */
   readonly roofline: number;
 }
+/** What both kinds of device are measured for. */
+type RooflinePeaks = GpuPeaks;
 type NodeRow = NodeFacts & Timed & { readonly shape: readonly number[] };
 type OperatorRow = Timed & { readonly operator: string; readonly count: number };
 
@@ -40,7 +44,8 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
   const { options, progress } = invocation;
   const program = await model.program(shapes);
   progress("measuring what the machine can do");
-  const peaks = await measurePeaks(model.device!); // deviceOptions gave a device that compiles
+  const device = model.device!; // deviceOptions gave one that compiles
+  const peaks = await (isGpu(device) ? measureGpuPeaks(device) : measurePeaks(device));
   const medians = await stepMedians(program, randomInputs(opened.inputs, seed), runs, progress);
   const { nodes, totalMs } = nodeRows(program, medians, peaks);
   const operators = operatorRows(nodes, totalMs, peaks);
@@ -50,7 +55,7 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
   const head = {
     model: path,
     device: deviceName(model),
-    threads: model.device?.threads ?? 1,
+    threads: model.threads,
     runs,
     totalMs: rounded(totalMs),
     roofline,
@@ -61,23 +66,23 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
 
 /** Median milliseconds of each step. */
 async function stepMedians(
-  program: Program,
+  program: AnyProgram,
   inputs: ReturnType<typeof randomInputs>,
   runs: number,
   progress: Invocation["progress"],
 ): Promise<number[]> {
-  program.profile(inputs);
+  await program.profile(inputs);
   const times = program.schedule.steps.map((): number[] => []);
   for (let run = 0; run < runs; run++) {
     progress(`run ${run + 1} of ${runs}`);
     await nextTurn(); // Ctrl-C must get through
-    for (const [i, { ms }] of program.profile(inputs).entries()) times[i].push(ms);
+    for (const [i, { ms }] of (await program.profile(inputs)).entries()) times[i].push(ms);
   }
   return times.map(median);
 }
 
 /** Milliseconds that arithmetic or memory need at the measured peaks. */
-const leastMs = ({ flops, bytes }: { flops: number; bytes: number }, { fmaGflopsAllCores, copyGBs }: Peaks): number =>
+const leastMs = ({ flops, bytes }: { flops: number; bytes: number }, { fmaGflopsAllCores, copyGBs }: RooflinePeaks): number =>
   Math.max(flops / fmaGflopsAllCores, bytes / copyGBs) / 1e6;
 
 function timed(work: { ms: number; flops: number; bytes: number; leastMs: number }, totalMs: number): Timed {
@@ -92,7 +97,7 @@ function timed(work: { ms: number; flops: number; bytes: number; leastMs: number
   };
 }
 
-function nodeRows(program: Program, medians: readonly number[], peaks: Peaks): { nodes: NodeRow[]; totalMs: number } {
+function nodeRows(program: AnyProgram, medians: readonly number[], peaks: RooflinePeaks): { nodes: NodeRow[]; totalMs: number } {
   const totalMs = medians.reduce((sum, ms) => sum + ms, 0);
   const nodes = program.schedule.steps.map(({ node }, i) => {
     const facts = describeNode(node);
@@ -101,7 +106,7 @@ function nodeRows(program: Program, medians: readonly number[], peaks: Peaks): {
   return { nodes, totalMs };
 }
 
-function operatorRows(nodes: readonly NodeRow[], totalMs: number, peaks: Peaks): OperatorRow[] {
+function operatorRows(nodes: readonly NodeRow[], totalMs: number, peaks: RooflinePeaks): OperatorRow[] {
   const families = [...new Set(nodes.map((n) => n.family))];
   const rows = families.map((operator) => {
     const own = nodes.filter((n) => n.family === operator);
@@ -129,7 +134,7 @@ interface Profile {
   readonly runs: number;
   readonly totalMs: number;
   readonly roofline: number;
-  readonly peaks: Peaks;
+  readonly peaks: RooflinePeaks;
   readonly operators: readonly OperatorRow[];
   readonly nodes: readonly NodeRow[];
 }
@@ -143,7 +148,7 @@ function textOf(p: Profile, isAll: boolean): string {
   const hidden = p.nodes.length - shown.length;
   const { fmaGflopsAllCores, copyGBs } = p.peaks;
   return [
-    `${msText(p.totalMs)} on ${p.device}, ${threadsText(p.threads)}: ${percentText(p.roofline)} of the roofline (medians of ${p.runs} runs, step by step)`,
+    `${msText(p.totalMs)} on ${deviceText(p.device, p.threads)}: ${percentText(p.roofline)} of the roofline (medians of ${p.runs} runs, step by step)`,
     `measured peaks: ${short(fmaGflopsAllCores)} GFLOP/s, ${short(copyGBs)} GB/s`,
     "",
     formatTable(

@@ -11,7 +11,7 @@ import { HeddleError } from "../../ir/error.ts";
 import { type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { type Model, openModel, readModel, type Tensors } from "../../model.ts";
 import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
-import { deviceName, modelPath } from "../open_model.ts";
+import { deviceName, deviceText, modelPath } from "../open_model.ts";
 import { deviceOptions, flagOption, namedShapes, numberOption, shapeTexts, textOption, textsOption } from "../options.ts";
 import type { PictureOptions } from "../picture.ts";
 import { pictureOptions } from "../picture_options.ts";
@@ -20,13 +20,13 @@ import { parseFile, readInputs } from "../read_input.ts";
 import { runModel } from "../rivals.ts";
 import { roundedSpread, type Spread, spreadOf } from "../statistics.ts";
 import { formatTable } from "../table.ts";
-import { msText, short, threadsText, typeText } from "../units.ts";
+import { msText, short, typeText } from "../units.ts";
 
 export const run: Command = async (invocation) => {
   const { options } = invocation;
   const path = modelPath(invocation);
   const settings = settingsOf(options);
-  const device = deviceOptions(options, ["cpu", "x86", "wasm", "reference"]);
+  const device = deviceOptions(options, { hasReference: true });
   const source = await readModel(path);
   const plan = outputPlan(
     options,
@@ -175,7 +175,7 @@ function topRows(values: Float64Array, shape: readonly number[], top: number): T
 
 function outcome(path: string, model: Model, outputs: Tensors, ms: Spread | undefined, { top }: Settings): Outcome {
   const summaries = model.outputs.map(({ name }) => summarize(name, outputs[name], top));
-  const head = { model: path, device: deviceName(model), threads: model.device?.threads ?? 1, ms };
+  const head = { model: path, device: deviceName(model), threads: model.threads, ms };
   return { json: { ...head, outputs: summaries }, text: () => textOf(head, summaries) };
 }
 
@@ -196,6 +196,6 @@ function textOf(head: { device: string; threads: number; ms?: Spread }, outputs:
   }
   const { ms, device, threads } = head;
   if (ms)
-    lines.push("", `${msText(ms.median)} median, ${msText(ms.p10)} to ${msText(ms.p90)} (p10 to p90), ${device}, ${threadsText(threads)}`);
+    lines.push("", `${msText(ms.median)} median, ${msText(ms.p10)} to ${msText(ms.p90)} (p10 to p90), ${deviceText(device, threads)}`);
   return lines.join("\n");
 }

@@ -35,7 +35,7 @@ export const train: Command = async (invocation) => {
       workers: whole("workers", 0),
       saveEvery: whole("saveEvery", 1),
       options: scriptOptions(training.options, options),
-      device: deviceOptions(options, ["cpu", "x86", "wasm", "reference"]),
+      device: deviceOptions(options, { hasReference: true }),
       out,
       resume: isResumed,
       signal: stop.signal,

@@ -1,11 +1,11 @@
 // heddle verify: the same inputs through heddle and another engine, and how far the outputs differ.
-import { openDevice } from "../../devices/open.ts";
+import { openAnyDevice } from "../../devices/open.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Agreement } from "../agreement.ts";
 import { compareOutputs, DEFAULT_TOLERANCE, MIN_COSINE } from "../agreement.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
 import { type Divergence, firstDivergence } from "../diverging_node.ts";
-import { deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
+import { cpuThreads, deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
 import { choiceOption, deviceOptions, flagOption, numberOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { isInstalled, openRival, RIVALS, type RivalName, runModel } from "../rivals.ts";
@@ -17,7 +17,7 @@ export const verify: Command = (invocation) => {
   const against = choiceOption(options, "against", RIVALS) ?? (isInstalled("onnxruntime") ? "onnxruntime" : "reference");
   const tolerance = numberOption(options, "tolerance", { min: 0 }) ?? DEFAULT_TOLERANCE;
   const seed = numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1;
-  const device = deviceOptions(options, ["cpu", "x86", "wasm", "reference"]);
+  const device = deviceOptions(options, { hasReference: true });
   if (flagOption(options, "nodes") && device.device === "reference")
     throw new HeddleError(
       "bad-argument",
@@ -38,7 +38,7 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
   invocation.progress("running heddle");
   const got = await runModel(model, inputs);
   invocation.progress(`running ${against}`);
-  const threads = model.device?.threads ?? 1;
+  const threads = cpuThreads(model, invocation.options);
   const rival = await openRival(against, path, { threads, shapes });
   let outputs: Agreement[];
   try {
@@ -64,11 +64,11 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
 
 /** Compiles once more, with a place of its own for every tensor. */
 async function searchNodes(invocation: Invocation, { model, shapes, inputs }: OpenedModel, seed: number): Promise<Divergence | null> {
-  const device = await openDevice(deviceOptions(invocation.options));
+  const device = await openAnyDevice(deviceOptions(invocation.options));
   try {
     return await firstDivergence(await model.graph(shapes), device, randomInputs(inputs, seed), invocation.progress);
   } finally {
-    device.close();
+    await device.close();
   }
 }
 

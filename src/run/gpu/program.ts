@@ -1,5 +1,6 @@
 // A network compiled for a GPU: device memories, one launch list, and steps in JavaScript between its stretches.
 import type { GpuDevice, GpuLaunchList, GpuMemory } from "../../devices/gpu.ts";
+import { inTurns } from "../../devices/turns.ts";
 import type { DType, TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
 import type { Graph, TensorType, Value } from "../../ir/graph.ts";
@@ -8,8 +9,9 @@ import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
 import type { Address, PlacedTensor, ProgramPlan } from "../image.ts";
+import { assertInputsFit, withinMemory } from "../memory_limit.ts";
 import type { StepTime } from "../program.ts";
-import { type Schedule, type ScheduleOptions, scheduleGraph } from "../schedule.ts";
+import { type Schedule, type ScheduleOptions, scheduleInPieces } from "../schedule.ts";
 import type { StateSpec } from "../state.ts";
 import { gpuBackend } from "./backend.ts";
 
@@ -21,13 +23,18 @@ export interface GpuStateSpec extends StateSpec {
 export interface GpuCompileOptions extends ScheduleOptions {
   readonly device: GpuDevice;
   readonly state?: readonly GpuStateSpec[];
+  /** Gives every tensor memory of its own. */
+  readonly separateTensors?: boolean;
+  /** Bytes that tensors and weights may take. Default: what the GPU has, where it tells. */
+  readonly memoryLimit?: number;
 }
 
-/** Compiles for a GPU. The graph must come from the importer: its shapes are concrete. */
+/** Compiles for a GPU, in turns of the event loop. The graph must come from the importer: its shapes are concrete. */
 export async function compileForGpu(graph: Graph, options: GpuCompileOptions): Promise<GpuProgram> {
-  const { device, state = [] } = options;
-  const schedule = scheduleGraph(graph, gpuBackend(device.target, device.alignment), options);
-  const binding = new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate: false });
+  const { device, state = [], separateTensors: isSeparate = false, memoryLimit = device.memory()?.totalBytes } = options;
+  assertInputsFit(graph, memoryLimit);
+  const schedule = await inTurns(scheduleInPieces(graph, gpuBackend(device.target, device.alignment), options));
+  const binding = withinMemory(new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate }), memoryLimit);
   const plan = binding.image();
   const given = new Map(state.flatMap(({ input, memory }) => (memory ? [[input, memory] as const] : [])));
   const memories: GpuMemory[] = [];
@@ -138,6 +145,12 @@ export class GpuProgram {
       const [from, to] = this.binding.ranges[i];
       return { node: step.node, ms: hostMs.get(i) ?? ms.slice(from, to).reduce((a, b) => a + b, 0) };
     });
+  }
+
+  /** Copies of all values that the last run computed and that nothing has overwritten since, in order; for debugging with separate tensors. */
+  values(): Promise<{ readonly value: Value; readonly tensor: TensorData }[]> {
+    const all = this.schedule.steps.flatMap((s) => s.node.outputs);
+    return Promise.all(all.map(async (value) => ({ value, tensor: await this.valueOf(value) })));
   }
 
   free(): void {

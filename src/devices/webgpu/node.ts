@@ -1,0 +1,39 @@
+// WebGPU in Node: Dawn from the package webgpu, and the Vulkan loader that it looks for.
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { HeddleError } from "../../ir/error.ts";
+
+/** Runs of kernels one after another on fragments, and timestamps as they are, need this of Dawn. */
+const FLAGS = ["enable-dawn-features=allow_unsafe_apis"];
+
+/** Where Debian's chromium puts SwiftShader, a GPU in software, with a loader beside it. */
+const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+/** Throws HeddleError("missing") where the package is not there. */
+export async function dawn(): Promise<GPU> {
+  await loadVulkanLoader();
+  try {
+    const { create } = (await import("webgpu" as string)) as { create(options: readonly string[]): GPU }; // an optional package: its types may be missing
+    return create(FLAGS);
+  } catch (cause) {
+    throw new HeddleError("missing", "device webgpu: the package webgpu is not installed or does not load: npm install webgpu", { cause });
+  }
+}
+
+/** Dawn finds a loader that is loaded already: one that lies beside the driver that VK_DRIVER_FILES names serves where the system has none. */
+async function loadVulkanLoader(): Promise<void> {
+  const [driver] = process.env.VK_DRIVER_FILES?.split(":") ?? [];
+  const beside = driver && join(dirname(driver), "libvulkan.so.1");
+  if (!beside || !existsSync(beside)) return;
+  try {
+    (await import("koffi")).default.load(beside);
+  } catch {} // without koffi the system's loader has to do
+}
+
+/** What to do where no adapter is found. */
+export const adapterRemedy = (): string =>
+  process.platform !== "linux"
+    ? "no GPU is found"
+    : `no GPU is found: its driver and a Vulkan loader (Debian: libvulkan1) are needed; for tests a software one does: ${
+        existsSync(SWIFTSHADER) ? "" : "install Debian's chromium, and "
+      }set VK_DRIVER_FILES=${SWIFTSHADER}`;
