@@ -40,5 +40,6 @@ export {
   Softplus,
   Tanh,
 } from "./sequential.ts";
+export { SparseLinear, type SparseLinearOptions } from "./sparse_linear.ts";
 export { type ExportModuleOptions, exportModule } from "./to_onnx.ts";
 export { TransformerDecoderLayer, TransformerEncoderLayer, type TransformerLayerOptions } from "./transformer.ts";

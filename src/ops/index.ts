@@ -40,6 +40,7 @@ import { scatterOps } from "./scatter.ts";
 import { scatterRowsOps } from "./scatter_rows.ts";
 import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
+import { sparseOps } from "./sparse_matmul.ts";
 import { tfIdfOps } from "./tf_idf.ts";
 import { topkOps } from "./topk.ts";
 import { unpoolOps } from "./unpool.ts";
@@ -76,6 +77,7 @@ const families: readonly (readonly Op[])[] = [
   poolWindowOps,
   maxPoolGradOps,
   scatterRowsOps,
+  sparseOps,
   normOps,
   softmaxOps,
   controlOps,

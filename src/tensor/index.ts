@@ -28,6 +28,7 @@ export * as random from "./random.ts";
 export { dropout, type Key, key } from "./random.ts";
 export type { Range } from "./ranges.ts";
 export type { Broadcast, Dims, MatMulShape } from "./shapes.ts";
+export { type SparsePattern, sparseLinear } from "./sparse.ts";
 export { type Axes, type Operand, Tensor } from "./tensor.ts";
 export type { ConvOptions, ConvTransposeOptions, PerAxis, PoolOptions } from "./window_ops.ts";
 

@@ -12,6 +12,7 @@ import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { RandomWords } from "../../ops/random_words.ts";
 import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
+import { SparseMatMul, SparseSampled } from "../../ops/sparse_matmul.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
@@ -22,6 +23,7 @@ import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
 import { implementAveragePool, implementMaxPool } from "./pool.ts";
 import { implementRandomWords } from "./random_words.ts";
+import { implementSparseMatMul, implementSparseSampled } from "./sparse_layer.ts";
 import { structureKey } from "./structure_key.ts";
 
 /** Operators whose kernels apply an epilogue. */
@@ -33,6 +35,7 @@ const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
   [MaxPool, implementMaxPool],
   [AveragePool, implementAveragePool],
   [MaxPoolGrad, implementMaxPoolGrad],
+  [SparseMatMul, implementSparseMatMul],
 ]);
 
 /** Operators with a kernel that stands alone. */
@@ -42,6 +45,7 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
   [LayerNormalization, implementLayerNormalization],
   [ScatterRows, implementScatterRows],
   [RandomWords, implementRandomWords],
+  [SparseSampled, implementSparseSampled],
 ]);
 
 /** Whether a group may form around a node. */

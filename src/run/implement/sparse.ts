@@ -1,5 +1,4 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
-import type { TypedArray } from "../../ir/dtype.ts";
 import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
@@ -73,7 +72,7 @@ function rowTimesSparse(
     sparseVectorKernel(task.name, shape, task.epilogue, task.target, task.threads),
   );
   const index = [slices.column, slices.bounds, slices.order, shareWindows(slices, task.threads)];
-  return [call(task, kernel, w, slices.place, index, [valuePlace(x)])];
+  return [{ kernel, places: [orderedValues(w, slices.place), ...index.map(constantPlace), valuePlace(x), ...tailPlaces(task)] }];
 }
 
 /** W (m,k) · x (k,n). */
@@ -84,7 +83,7 @@ function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, 
   const chosen = chooseSparse(task, size, countNonzeros(weights), false, (block) =>
     csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block }),
   );
-  return chosen && [productCall(task, chosen, n, undefined, [valuePlace(x)])];
+  return chosen && [productCall(task, orderedValues(chosen.w, chosen.groups.place), chosen.groups, n, undefined, [valuePlace(x)])];
 }
 
 /** What a layer with channels last multiplies by: weights (rows, depth), or (depth, rows) where they are not transposed, and the place of a bias. */
@@ -103,7 +102,9 @@ export function rowsTimesSparse(task: AnchorTask, x: Place, w: SparseWeights, si
     const coo = cooFromDense(fromNumbers("f32", w.isTransposed ? [rows, depth] : [depth, rows], w.weights));
     return csbFromCoo(w.isTransposed ? coo : transposeCoo(coo), { block });
   });
-  return chosen && [productCall(task, chosen, n, channelsLast(w.bias.length > 0), [x, ...w.bias])];
+  if (!chosen) return null;
+  const values = orderedValues(chosen.w, chosen.groups.place);
+  return [productCall(task, values, chosen.groups, n, channelsLast(w.bias.length > 0), [x, ...w.bias])];
 }
 
 interface Chosen {
@@ -137,13 +138,21 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   return isSparse && w && groups ? { w, groups } : null;
 }
 
-function productCall(task: AnchorTask, { w, groups }: Chosen, n: number, side: DenseSide | undefined, x: readonly Place[]): KernelCall {
+/** The kernel over values that lie in the order of groups. No side: operand and result have channels first. */
+export function productCall(
+  task: AnchorTask,
+  values: Place,
+  groups: Groups,
+  n: number,
+  side: DenseSide | undefined,
+  x: readonly Place[],
+): KernelCall {
   const shape = sparseProductShape(groups, n);
   const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${task.epilogueKey}`, () =>
     sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
   );
   const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, ...(side ? [] : [shareBlockRows(groups, task.threads)])];
-  return call(task, kernel, w, groups.place, index, x);
+  return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
 }
 
 const modeOf = (task: AnchorTask) => task.sparse?.mode ?? "auto";
@@ -151,20 +160,11 @@ const note = (task: AnchorTask, choice: Omit<SparseChoice, "name">): void => {
   task.sparse?.choices.push({ name: task.name, ...choice });
 };
 
-/** Values in the kernel's order, the index, the dense operand, and what the epilogue needs. */
-function call(
-  task: AnchorTask,
-  kernel: KernelCall["kernel"],
-  w: Csb,
-  place: Int32Array,
-  index: readonly TypedArray[],
-  x: readonly Place[],
-): KernelCall {
-  const values = packedPlace((out) => {
+/** Values in the kernel's order. */
+const orderedValues = (w: Csb, place: Int32Array): Place =>
+  packedPlace((out) => {
     for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
   });
-  return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
-}
 
 /** Layers with fewer zeros are not looked at. */
 const LEAST_TABLED = 0.7;
