@@ -13,8 +13,8 @@ export interface DistillOptions {
   readonly steps: number;
   /** The largest of one cycle. Default 5e-4. */
   readonly learningRate?: number;
-  /** Inputs of both networks, one batch a step: in a new random order each time round. */
-  readonly batches: readonly Batch[];
+  /** Inputs of both networks, one batch a step: in a new random order each time round, or made for each step. */
+  readonly batches: readonly Batch[] | ((step: number) => Batch);
   readonly seed?: number;
   /** Told the loss of every step whose number divides by `every`, 10 by default. */
   readonly report?: (step: number, loss: number) => void;
@@ -58,10 +58,21 @@ function distance(got: Tensor, wanted: Tensor, axis: number | null): Tensor {
   return klDivergence(got.logSoftmax(axis), wanted.softmax(axis), "sum").div(places);
 }
 
+/** Each once, then each once again in another order. */
+function inRandomOrder(batches: readonly Batch[], seed: number): (step: number) => Batch {
+  if (batches.length === 0) throw new HeddleError("bad-argument", "distill: there are no inputs");
+  let order: Uint32Array = new Uint32Array(0);
+  return (step) => {
+    const place = step % batches.length;
+    if (place === 0 || order.length === 0) order = permutation(batches.length, new Random(seed, Math.floor(step / batches.length)));
+    return batches[order[place]];
+  };
+}
+
 /** Trains `pruned`. Returns the losses of all steps. Throws HeddleError ("bad-argument", "unsupported"). */
 export async function distill(dense: OnnxModule, pruned: OnnxModule, masks: Masks, options: DistillOptions): Promise<readonly number[]> {
   const { steps, learningRate = 5e-4, batches, seed = 1, report = () => {}, every = 10 } = options;
-  if (batches.length === 0) throw new HeddleError("bad-argument", "distill: there are no inputs");
+  const batchOf = typeof batches === "function" ? batches : inRandomOrder(batches, seed);
   const parameters = pruned.parameters();
   const optimizer = new Adam(parameters, { learningRate: schedule.oneCycle(learningRate, steps, { up: 0.1 }) });
   const step = jit((inputs: Record<string, Tensor>) => {
@@ -75,12 +86,11 @@ export async function distill(dense: OnnxModule, pruned: OnnxModule, masks: Mask
   });
   const losses: Tensor[] = [];
   try {
-    for (let round = 0; losses.length < steps; round++)
-      for (const i of permutation(batches.length, new Random(seed, round)).subarray(0, steps - losses.length)) {
-        const loss = step(Object.fromEntries(Object.entries(batches[i]).map(([name, data]) => [name, fromData(data)])));
-        losses.push(loss);
-        if (losses.length % every === 0) report(losses.length, await loss.item());
-      }
+    for (let i = 0; i < steps; i++) {
+      const loss = step(Object.fromEntries(Object.entries(batchOf(i)).map(([name, data]) => [name, fromData(data)])));
+      losses.push(loss);
+      if (losses.length % every === 0) report(losses.length, await loss.item());
+    }
     return await Promise.all(losses.map((loss) => loss.item()));
   } finally {
     step.dispose();

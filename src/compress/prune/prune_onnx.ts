@@ -36,7 +36,7 @@ export interface PruneOptions {
   /** Refits each layer's weights to the dense layer's outputs. Default: where there are inputs. */
   readonly fit?: boolean;
   /** Then the whole network learns from the dense one. Default: it does not. */
-  readonly distill?: Omit<DistillOptions, "batches"> & { readonly batches?: readonly Batch[] };
+  readonly distill?: Omit<DistillOptions, "batches"> & Partial<Pick<DistillOptions, "batches">>;
   /** Of method random. Default 50. */
   readonly candidates?: number;
   readonly seed?: number;

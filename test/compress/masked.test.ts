@@ -1,0 +1,77 @@
+// Masks that hold over training steps: weights, gradients' traces in the optimizer, exact densities of a schedule, and no other program.
+import { expect, test } from "vitest";
+import { cubicSparsity, GradualPruner, Masks } from "../../src/compress/prune/index.ts";
+import { Linear, mse, RandomStream } from "../../src/nn/index.ts";
+import { AdamW, type Optimizer, SGD } from "../../src/optim/index.ts";
+import { fromData, jit, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
+import { randomTensor } from "./sample_networks.ts";
+
+const [x, y] = [fromData(randomTensor([32, 10], 1)), fromData(randomTensor([32, 6], 2))];
+
+function stepOf(layer: Linear, optimizer: Optimizer, masks: Masks) {
+  const parameters = layer.parameters();
+  return jit((inputs: Tensor, targets: Tensor) => {
+    const { value, grads } = valueAndGrad(() => mse(layer.forward(inputs), targets), parameters);
+    masks.step(optimizer, grads);
+    return value;
+  });
+}
+
+test.each([
+  ["AdamW", (layer: Linear) => new AdamW(layer.parameters(), { learningRate: 0.05, weightDecay: 0.1 })],
+  ["SGD with momentum", (layer: Linear) => new SGD(layer.parameters(), { learningRate: 0.1, momentum: 0.9, nesterov: true })],
+] as const)("%s: weights and what is remembered of them stay 0, biases learn", async (_, optimizerOf) => {
+  const layer = new Linear(10, 6, { key: new RandomStream(3) });
+  const optimizer = optimizerOf(layer);
+  const masks = new Masks([layer.weight]);
+  using step = stepOf(layer, optimizer, masks);
+  const bias = await layer.bias!.value.numbers();
+  const losses: number[] = [];
+  for (let i = 0; i < 5; i++) losses.push(await step(x, y).item()); // dense: something is remembered
+  await masks.prune(0.7);
+  const before = await layer.weight.value.numbers();
+  const dropped = [...before.keys()].filter((i) => before[i] === 0);
+  expect(dropped).toHaveLength(42);
+  for (let i = 0; i < 20; i++) losses.push(await step(x, y).item());
+  const after = await layer.weight.value.numbers();
+  expect([...after.keys()].filter((i) => after[i] === 0)).toEqual(dropped);
+  for (const [name, memory] of optimizer.memories) {
+    const held = await memory[layer.parameters().indexOf(layer.weight)].value.numbers();
+    expect(
+      dropped.map((i) => held[i]).every((v) => v === 0),
+      name,
+    ).toBe(true);
+    expect(
+      held.some((v) => v !== 0),
+      name,
+    ).toBe(true);
+  }
+  expect(await layer.bias!.value.numbers()).not.toEqual(bias);
+  expect(losses.at(-1)).toBeLessThan(losses[5]);
+  expect(step.programs).toBe(1);
+  expect(await masks.density()).toBeCloseTo(0.3, 12);
+});
+
+test("a pruner follows its schedule, only takes away, and ends exactly where it should", async () => {
+  const layer = new Linear(10, 6, { key: new RandomStream(4) });
+  const pruner = new GradualPruner([layer.weight], { sparsity: cubicSparsity({ final: 0.9, begin: 4, end: 17 }), every: 5 });
+  using step = stepOf(layer, new AdamW(layer.parameters(), { learningRate: 0.05 }), pruner.masks);
+  const sparsity = cubicSparsity({ final: 0.9, begin: 4, end: 17 });
+  let gone: number[] = [];
+  for (let i = 0; i < 25; i++) {
+    await pruner.before(i);
+    await step(x, y).item();
+    const weights = await layer.weight.value.numbers();
+    const zeros = [...weights.keys()].filter((k) => weights[k] === 0);
+    const last = i >= 17 ? 17 : Math.floor(i / 5) * 5;
+    expect(zeros, `step ${i}`).toHaveLength(60 - Math.round(60 * (1 - sparsity(last))));
+    expect(gone.every((k) => zeros.includes(k))).toBe(true);
+    gone = zeros;
+  }
+  expect(gone).toHaveLength(54);
+});
+
+test("biases cannot be masked", () => {
+  const layer = new Linear(10, 6, { key: new RandomStream(5) });
+  expect(() => new Masks(layer.parameters())).toThrow(/wanted two axes or more/);
+});
