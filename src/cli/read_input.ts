@@ -23,7 +23,8 @@ export function parseFile(text: string, names: readonly string[], option: string
   const name = names.find((n) => text.startsWith(`${n}=`));
   if (name !== undefined) return { name, file: text.slice(name.length + 1) };
   const [before, ...after] = text.split("=");
-  if (after.length > 0 && !/[/.\\]/.test(before)) throw new UsageError(`${option}: the model has no ${before}, only ${names.join(", ")}`);
+  if (after.length > 0 && !/^\.|[/\\]/.test(before))
+    throw new UsageError(`${option}: the model has no ${before}, only ${names.join(", ")}`);
   return { name: null, file: text };
 }
 

@@ -1,5 +1,5 @@
 // A training script's path → its default export: JavaScript as Node loads it, TypeScript through esbuild, or through a Node that runs it.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -11,7 +11,8 @@ import { isTraining, type Training } from "./define.ts";
 /** The training that a script exports by default. Throws HeddleError ("missing", "bad-argument"). */
 export async function loadTraining(script: string): Promise<Training> {
   const path = resolve(script);
-  if (!existsSync(path)) throw new HeddleError("missing", `${script}: there is no such file`);
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found?.isFile()) throw new HeddleError("missing", `${script}: ${found ? "it is a folder" : "there is no such file"}`);
   const { default: training } = await importScript(path, script);
   if (!isTraining(training))
     throw new HeddleError("bad-argument", `${script}: its default export is no training; write export default defineTraining({ … })`);

@@ -68,6 +68,7 @@ describe("files", () => {
   test("names of inputs go first", () => {
     expect(parseFile("a=b=c.npy", ["a=b"], "--input")).toEqual({ name: "a=b", file: "c.npy" });
     expect(parseFile("./odd=name.npy", ["x"], "--input")).toEqual({ name: null, file: "./odd=name.npy" });
+    expect(() => parseFile("y_0.tmp_0=y.npy", ["y_1.tmp_0"], "--output")).toThrow("the model has no y_0.tmp_0, only y_1.tmp_0");
   });
   test("pictures", async () => {
     const image = { width: 2, height: 1, data: Uint8Array.of(255, 0, 51, 0, 102, 255) };

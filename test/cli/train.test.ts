@@ -222,6 +222,9 @@ describe("scripts", () => {
     expect(err.trim().split("\n")).toHaveLength(1);
     expect(status).toBeGreaterThan(0);
   });
+  test("a folder is refused in one line", () => {
+    expect(heddle(folder)).toMatchObject({ status: 1, err: `heddle: ${folder}: it is a folder\n` });
+  });
   test("JavaScript needs no compiler", () => {
     const file = join(folder, "plain.mjs");
     writeFileSync(file, SCRIPT.replace("COUNT: number", "COUNT").replace('"heddle/train"', '"./train.js"'));
