@@ -1,9 +1,8 @@
 // The device that tensors are computed on, and the one queue in which all work for it waits.
-import type { CpuDevice } from "../devices/cpu.ts";
-import { type DeviceOptions, openDevice } from "../devices/open.ts";
+import { type Device, type DeviceOptions, openAnyDevice } from "../devices/open.ts";
 
 let chosen: DeviceOptions = {};
-let opened: Promise<CpuDevice | null> | undefined;
+let opened: Promise<Device | null> | undefined;
 let generation = 0;
 
 /** Called with each change of device, while the old one still works what is queued. */
@@ -13,7 +12,7 @@ export const onDeviceChange = (f: () => void): void => {
 };
 
 /**
- * Chooses where tensors are computed from here on. Default: {device: "cpu"} with all physical cores; "reference" computes in float64 without compiling.
+ * Chooses where tensors are computed from here on. Default: {device: "cpu"} with all physical cores; "webgpu" and "cuda" are GPUs; "reference" computes in float64 without compiling.
  * Parameters move along. Errors (no such device) show when something is computed.
  */
 export function setDevice(options: DeviceOptions): void {
@@ -31,9 +30,9 @@ export const deviceGeneration = (): number => generation;
 export const isReference = (): boolean => chosen.device === "reference";
 
 /** Null: the float64 reference. */
-export function device(): Promise<CpuDevice | null> {
+export function device(): Promise<Device | null> {
   if (!opened) {
-    opened = isReference() ? Promise.resolve(null) : openDevice(chosen);
+    opened = isReference() ? Promise.resolve(null) : openAnyDevice(chosen);
     opened.catch(() => {}); // whoever computes on it sees it, which may be some turns later
   }
   return opened;

@@ -1,5 +1,5 @@
 // jit: a function of tensors, traced once for each signature and compiled to one program, with the parameters it uses as state of that program.
-import type { CpuDevice } from "../devices/cpu.ts";
+import type { Device } from "../devices/open.ts";
 import type { Graph, Value } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { inputName } from "../ops/source.ts";
@@ -33,7 +33,7 @@ export interface JitOptions {
 interface Traced {
   readonly graph: Graph;
   readonly precision: Precision | undefined;
-  readonly device: Promise<CpuDevice | null>;
+  readonly device: Promise<Device | null>;
   runner: Promise<Runner> | null;
   /** Names of the inputs for the arguments, and of those for tensors from outside. */
   readonly args: readonly string[];

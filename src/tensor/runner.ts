@@ -1,5 +1,7 @@
 // One compiled graph: a program of a device, or the reference interpreter; with states that live in places of their own, which several may share.
 import type { CpuDevice, Memory } from "../devices/cpu.ts";
+import type { GpuDevice, GpuMemory } from "../devices/gpu.ts";
+import { type Device, isGpu } from "../devices/open.ts";
 import { DTYPES, type TypedArray } from "../ir/dtype.ts";
 import type { Graph, TensorType } from "../ir/graph.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
@@ -7,32 +9,48 @@ import { evaluateGraph } from "../ops/index.ts";
 import { expand } from "../passes/expand.ts";
 import { mixedPrecision, type Precision } from "../passes/mixed_precision.ts";
 import { compile } from "../run/compile.ts";
+import type { GpuProgram } from "../run/gpu/program.ts";
 import type { Program } from "../run/program.ts";
 
 /** Where a state lives from run to run: memory of a device, or a tensor for the reference interpreter. All of its methods are for the queue. */
 export class Place {
   private memory: Memory | null = null;
+  private onGpu: { readonly device: GpuDevice; readonly memory: GpuMemory } | null = null;
   private tensor: TensorData | null = null;
 
   constructor(readonly type: TensorType) {}
 
   /** Memory of the device, from the first call on. */
   memoryOn(device: CpuDevice): Memory {
-    this.memory ??= device.alloc(Math.max(1, elementCount(this.type.shape) * DTYPES[this.type.dtype].bytes));
+    this.memory ??= device.alloc(Math.max(1, this.bytes(DTYPES[this.type.dtype].bytes)));
     return this.memory;
   }
+  gpuMemoryOn(device: GpuDevice): GpuMemory {
+    const { dtype } = this.type;
+    this.onGpu ??= { device, memory: device.alloc(this.bytes(device.target.storedBytes[dtype] ?? DTYPES[dtype].bytes)) };
+    return this.onGpu.memory;
+  }
+  private bytes(each: number): number {
+    return elementCount(this.type.shape) * each;
+  }
+
   write(tensor: TensorData): void {
-    if (this.memory)
+    if (this.onGpu) this.onGpu.device.write(this.onGpu.memory, 0, tensor.dtype, tensor.data);
+    else if (this.memory)
       (this.elements(this.memory) as Float32Array).set(tensor.data as Float32Array); // of one type: set() converts nothing
     else this.tensor = tensor;
   }
   /** A copy, where the next run would change it. */
-  read(): TensorData {
-    return this.memory ? { ...this.type, data: this.elements(this.memory).slice() } : this.tensor!; // written before it is read
+  async read(): Promise<TensorData> {
+    const { dtype, shape } = this.type;
+    if (this.onGpu) return { dtype, shape, data: await this.onGpu.device.read(this.onGpu.memory, 0, dtype, elementCount(shape)) };
+    return this.memory ? { dtype, shape, data: this.elements(this.memory).slice() } : this.tensor!; // written before it is read
   }
   free(): void {
     this.memory?.free();
+    this.onGpu?.memory.free();
     this.memory = null;
+    this.onGpu = null;
     this.tensor = null;
   }
 
@@ -55,15 +73,23 @@ type Tensors = Readonly<Record<string, TensorData>>;
 export class Runner {
   private constructor(
     private readonly graph: Graph | null,
-    private readonly program: Program | null,
+    private readonly program: Program | GpuProgram | null,
     private readonly states: readonly StatePair[],
   ) {}
 
   /** `device` null: the reference interpreter. */
-  static async make(graph: Graph, device: CpuDevice | null, states: readonly StatePair[] = [], precision?: Precision): Promise<Runner> {
+  static async make(graph: Graph, device: Device | null, states: readonly StatePair[] = [], precision?: Precision): Promise<Runner> {
     if (!device) return new Runner(precision ? mixedPrecision(precision).run(expand().run(graph)) : graph, null, states);
-    const state = states.map(({ input, output, place }) => ({ input, output, memory: place.memoryOn(device) }));
-    return new Runner(null, await compile(graph, { device, state, precision }, true), states);
+    const stateOn = <M>(memoryOf: (place: Place) => M) =>
+      states.map(({ input, output, place }) => ({ input, output, memory: memoryOf(place) }));
+    const program = isGpu(device)
+      ? await (await import("../run/gpu/program.ts")).compileForGpu(graph, {
+          device,
+          precision,
+          state: stateOn((place) => place.gpuMemoryOn(device)),
+        })
+      : await compile(graph, { device, precision, state: stateOn((place) => place.memoryOn(device)) }, true);
+    return new Runner(null, program, states);
   }
 
   /** Bytes that the program's tensors take together, without its states; 0 where nothing is compiled. */
@@ -75,7 +101,7 @@ export class Runner {
   async run(inputs: Tensors): Promise<Record<string, TensorData>> {
     if (this.program) return this.program.run(inputs);
     const all: Record<string, TensorData> = { ...inputs };
-    for (const { input, place } of this.states) all[input] = place.read();
+    for (const { input, place } of this.states) all[input] = await place.read();
     const results = evaluateGraph(this.graph!, all); // one of both is there
     for (const { output, place } of this.states) place.write(results[output]);
     return results;

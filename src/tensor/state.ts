@@ -67,7 +67,7 @@ function tracedCell(cell: Cell): TracedCell {
 function handleNow(cell: Cell): Handle {
   if (cell.handle) return cell.handle;
   const place = cell.place!; // it holds the numbers
-  cell.handle = leaf(awaited(cell.type, enqueue(() => [place.read()]), 0)); // biome-ignore format: short
+  cell.handle = leaf(awaited(cell.type, enqueue(async () => [await place.read()]), 0)); // biome-ignore format: short
   return cell.handle;
 }
 
