@@ -19,6 +19,7 @@ import { ModelSource, type SourceOptions } from "./model_source.ts";
 import type { CompileOptions } from "./run/compile.ts";
 import type { GpuProgram } from "./run/gpu/program.ts";
 import { isComplete } from "./run/image.ts";
+import type { SparseMode } from "./run/implement/sparse_cost.ts";
 import type { Program } from "./run/program.ts";
 
 export type { ModelValue, Shapes, Tensors };
@@ -32,6 +33,8 @@ export interface LoadOptions extends DeviceOptions, SourceOptions {
   readonly guardPages?: boolean;
   /** Bytes that tensors and weights may take for one set of shapes; more is refused before it is allocated. Default: what this machine has. */
   readonly memoryLimit?: number;
+  /** What layers with sparse weights are compiled to on a CPU: what is predicted to be faster ("auto", the default), sparse kernels, or dense ones. */
+  readonly sparse?: SparseMode;
   /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -146,7 +149,8 @@ export class Model implements Disposable {
     const device = this.openedDevice();
     if (isOnCpu(program) && !isGpu(device) && !program.isAttached) {
       const { bindModel } = await compiler();
-      program.attach(bindModel(await this.source.onnx(), made, { ...this.compileOptions(), device }));
+      const { sparseRates } = program.image; // this machine's may have been measured again
+      program.attach(bindModel(await this.source.onnx(), made, { ...this.compileOptions(), device, sparseRates }));
     }
     return program;
   }
@@ -159,15 +163,16 @@ export class Model implements Disposable {
     return this.device;
   }
   private compileOptions(): Omit<CompileOptions, "device"> {
-    const { guardPages, memoryLimit, onPass } = this.options;
-    return { separateTensors: guardPages, memoryLimit, onPass };
+    const { guardPages, memoryLimit, onPass, sparse } = this.options;
+    return { separateTensors: guardPages, memoryLimit, onPass, sparse };
   }
 
   /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
   private ready(made: Specialization, keepsSchedule = false): Promise<AnyProgram> {
     const { shapes } = made;
     const device = this.openedDevice();
-    const key = specializationKey(this.inputs, made);
+    const { sparse = "auto" } = this.options;
+    const key = specializationKey(this.inputs, made) + (sparse === "auto" ? "" : ` sparse ${sparse}`);
     const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
     const known = isOdd ? undefined : this.programs.get(key);
     if (known) {

@@ -5,7 +5,7 @@ import { resolveShapes } from "../formats/onnx/shapes.ts";
 import type { DType } from "../ir/dtype.ts";
 import { type LoadOptions, type Model, openModel, readModel } from "../model.ts";
 import { type Invocation, type Options, UsageError } from "./command.ts";
-import { deviceOptions, namedShapes, shapeTexts } from "./options.ts";
+import { deviceOptions, namedShapes, shapeTexts, sparseOption } from "./options.ts";
 import { threadsText } from "./units.ts";
 
 export interface InputType {
@@ -45,7 +45,7 @@ export async function withModel<T>(
   const source = await readModel(path);
   const { shapes, inputs } = inputTypes(source, options);
   progress("compiling");
-  using model = await openModel(source, { ...load, shapes });
+  using model = await openModel(source, { sparse: sparseOption(options), ...load, shapes });
   return await work({ path, model, shapes, inputs });
 }
 

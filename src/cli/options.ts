@@ -1,5 +1,6 @@
 // Option values as the parser left them → checked texts, numbers and choices, refused with one line where they make no sense.
 import type { DeviceOptions } from "../devices/open.ts";
+import type { SparseMode } from "../run/implement/sparse_cost.ts";
 import { type Options, UsageError } from "./command.ts";
 
 const flagName = (name: string): string => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
@@ -76,6 +77,9 @@ function deviceOption(options: Options, hasReference: boolean): DeviceOptions["d
   if (text !== undefined && /^cuda:\d+$/.test(text)) return text as `cuda:${number}`; // of that form
   return choiceOption(options, "device", hasReference ? [...DEVICES, "reference"] : DEVICES);
 }
+
+/** --sparse. */
+export const sparseOption = (options: Options): SparseMode | undefined => choiceOption(options, "sparse", ["auto", "always", "never"]);
 
 /** `x=1x3x48x320` or, for a model with one input, `1x3x48x320`. */
 export interface ShapeText {

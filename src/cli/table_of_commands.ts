@@ -23,6 +23,7 @@ const DEVICE = [
 const DEVICE_OR_REFERENCE = ["--device <cpu|x86|wasm|webgpu|cuda:0|reference>", "Default cpu; reference: plain float64 loops"] as const;
 const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the widest there is"] as const;
 const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
+const SPARSE = ["--sparse <auto|always|never>", "Kernels for layers with sparse weights; default auto: where they are faster"] as const;
 const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
 const JSON_FLAG = ["--json", "Print the result as one JSON object"] as const;
 const PICTURES = [
@@ -57,6 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      SPARSE,
       JSON_FLAG,
     ],
     examples: [
@@ -83,6 +85,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE_OR_REFERENCE,
       ISA,
       THREADS,
+      SPARSE,
       JSON_FLAG,
     ],
     examples: [
@@ -126,6 +129,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      SPARSE,
       JSON_FLAG,
     ],
     examples: [
@@ -147,6 +151,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      SPARSE,
       JSON_FLAG,
     ],
     examples: [

@@ -59,7 +59,8 @@ export class Binding<K extends AnyKernel = Kernel> {
 
   /** All of the program but its code. */
   image(): ProgramPlan {
-    const { graph, outputs, states } = this.schedule;
+    const { graph, outputs, states, backend } = this.schedule;
+    const { sparse } = backend;
     const lasting = new Set(states.map((s) => s.input));
     const placed = (name: string, value: Value, at: Address | null): PlacedTensor => ({
       name,
@@ -75,6 +76,7 @@ export class Binding<K extends AnyKernel = Kernel> {
       arenaBytes: this.schedule.arenaBytes,
       launches: this.launches,
       segments: this.segments(),
+      ...(sparse && sparse.choices.length > 0 && { sparseRates: sparse.rates }),
     };
   }
 

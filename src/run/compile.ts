@@ -8,7 +8,7 @@ import { Binding } from "./binding.ts";
 import { tensorBytes } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
-import type { SparseMode } from "./implement/sparse_cost.ts";
+import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
@@ -31,6 +31,8 @@ export interface CompileOptions extends ScheduleOptions {
   readonly memoryLimit?: number;
   /** What layers with sparse weights are compiled to. Default: auto. */
   readonly sparse?: SparseMode;
+  /** What they are chosen by. Default: what is known of the machine. */
+  readonly sparseRates?: SparseRates;
 }
 
 /**
@@ -74,17 +76,20 @@ export const bindGraph = (graph: Graph, options: CompileOptions): Binding => atO
 function* bindInPieces(graph: Graph, options: CompileOptions): Pieces<Binding> {
   const { device, separateTensors: isSeparate = false, memoryLimit } = options;
   assertInputsFit(graph, memoryLimit);
-  const schedule = yield* scheduleInPieces(graph, cpuBackend(device, options.sparse), options);
+  const schedule = yield* scheduleInPieces(graph, cpuBackend(device, options), options);
   return withinMemory(new Binding(schedule, { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** Kernels of vectors and threads; tensors as the host has them. */
-export function cpuBackend(device: Pick<CpuDevice, "target" | "threads" | "codeKey">, mode: SparseMode = "auto"): Backend {
+export function cpuBackend(
+  device: Pick<CpuDevice, "target" | "threads" | "codeKey">,
+  { sparse: mode = "auto", sparseRates: rates = sparseRates(device) }: Pick<CompileOptions, "sparse" | "sparseRates"> = {},
+): Backend {
   const { target, threads } = device;
-  const sparse: SparsePolicy = { mode, rates: sparseRates(device), choices: [] };
+  const sparse: SparsePolicy = { mode, rates, choices: [] };
   const options: TargetOptions = { target, threads, kernels: new Map(), sparse };
   return {
-    sparseChoices: sparse.choices,
+    sparse,
     isAnchor,
     implement: (node, name) => implement(node, name, options),
     copy(type) {

@@ -1,6 +1,7 @@
 // What a compiled program is as plain data: memories, launches with places in them, code; the form in which it is loaded and kept on disk.
 import type { Compiled, Slot } from "../devices/cpu.ts";
 import type { DType } from "../ir/dtype.ts";
+import type { SparseRates } from "./implement/sparse_cost.ts";
 
 /** Which of the program's memories, and how many bytes into it. */
 export type Address = readonly [memory: number, offset: number];
@@ -47,6 +48,8 @@ export interface ProgramPlan {
   readonly arenaBytes: number;
   readonly launches: readonly PlacedLaunch[];
   readonly segments: readonly Segment[];
+  /** What kernels for sparse weights were chosen by, where there are such weights. */
+  readonly sparseRates?: SparseRates;
 }
 
 export interface ProgramImage extends ProgramPlan {

@@ -48,8 +48,8 @@ export interface Backend<K extends AnyKernel = Kernel> {
   bytesOf(type: TensorType): number;
   /** Of what lies in one memory, bytes. */
   readonly alignment: number;
-  /** Layers whose weights have zeros, as they were implemented so far. */
-  readonly sparseChoices?: readonly SparseChoice[];
+  /** Of layers whose weights have zeros, with those that were implemented so far. */
+  readonly sparse?: SparsePolicy;
 }
 
 /** Values that a step reads, as kernels see them. */

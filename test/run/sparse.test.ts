@@ -61,7 +61,7 @@ const graphOf = ({ x, product, tail }: Case): Graph => ({
   inputs: [x],
   outputs: [{ name: "out", value: op("Relu", op("Add", product(x), constantValue(dense(3, ...tail)))) }],
 });
-const choicesOf = (program: Program): readonly SparseChoice[] => program.schedule.backend.sparseChoices ?? [];
+const choicesOf = (program: Program): readonly SparseChoice[] => program.schedule.backend.sparse?.choices ?? [];
 
 describe.each(DEVICES)("$name", ({ open }) => {
   let device: CpuDevice;

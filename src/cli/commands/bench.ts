@@ -7,6 +7,7 @@ import { cpuThreads, deviceName, modelPath, type OpenedModel, withModel } from "
 import { deviceOptions, listOption, numberOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { type BoundRun, type Engine, isInstalled, openRival, RIVALS, type RivalName } from "../rivals.ts";
+import { compareWithDense, comparisonText, type SparseComparison } from "../sparse_table.ts";
 import { rounded, roundedSpread, type Spread, spreadOf } from "../statistics.ts";
 import { formatTable } from "../table.ts";
 import { bytesText, msText, short, threadsText } from "../units.ts";
@@ -71,7 +72,8 @@ async function compareOn(invocation: Invocation, opened: OpenedModel, settings: 
       threads,
       shapes: Object.fromEntries(opened.inputs.map((i) => [i.name, i.shape])),
     };
-    return outcome({ ...head, arenaBytes: program.arenaBytes, codeBytes: program.codeBytes }, rivals, times, cold);
+    const sparse = await compareWithDense(invocation, opened, settings.seconds);
+    return outcome({ ...head, arenaBytes: program.arenaBytes, codeBytes: program.codeBytes }, rivals, times, cold, sparse);
   } finally {
     for (const { engine } of rivals) await engine.close();
   }
@@ -110,7 +112,13 @@ interface RivalReport {
   readonly outputs: readonly Agreement[];
 }
 
-function outcome(head: Head, rivals: readonly Rival[], times: readonly (readonly number[])[], cold: Record<string, ColdStart>): Outcome {
+function outcome(
+  head: Head,
+  rivals: readonly Rival[],
+  times: readonly (readonly number[])[],
+  cold: Record<string, ColdStart>,
+  sparse: SparseComparison | null,
+): Outcome {
   const spreads = times.map((t) => roundedSpread(spreadOf(t)));
   const [ms] = spreads;
   const reports = Object.fromEntries(
@@ -127,7 +135,10 @@ function outcome(head: Head, rivals: readonly Rival[], times: readonly (readonly
     ratio: Object.fromEntries(Object.entries(reports).map(([name, r]) => [name, rounded(r.ms.median / ms.median)])),
     ...(Object.keys(cold).length > 0 && { coldStartMs: each((c) => c.ms), peakRssBytes: each((c) => c.rssBytes) }),
   };
-  return { json, text: () => textOf(json, reports, cold) };
+  return {
+    json: { ...json, ...(sparse && { sparse }) },
+    text: () => [textOf(json, reports, cold), ...(sparse ? comparisonText(sparse) : [])].join("\n"),
+  };
 }
 
 type Report = Head & { readonly ms: Spread; readonly runs: number; readonly ratio: Record<string, number> };

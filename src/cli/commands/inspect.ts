@@ -16,6 +16,7 @@ import { GpuProgram } from "../../run/gpu/program.ts";
 import { type Command, type Invocation, type Outcome, UsageError } from "../command.ts";
 import { deviceName, deviceText, modelPath, withModel } from "../open_model.ts";
 import { choiceOption, deviceOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
+import { sparseRows, sparseText } from "../sparse_table.ts";
 import { formatPairs, formatTable } from "../table.ts";
 import { bytesText, countText, percentText, typeText } from "../units.ts";
 
@@ -124,6 +125,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
   const parameters = parametersOf(graph);
   const { schedule } = program;
   const flops = operators.reduce((sum, o) => sum + o.flops, 0);
+  const sparse = sparseRows(program);
   const memory = { arenaBytes: program.arenaBytes, tensorBytes: schedule.tensorBytes };
   const steps = { kernels: program.kernels().length, host: schedule.steps.filter((s) => !s.calls).length, codeBytes: program.codeBytes };
   const json = {
@@ -134,7 +136,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
       opsets: opsetsOf(onnx),
       device: deviceName(model),
     },
-    ...{ threads: model.threads, flops, operators, parameters, memory, ...steps },
+    ...{ threads: model.threads, flops, operators, parameters, memory, ...steps, ...(sparse.length > 0 && { sparse }) },
   };
   const pairs: [string, string][] = [
     ["model", path],
@@ -157,7 +159,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
       ["operator", "count", "FLOP", "share"],
       operators.map((o) => [o.operator, String(o.count), countText(o.flops), percentText(o.share)]),
     );
-  return { json, text: () => `${formatPairs(pairs)}\n\n${table()}` };
+  return { json, text: () => [`${formatPairs(pairs)}\n\n${table()}`, ...sparseText(sparse)].join("\n") };
 }
 
 const matches = (node: Node, wanted: string | undefined): boolean => {

@@ -10,6 +10,7 @@ import type { Command, Invocation, Outcome } from "../command.ts";
 import { deviceName, deviceText, modelPath, type OpenedModel, withModel } from "../open_model.ts";
 import { deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
+import { sparseRows, sparseText } from "../sparse_table.ts";
 import { median, rounded } from "../statistics.ts";
 import { clip, formatTable } from "../table.ts";
 import { msText, percentText, short } from "../units.ts";
@@ -61,7 +62,9 @@ async function profileModel(invocation: Invocation, opened: OpenedModel, runs: n
     roofline,
     peaks,
   };
-  return { json: { ...head, operators, nodes, trace }, text: () => textOf({ ...head, operators, nodes }, flagOption(options, "all")) };
+  const sparse = sparseRows(program);
+  const text = () => [textOf({ ...head, operators, nodes }, flagOption(options, "all")), ...sparseText(sparse)].join("\n");
+  return { json: { ...head, operators, nodes, trace, ...(sparse.length > 0 && { sparse }) }, text };
 }
 
 /** Median milliseconds of each step. */

@@ -1,0 +1,118 @@
+// What was chosen for layers with sparse weights, and by which predictions: rows for JSON, and a table.
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { type AnyProgram, openModel, readModel } from "../model.ts";
+import { GpuProgram } from "../run/gpu/program.ts";
+import type { Invocation } from "./command.ts";
+import { interleave } from "./interleave.ts";
+import type { OpenedModel } from "./open_model.ts";
+import { deviceOptions, sparseOption } from "./options.ts";
+import { randomInputs } from "./random.ts";
+import { median, rounded, roundedSpread, type Spread, spreadOf } from "./statistics.ts";
+import { formatTable } from "./table.ts";
+import { msText, percentText, short } from "./units.ts";
+
+export interface SparseRow {
+  /** Of the step, and of the node in the model. */
+  readonly layer: string;
+  /** Of the weights: (rows, depth), times n columns. */
+  readonly rows: number;
+  readonly depth: number;
+  readonly n: number;
+  readonly density: number;
+  readonly format: "csb" | "dense";
+  readonly predicted: { readonly denseMs: number; readonly sparseMs: number };
+  /** Dense over sparse. */
+  readonly speedUp: number;
+}
+
+/** Layers whose weights are at least three tenths zeros, in the order in which they run; none on GPUs. */
+export function sparseRows(program: AnyProgram): SparseRow[] {
+  const choices = program instanceof GpuProgram ? [] : (program.schedule.backend.sparse?.choices ?? []);
+  return choices.map(({ name, rows, depth, n, density, denseMs, sparseMs, isSparse }) => ({
+    layer: name,
+    ...{ rows, depth, n },
+    density: rounded(density),
+    format: isSparse ? "csb" : "dense",
+    predicted: { denseMs: rounded(denseMs), sparseMs: rounded(sparseMs) },
+    speedUp: rounded(denseMs / sparseMs),
+  }));
+}
+
+/** Lines to add to a report; none where no weights are sparse. */
+export function sparseText(rows: readonly SparseRow[]): string[] {
+  if (rows.length === 0) return [];
+  const cells = rows.map((r) => [
+    r.layer,
+    `${r.rows}x${r.depth}`,
+    String(r.n),
+    percentText(r.density),
+    r.format,
+    msText(r.predicted.denseMs),
+    msText(r.predicted.sparseMs),
+    `${short(r.speedUp)}×`,
+  ]);
+  const header = ["layer", "weights", "columns", "density", "kernel", "dense", "sparse", "speed-up"];
+  return ["", "layers with sparse weights, as predicted:", formatTable(header, cells, { left: [0, 1, 4] })];
+}
+
+/** The network as it was compiled and with dense kernels alone, in turns. */
+export interface SparseComparison {
+  readonly ms: Spread;
+  readonly denseMs: Spread;
+  /** Dense over sparse. */
+  readonly speedUp: number;
+  readonly layers: readonly (SparseRow & {
+    readonly measured: { readonly denseMs: number; readonly ms: number; readonly speedUp: number };
+  })[];
+}
+
+const RUNS = 9;
+
+/** Null: no weights are sparse, or dense kernels were asked for. */
+export async function compareWithDense(
+  { options, progress }: Invocation,
+  opened: OpenedModel,
+  seconds: number,
+): Promise<SparseComparison | null> {
+  const { model, path, shapes } = opened;
+  const program = await model.program(shapes);
+  const rows = sparseRows(program);
+  if (rows.length === 0 || sparseOption(options) === "never") return null;
+  progress("compiling with dense kernels");
+  using dense = await openModel(await readModel(path), { ...deviceOptions(options), shapes, sparse: "never" });
+  const inputs = randomInputs(opened.inputs, 1);
+  const contestants = [model, dense].map((m) => ({ run: () => m.run(inputs) }));
+  const [ms, denseMs] = (await interleave(contestants, { seconds })).map((t) => roundedSpread(spreadOf(t)));
+  const programs = [program, await dense.program(shapes)];
+  const names = programs[0].schedule.steps.map(({ node }, i) => `${node.op.name}_${i}`);
+  const times = programs.map(() => names.map((): number[] => []));
+  for (let run = 0; run < RUNS; run++)
+    for (const [p, one] of programs.entries()) {
+      await nextTurn(); // Ctrl-C must get through
+      for (const [i, step] of (await one.profile(inputs)).entries()) times[p][i].push(step.ms);
+    }
+  const layers = rows.map((row) => {
+    const [own, other] = times.map((steps) => median(steps[names.indexOf(row.layer)]));
+    return { ...row, measured: { denseMs: rounded(other), ms: rounded(own), speedUp: rounded(other / own) } };
+  });
+  return { ms, denseMs, speedUp: rounded(denseMs.median / ms.median), layers };
+}
+
+export function comparisonText({ ms, denseMs, speedUp, layers }: SparseComparison): string[] {
+  const cells = layers.map((r) => [
+    r.layer,
+    `${r.rows}x${r.depth}`,
+    String(r.n),
+    percentText(r.density),
+    r.format,
+    `${msText(r.predicted.denseMs)} → ${msText(r.predicted.sparseMs)}`,
+    `${msText(r.measured.denseMs)} → ${msText(r.measured.ms)}`,
+    `${short(r.measured.speedUp)}×`,
+  ]);
+  const header = ["layer", "weights", "columns", "density", "kernel", "predicted: dense → sparse", "measured: dense → chosen", "speed-up"];
+  return [
+    "",
+    `with dense kernels alone: ${msText(denseMs.median)}, as chosen ${msText(ms.median)} (${short(speedUp)}×, in turns)`,
+    formatTable(header, cells, { left: [0, 1, 4] }),
+  ];
+}
