@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { DataLoader, type Dataset } from "../data/index.ts";
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from "../formats/checkpoint.ts";
 import { saveSafetensors } from "../formats/safetensors.ts";
-import { DTYPES } from "../ir/dtype.ts";
+import { DTYPES, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { type Module, RandomStream } from "../nn/index.ts";
@@ -142,7 +142,7 @@ class Run implements AsyncDisposable {
     this.steps = epochs * loader.length;
     const parameters = model.parameters();
     const optimizer = parts.optimizer({ parameters, steps: this.steps });
-    const ema = decay === undefined ? null : new EMA(parameters, decay);
+    const ema = decay === undefined ? null : new EMA(averagedOf(model), decay);
     const history: History = { losses: [], epochs: [], pending: [], seconds: 0 };
     this.state = { model, optimizer, ema, loader, streams: streamsOf(model, random), history };
     this.step = jit((given: TensorBatch) => {
@@ -295,7 +295,7 @@ class Run implements AsyncDisposable {
     const tensors: readonly Pick<Parameter, "shape" | "dtype">[] = [
       ...[...model.namedState()].map(([, parameter]) => parameter),
       ...Object.values(await optimizer.stateDict()),
-      ...(ema?.averages ?? []),
+      ...(ema?.state ?? []),
     ];
     const stateBytes = tensors.reduce((n, t) => n + elementCount(t.shape) * DTYPES[t.dtype].bytes, 0);
     return { arenaBytes: await this.step.arenaBytes(), stateBytes };
@@ -310,6 +310,13 @@ class Run implements AsyncDisposable {
     this.measure.dispose();
     await this.state.loader.close();
   }
+}
+
+/** Weights, and the statistics that were counted with them; each gets its key as a name if it has none. */
+function averagedOf(model: Module): Parameter[] {
+  const found = [...model.namedState()].filter(([, { dtype }]) => isFloat(dtype));
+  for (const [key, parameter] of found) parameter.name ||= key;
+  return [...new Set(found.map(([, parameter]) => parameter))]; // shared ones have several keys
 }
 
 const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / Math.max(1, numbers.length);

@@ -131,17 +131,26 @@ test("clipping shortens what is too long", async () => {
   expect(await short.grads[0].array()).toEqual([3]);
 });
 
-test("averages follow, stand in, and step back", async () => {
-  const parameter: Parameter = new Parameter(tensor([0]), { name: "w" });
-  const ema = new EMA([parameter], 0.5);
+test("averages follow faster at first, stand in, step back, and go on from their state", async () => {
+  const parameter: Parameter = new Parameter(tensor([10]), { name: "w" });
+  const ema = new EMA([parameter], 0.15);
   using step = jit((x: Tensor) => {
     parameter.value = x;
     ema.update();
     return x.sum();
   });
   step(tensor([4]));
+  const saved = await ema.stateDict();
   step(tensor([8]));
-  expect(await ema.with(() => parameter.value.array())).toEqual([5]);
+  const first = 10 * 0.1 + 4 * 0.9; // update 0: (1 + 0) / (10 + 0)
+  const second = first * 0.15 + 8 * 0.85; // update 1: 2 / 11 is more than 0.15
+  expect((await ema.with(() => parameter.value.numbers()))[0]).toBeCloseTo(second, 5);
   expect(await parameter.value.array()).toEqual([8]);
-  expect(Object.keys(await ema.stateDict())).toEqual(["w"]);
+  expect(Object.keys(saved)).toEqual(["w", "n_averaged"]);
+
+  const other: Parameter = new Parameter(tensor([8]), { name: "w" });
+  const resumed = new EMA([other], 0.15);
+  resumed.loadStateDict(saved);
+  resumed.update();
+  expect(await resumed.stateDict()).toEqual(await ema.stateDict());
 });

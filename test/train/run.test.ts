@@ -36,7 +36,8 @@ test("memory is planned: the step's tensors, and all that lasts", async () => {
   const { arenaBytes, stateBytes } = await tiny.run({ steps: 2, report: (event) => events.push(event) });
   const learned = 8 * 16 + 16 + 32 + 16 * 3 + 3;
   const statistics = 2 * 16 * 4 + 8; // means and variances, and an i64
-  expect(stateBytes).toBe(4 * 4 * learned + statistics + 8); // weights, two moments, averages; steps and rate
+  const averaged = 2 * 16 * 4 + 4; // of means and variances, and a count
+  expect(stateBytes).toBe(4 * 4 * learned + statistics + averaged + 8); // weights, two moments, averages; steps and rate
   expect(arenaBytes).toBeGreaterThan(0);
   expect(events.find((event) => event.kind === "memory")).toEqual({ kind: "memory", arenaBytes, stateBytes });
 });
@@ -90,6 +91,9 @@ test("files have PyTorch's keys; the weights at the end are the averages", async
   expect(step).toBe(20);
   expect(tensors["hidden.weight"]).toEqual(ema!["hidden.weight"]);
   expect(tensors["hidden.weight"]).not.toEqual(weights["hidden.weight"]);
+  expect(tensors["norm.running_mean"]).toEqual(ema!["norm.running_mean"]);
+  expect(tensors["norm.running_mean"]).not.toEqual(weights["norm.running_mean"]);
+  expect(tensors["norm.num_batches_tracked"]).toEqual(weights["norm.num_batches_tracked"]);
   expect((await model.stateDict())["hidden.weight"]).toEqual(weights["hidden.weight"]);
 });
 
