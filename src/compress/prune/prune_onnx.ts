@@ -178,11 +178,18 @@ async function masksOf(
     }
   }
   const squares = method === "magnitude" ? null : products ? diagonals(layers, products) : await inputSquares(dense, layers, batches);
-  const scored = layers.map((layer, i) => ({
-    layer,
-    scores: squares ? wandaScores(matrices[i], layer.columns, squares.get(layer.name)!) : magnitudes(matrices[i]),
-  }));
+  const scored = layers.map((layer, i) => {
+    if (!squares) return { layer, scores: magnitudes(matrices[i]) };
+    const scores = wandaScores(matrices[i], layer.columns, squares.get(layer.name)!); // calibrated for all
+    return { layer, scores: options.scope === "global" ? shares(scores) : scores };
+  });
   return selectMasks(scored, options);
+}
+
+/** Scores in parts of the layer's, since inputs of different layers have different lengths: what a weight adds to the layer's relative error. */
+function shares(scores: Float64Array): Float64Array {
+  const length = Math.sqrt(scores.reduce((sum, s) => sum + s * s, 0));
+  return length > 0 ? scores.map((s) => s / length) : scores;
 }
 
 const diagonals = (layers: readonly Layer[], products: Sums): Sums =>
