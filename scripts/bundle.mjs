@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import { root } from "./command.mjs";
 
 /** Stay packages of their own: native binaries, or optional. */
-const EXTERNAL = ["koffi", "onnxruntime-node", "onnxruntime-web", "onnxruntime-common"];
+const EXTERNAL = ["koffi", "webgpu", "onnxruntime-node", "onnxruntime-web", "onnxruntime-common"];
 
 const options = {
   bundle: true,

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { capture, Failure, isMain, main, root, say } from "./command.mjs";
+import { SWIFTSHADER } from "./targets.mjs";
 
 const NODE_WANTED = [20, 19];
 const STAMP = join(root, "node_modules/.heddle-setup");
@@ -10,6 +11,7 @@ const STAMP = join(root, "node_modules/.heddle-setup");
 /** What a Debian package gives, and how to see that it is there. */
 const DEBIAN = {
   "libonnx-testdata": { gives: "ONNX's conformance cases", proof: "/usr/share/libonnx-testdata/data" },
+  chromium: { gives: "SwiftShader, a GPU in software that WebGPU is tested on, about 100 MB to fetch", proof: SWIFTSHADER },
   "dataset-fashion-mnist": { gives: "pictures to learn from", proof: "/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz" },
 };
 
@@ -45,6 +47,14 @@ function installPackages() {
   writeFileSync(STAMP, stamp);
 }
 
+/** What apt-get complained of last. */
+const reasonIn = (output) =>
+  output
+    .trim()
+    .split("\n")
+    .filter((line) => /^[EW]:/.test(line))
+    .at(-1) ?? "apt-get failed";
+
 /** Installs what is missing where apt and rights allow; says in one line what to do where they do not. Returns the packages still missing. */
 function installDebian(packages) {
   const missing = packages.filter((name) => !existsSync(DEBIAN[name].proof));
@@ -71,21 +81,14 @@ function installDebian(packages) {
     "DPkg::Lock::Timeout=60",
   ];
   const apt = (minutes, ...args) => capture("apt-get", [...patience, ...args], { minutes, env: { DEBIAN_FRONTEND: "noninteractive" } });
-  const install = () => apt(10, "install", "-y", "--no-install-recommends", ...missing);
-  let result = install();
-  if (result.status !== 0) {
+  const install = (...names) => apt(10, "install", "-y", "--no-install-recommends", ...names);
+  if (install(...missing).status !== 0) {
     say("setup: apt-get update");
     apt(3, "update"); // one failing source of several is no reason to stop: install tells
-    result = install();
-  }
-  if (result.status !== 0) {
-    const reason =
-      result.output
-        .trim()
-        .split("\n")
-        .filter((line) => /^[EW]:/.test(line))
-        .at(-1) ?? "apt-get failed";
-    say(`setup: could not install ${missing.join(" ")} (${reason}); once the network is there: ${command}`);
+    for (const name of missing) {
+      const { status, output } = install(name); // one that cannot be had keeps no other away
+      if (status !== 0) say(`setup: could not install ${name} (${reasonIn(output)}); once the network is there: ${command}`);
+    }
   }
   return missing.filter((name) => !existsSync(DEBIAN[name].proof));
 }

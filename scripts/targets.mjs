@@ -28,6 +28,21 @@ const whyNoPackage = (name) => (existsSync(join(root, "node_modules", name)) ? u
 /** A module of one SIMD instruction: (func (drop (i32x4.splat (i32.const 0)))). */
 const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 9, 1, 7, 0, 65, 0, 253, 17, 26, 11);
 
+/** Where Debian's chromium puts SwiftShader, a GPU in software. */
+export const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
+export const hasNvidiaGpu = existsSync("/dev/nvidiactl");
+
+/** What tests on WebGPU need of Debian: nothing where there is a GPU. */
+export const gpuPackages = hasNvidiaGpu ? [] : ["chromium"];
+/** Environment in which WebGPU finds a GPU: a real one, else SwiftShader. */
+export const gpuEnvironment = () =>
+  hasNvidiaGpu || process.env.VK_DRIVER_FILES || !existsSync(SWIFTSHADER) ? {} : { VK_DRIVER_FILES: SWIFTSHADER };
+
+function whyNoWebGpu() {
+  if (hasNvidiaGpu || existsSync(SWIFTSHADER)) return whyNoPackage("webgpu");
+  return "no GPU, and no software one: Debian package chromium is not installed";
+}
+
 /** Name and, where it cannot run here, why. */
 export function targets() {
   const flags = cpuFlags();
@@ -36,6 +51,8 @@ export function targets() {
     ["x86 AVX-512", whyNoX86(flags, AVX512)],
     ["x86 AVX-512 VNNI", whyNoX86(flags, VNNI)],
     ["WebAssembly SIMD", WebAssembly.validate(SIMD) ? undefined : "this Node has no WebAssembly SIMD"],
+    ["WebGPU", whyNoWebGpu()],
+    ["CUDA (npm run test:cuda)", hasNvidiaGpu ? undefined : "this machine has no NVIDIA GPU"],
     ["comparison with onnxruntime-node", whyNoPackage("onnxruntime-node")],
     ["comparison with onnxruntime-web", whyNoPackage("onnxruntime-web")],
     [
