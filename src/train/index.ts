@@ -1,4 +1,5 @@
-// What training scripts import as "heddle/train": tensors and their functions, layers, optimizers, data, and the definition of a run.
+// What training scripts import as "heddle/train": tensors and their functions, layers, optimizers, data, pruning, and the definition of a run.
+export * as prune from "../compress/prune/index.ts";
 export * as data from "../data/index.ts";
 export { type ErrorCode, HeddleError } from "../ir/error.ts";
 export * as nn from "../nn/index.ts";

@@ -23,7 +23,7 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   tensor: ["ir", "sparse", "ops", "passes", "devices", "run"],
   nn: ["ir", "sparse", "formats", "tensor"],
   optim: ["ir", "tensor"],
-  train: ["ir", "formats", "data", "tensor", "nn", "optim"],
+  train: ["ir", "formats", "data", "tensor", "nn", "optim", "compress"],
   compress: ["ir", "sparse", "ops", "formats", "passes", "devices", "run", "tensor", "nn", "optim", "data"],
   top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
   cli: [
