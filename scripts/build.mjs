@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { bundlePackage } from "./bundle.mjs";
+import { bundleForBrowsers, bundlePackage } from "./bundle.mjs";
 import { Failure, isMain, main, root, run, say } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
@@ -40,6 +40,10 @@ async function unlessFresh(name, proof, stamp, make) {
   say(`build: ${name} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 }
 
+/** heddle/web: all that a browser loads, beside the package for Node. */
+export const WEB = join(DIST, "web");
+const WEB_ENTRIES = { index: "src/web.ts" };
+
 const APACHE = join(root, "node_modules/typescript/LICENSE.txt");
 
 /** The licence of one bundled package: its file, or else the notices at the heads of the files used, and Apache's text where they only refer to it. */
@@ -69,8 +73,8 @@ function emitTypes() {
   if (status !== 0) throw new Failure("build: type declarations: tsc found errors (above)");
 }
 
-/** Fills dist; without `types`, only what running needs. */
-export async function build({ types = true } = {}) {
+/** Fills dist; without `types` and `web`, only what running needs. */
+export async function build({ types = true, web = types } = {}) {
   for (const folder of [DIST, join(root, "build")]) mkdirSync(folder, { recursive: true });
   const stamp = fingerprint();
   await unlessFresh("javascript", "index.js", stamp, async () => {
@@ -80,6 +84,7 @@ export async function build({ types = true } = {}) {
       throw error.errors ? new Failure("build: esbuild found errors (above)") : error;
     }
   });
+  if (web) await unlessFresh("browser bundle", "web/index.js", stamp, () => bundleForBrowsers(WEB_ENTRIES, WEB));
   if (types) await unlessFresh("types", "types/index.d.ts", stamp, emitTypes);
 }
 

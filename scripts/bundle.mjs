@@ -1,9 +1,9 @@
 // Turns TypeScript entry points into JavaScript that Node runs, with esbuild: the package itself, and single programs such as benchmarks.
 // Threads need no files of their own: devices start them from text, which works from TypeScript sources as well.
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { root } from "./command.mjs";
+import { Failure, root } from "./command.mjs";
 
 /** Stay packages of their own: native binaries, or optional. */
 const EXTERNAL = ["koffi", "webgpu", "onnxruntime-node", "onnxruntime-web", "onnxruntime-common"];
@@ -34,6 +34,76 @@ export async function bundlePackage(entries, outdir, buildId) {
     minifyWhitespace: true,
     legalComments: "none", // collected in dist/THIRD-PARTY.txt
   });
+  return Object.keys(metafile.inputs);
+}
+
+/** Members of operators that only tests and training read: without them the bundle for browsers is a tenth smaller. */
+const NOT_FOR_RUNNING = new Map([
+  ["samples", "samples: []"],
+  ["vjp", "vjp: undefined"],
+]);
+
+/** The text of a file of src/ops without those members. */
+async function withoutTraining(text) {
+  const { default: ts } = await import("typescript");
+  const cuts = [];
+  const visit = (node) => {
+    const members = ts.isObjectLiteralExpression(node) ? node.properties : [];
+    const unread = members.filter(({ name }) => name && ts.isIdentifier(name) && NOT_FOR_RUNNING.has(name.text));
+    cuts.push(...unread.map((member) => ({ from: member.getStart(), to: member.end, name: member.name.text })));
+    ts.forEachChild(node, (child) => {
+      if (!unread.includes(child)) visit(child);
+    });
+  };
+  visit(ts.createSourceFile("operator.ts", text, ts.ScriptTarget.Latest, true));
+  cuts.sort((a, b) => b.from - a.from); // from the end, so that places stay
+  return cuts.reduce((rest, { from, to, name }) => rest.slice(0, from) + NOT_FOR_RUNNING.get(name) + rest.slice(to), text);
+}
+
+/** x.browser.ts stands in for x.ts, and operators lose what running never reads. Modules that nothing is taken from are left out: none of src acts when loaded. */
+const forBrowsers = {
+  name: "for browsers",
+  setup(build) {
+    build.onResolve({ filter: /\/node\.ts$/ }, ({ path }) => ({ path, namespace: "absent" })); // what a device needs in Node only
+    build.onResolve({ filter: /^\.{1,2}\/.*\.ts$/ }, ({ path, resolveDir }) => {
+      const file = join(resolveDir, path);
+      const own = file.replace(/\.ts$/, ".browser.ts");
+      return { path: existsSync(own) ? own : file, sideEffects: false };
+    });
+    build.onLoad({ filter: /./, namespace: "absent" }, () => ({ contents: "" }));
+    build.onLoad({ filter: /\/src\/ops\/.*\.ts$/ }, async ({ path }) => ({
+      contents: await withoutTraining(readFileSync(path, "utf8")),
+      loader: "ts",
+    }));
+  },
+};
+
+const browserOptions = {
+  ...options,
+  platform: "browser",
+  target: "es2022",
+  minify: true,
+  legalComments: "none", // collected in dist/THIRD-PARTY.txt
+  define: { process: "undefined", Buffer: "undefined" }, // what asks for Node finds that it is not there, and goes
+  plugins: [forBrowsers],
+};
+
+/** Entries → outdir as browsers load them: a file each, and what is imported lazily apart. Returns the paths of all files that went in. */
+export async function bundleForBrowsers(entries, outdir) {
+  const { build } = await import("esbuild");
+  const { minify } = await import("terser"); // takes another twentieth off what esbuild leaves
+  rmSync(outdir, { recursive: true, force: true });
+  const { metafile, outputFiles } = await build({ ...browserOptions, entryPoints: entries, outdir, write: false });
+  const own = new Set(Object.keys(metafile.outputs).map((file) => resolve(root, file)));
+  for (const { imports } of Object.values(metafile.outputs)) {
+    const foreign = imports.filter(({ path }) => !own.has(resolve(root, path)));
+    if (foreign.length > 0) throw new Failure(`${outdir} would import ${foreign.map(({ path }) => path).join(", ")}, which no browser has`);
+  }
+  mkdirSync(outdir, { recursive: true });
+  for (const { path, text } of outputFiles) {
+    const { code } = await minify(text, { module: true, compress: { passes: 2, ecma: 2020 } });
+    writeFileSync(path, code);
+  }
   return Object.keys(metafile.inputs);
 }
 

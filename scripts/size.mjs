@@ -1,13 +1,17 @@
-// Packs heddle, installs the archive as a user would, runs it there, and fails when it takes more room than promised.
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+// Packs heddle, installs the archive as a user would, runs it there, and fails when it, or the bundle for browsers, takes more room than promised.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { build } from "./build.mjs";
+import { gzipSync } from "node:zlib";
+import { build, WEB } from "./build.mjs";
 import { capture, Failure, isMain, main, root, say } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
 /** Installed, with everything it brings, on one platform. */
 const LIMIT_MB = 10;
+
+/** heddle/web, all its files, as servers send them; models apart. */
+const WEB_LIMIT_KB = 150;
 
 /** What `du` counts: whole blocks. */
 function bytesOnDisk(folder) {
@@ -27,8 +31,18 @@ function demand(what, { status, output }) {
 const CONSUMER =
   'import { HeddleError, loadModel } from "heddle";\nexport const load: typeof loadModel = loadModel;\nexport const errors: typeof HeddleError = HeddleError;\n';
 
+/** Throws Failure unless the bundle for browsers fits. */
+export function checkWeb() {
+  const files = readdirSync(WEB).filter((name) => name.endsWith(".js"));
+  const kilobytes = files.reduce((sum, name) => sum + gzipSync(readFileSync(join(WEB, name)), { level: 9 }).length, 0) / 1e3;
+  const text = `heddle/web: ${kilobytes.toFixed(1)} kB gzipped of at most ${WEB_LIMIT_KB} kB`;
+  if (kilobytes > WEB_LIMIT_KB) throw new Failure(`${text}`);
+  say(text);
+}
+
 /** Throws Failure unless the package installs, loads, type-checks and fits. */
 export function checkPackage() {
+  checkWeb();
   const folder = mkdtempSync(join(tmpdir(), "heddle-package-"));
   try {
     demand("npm pack", capture("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { minutes: 2 }));

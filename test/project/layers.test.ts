@@ -25,7 +25,8 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   optim: ["ir", "tensor"],
   train: ["ir", "formats", "data", "tensor", "nn", "optim", "compress"],
   compress: ["ir", "sparse", "ops", "formats", "passes", "devices", "run", "tensor", "nn", "optim", "data"],
-  top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim"],
+  top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "web"],
+  web: ["ir", "formats", "devices", "run", "top"],
   cli: [
     "ir",
     "sparse",

@@ -4,38 +4,28 @@ import { Group, groupAttrs } from "../../ir/group.ts";
 import { canLowerGroup, lowerGroup } from "../../lower/group.ts";
 import { Conv } from "../../ops/conv.ts";
 import { ConvTranspose } from "../../ops/conv_transpose.ts";
-import { ConvWeightGrad } from "../../ops/conv_weight_grad.ts";
 import { MatMul } from "../../ops/matmul.ts";
-import { hasTiledWindows, MaxPoolGrad } from "../../ops/max_pool_grad.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
-import { RandomWords } from "../../ops/random_words.ts";
-import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
-import { SparseMatMul, SparseSampled } from "../../ops/sparse_matmul.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
-import { implementConvWeightGrad } from "./conv_weight_grad.ts";
 import { anchorTask } from "./epilogue.ts";
-import { implementMaxPoolGrad, implementScatterRows } from "./gradient.ts";
 import { implementLayerNormalization, implementSoftmax } from "./line.ts";
 import { implementMatMul } from "./matmul.ts";
 import { implementAveragePool, implementMaxPool } from "./pool.ts";
-import { implementRandomWords } from "./random_words.ts";
-import { implementSparseMatMul, implementSparseSampled } from "./sparse_layer.ts";
 import { structureKey } from "./structure_key.ts";
+import { canAnchor, TRAINING_ALONE, TRAINING_ANCHORS } from "./training.ts";
 
 /** Operators whose kernels apply an epilogue. */
 const ANCHORS: ReadonlyMap<Op, Implementation> = new Map([
   [Conv, implementConv],
   [ConvTranspose, implementConvTranspose],
-  [ConvWeightGrad, implementConvWeightGrad],
   [MatMul, implementMatMul],
   [MaxPool, implementMaxPool],
   [AveragePool, implementAveragePool],
-  [MaxPoolGrad, implementMaxPoolGrad],
-  [SparseMatMul, implementSparseMatMul],
+  ...TRAINING_ANCHORS,
 ]);
 
 /** Operators with a kernel that stands alone. */
@@ -43,13 +33,11 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
   [Softmax, implementSoftmax],
   [LogSoftmax, implementSoftmax],
   [LayerNormalization, implementLayerNormalization],
-  [ScatterRows, implementScatterRows],
-  [RandomWords, implementRandomWords],
-  [SparseSampled, implementSparseSampled],
+  ...TRAINING_ALONE,
 ]);
 
 /** Whether a group may form around a node. */
-export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op) && (node.op !== MaxPoolGrad || hasTiledWindows(node));
+export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op) && canAnchor(node);
 
 /** How a node is executed. `name` is unique in the program. */
 export function implement(node: Node, name: string, options: TargetOptions): Step {
