@@ -1,6 +1,7 @@
 // What was chosen for layers with sparse weights, and by which predictions: rows for JSON, and a table.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { type AnyProgram, openModel, readModel } from "../model.ts";
+import { describeNode } from "../run/describe.ts";
 import { GpuProgram } from "../run/gpu/program.ts";
 import type { Invocation } from "./command.ts";
 import { interleave } from "./interleave.ts";
@@ -8,11 +9,11 @@ import type { OpenedModel } from "./open_model.ts";
 import { deviceOptions, sparseOption } from "./options.ts";
 import { randomInputs } from "./random.ts";
 import { median, rounded, roundedSpread, type Spread, spreadOf } from "./statistics.ts";
-import { formatTable } from "./table.ts";
+import { clip, formatTable } from "./table.ts";
 import { msText, percentText, short } from "./units.ts";
 
 export interface SparseRow {
-  /** Of the step, and of the node in the model. */
+  /** Its name in the model. */
   readonly layer: string;
   /** Of the weights: (rows, depth), times n columns. */
   readonly rows: number;
@@ -28,8 +29,8 @@ export interface SparseRow {
 /** Layers whose weights are at least three tenths zeros, in the order in which they run; none on GPUs. */
 export function sparseRows(program: AnyProgram): SparseRow[] {
   const choices = program instanceof GpuProgram ? [] : (program.schedule.backend.sparse?.choices ?? []);
-  return choices.map(({ name, rows, depth, n, density, denseMs, sparseMs, isSparse }) => ({
-    layer: name,
+  return choices.map(({ node, rows, depth, n, density, denseMs, sparseMs, isSparse }) => ({
+    layer: describeNode(node).name,
     ...{ rows, depth, n },
     density: rounded(density),
     format: isSparse ? "csb" : "dense",
@@ -38,11 +39,13 @@ export function sparseRows(program: AnyProgram): SparseRow[] {
   }));
 }
 
+const NAME_WIDTH = 36;
+
 /** Lines to add to a report; none where no weights are sparse. */
 export function sparseText(rows: readonly SparseRow[]): string[] {
   if (rows.length === 0) return [];
   const cells = rows.map((r) => [
-    r.layer,
+    clip(r.layer, NAME_WIDTH),
     `${r.rows}x${r.depth}`,
     String(r.n),
     percentText(r.density),
@@ -84,15 +87,16 @@ export async function compareWithDense(
   const contestants = [model, dense].map((m) => ({ run: () => m.run(inputs) }));
   const [ms, denseMs] = (await interleave(contestants, { seconds })).map((t) => roundedSpread(spreadOf(t)));
   const programs = [program, await dense.program(shapes)];
-  const names = programs[0].schedule.steps.map(({ node }, i) => `${node.op.name}_${i}`);
-  const times = programs.map(() => names.map((): number[] => []));
+  const { steps, backend } = programs[0].schedule;
+  const times = programs.map(() => steps.map((): number[] => []));
   for (let run = 0; run < RUNS; run++)
     for (const [p, one] of programs.entries()) {
       await nextTurn(); // Ctrl-C must get through
       for (const [i, step] of (await one.profile(inputs)).entries()) times[p][i].push(step.ms);
     }
-  const layers = rows.map((row) => {
-    const [own, other] = times.map((steps) => median(steps[names.indexOf(row.layer)]));
+  const layers = rows.map((row, i) => {
+    const at = steps.findIndex(({ node }) => node === backend.sparse?.choices[i].node);
+    const [own, other] = times.map((of) => median(of[at]));
     return { ...row, measured: { denseMs: rounded(other), ms: rounded(own), speedUp: rounded(other / own) } };
   });
   return { ms, denseMs, speedUp: rounded(denseMs.median / ms.median), layers };
@@ -100,7 +104,7 @@ export async function compareWithDense(
 
 export function comparisonText({ ms, denseMs, speedUp, layers }: SparseComparison): string[] {
   const cells = layers.map((r) => [
-    r.layer,
+    clip(r.layer, NAME_WIDTH),
     `${r.rows}x${r.depth}`,
     String(r.n),
     percentText(r.density),

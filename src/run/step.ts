@@ -79,7 +79,7 @@ export interface SparsePolicy {
 /** A layer with weights (rows, depth) on n columns, and what its kernels were predicted to take. */
 export interface SparseChoice {
   /** Of its step. */
-  readonly name: string;
+  readonly node: Node;
   readonly rows: number;
   readonly depth: number;
   readonly n: number;

@@ -156,8 +156,8 @@ export function productCall(
 }
 
 const modeOf = (task: AnchorTask) => task.sparse?.mode ?? "auto";
-const note = (task: AnchorTask, choice: Omit<SparseChoice, "name">): void => {
-  task.sparse?.choices.push({ name: task.name, ...choice });
+const note = (task: AnchorTask, choice: Omit<SparseChoice, "node">): void => {
+  task.sparse?.choices.push({ node: task.output.node, ...choice });
 };
 
 /** Values in the kernel's order. */
