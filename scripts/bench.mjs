@@ -6,7 +6,8 @@ import { Failure, main, root, run } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
 await main(async ([name, ...args]) => {
-  const names = readdirSync(join(root, "bench")).flatMap((file) => /^(\w+)\.ts$/.exec(file)?.[1] ?? []);
+  const programs = (folder) => readdirSync(join(root, "bench", folder)).flatMap((file) => /^(\w+)\.ts$/.exec(file)?.[1] ?? []);
+  const names = [...programs(""), "gpu/matmul"];
   if (name === undefined || !existsSync(join(root, `bench/${name}.ts`)))
     throw new Failure(`bench: wanted one of: ${names.join(", ")}; got ${name}`);
   setup();

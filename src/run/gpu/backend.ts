@@ -2,7 +2,7 @@
 import { DTYPES } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { loadReader } from "../../ir/expr_interpreter.ts";
-import type { Graph, Node, Op, Reader, TensorType, Value } from "../../ir/graph.ts";
+import { type Graph, makeNode, type Node, type Op, type Reader, type TensorType, type Value } from "../../ir/graph.ts";
 import { Group, groupAttrs } from "../../ir/group.ts";
 import { newVar, varIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
@@ -11,10 +11,14 @@ import { composeReaders, type Expression } from "../../lower/compose.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
+import { constantOf, input } from "../../ops/source.ts";
+import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
-import { type Backend, type Step, valuePlace } from "../step.ts";
+import { type Backend, type KernelCall, type Step, valuePlace } from "../step.ts";
 import * as contractions from "./contractions.ts";
+import { implementMatMul } from "./implement_matmul.ts";
 import * as lines from "./lines.ts";
+import type { GpuImplementation, Shared } from "./product_calls.ts";
 
 /** Operators that have no expression of their own, by one from which a kernel can be generated. */
 const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
@@ -37,6 +41,11 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
 /** Operators around which a group may form: those that expressions are written for. */
 const ANCHORS: ReadonlySet<Op> = new Set(
   ["MatMul", "Conv", "ConvTranspose", "ConvWeightGrad", "MaxPool", "AveragePool"].map((n) => OPS.get(n)!),
+);
+
+/** Operators with kernels written for them; where one declines, the expression is lowered. */
+const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
+  Object.entries({ MatMul: implementMatMul }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
 );
 
 const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
@@ -63,28 +72,40 @@ export function gpuBackend(target: SimtTarget, alignment: number): Backend<SimtK
   };
 }
 
-type Shared = (key: string, name: string, generate: (name: string) => SimtKernel) => SimtKernel;
-
 function implement(node: Node, name: string, target: SimtTarget, shared: Shared): Step<SimtKernel> {
   const onHost = { node, calls: null };
-  const body = node.op === Group ? groupAttrs(node).body : alone(node);
+  const single = node.op === Group ? null : alone(node);
+  const body = node.op === Group ? groupAttrs(node).body : single?.body;
   if (!body || body.inputs.length + body.outputs.length > target.maxBuffers) return onHost;
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
+  const written = writtenFor(node, name, target, shared);
+  if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
   const kernel = shared(structureKey(body), name, (n) => lowerSimtReaders(n, readers, inputs, target));
-  const reads = (node.op === Group ? node.inputs : body.inputs) as readonly Value[]; // a group's inputs are never absent
+  const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
 }
 
-/** A node as a graph of its own; null when it has several outputs. */
-function alone(node: Node): Graph | null {
+/** Null where there are none. */
+function writtenFor(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<SimtKernel>[] | null {
+  const anchor = node.op === Group ? groupAttrs(node).anchor : node;
+  const implementation = anchor && WRITTEN.get(anchor.op);
+  const parts = implementation ? anchorParts(node) : null;
+  return implementation && parts ? implementation({ ...parts, name, target, shared }) : null;
+}
+
+/** A node over inputs of its own, and what they stand for; constants stay what they are. Null when it has several outputs. */
+function alone(node: Node): { readonly body: Graph; readonly reads: readonly Value[] } | null {
   if (node.outputs.length !== 1) return null;
-  const inputs = [...new Set(node.inputs.filter((v): v is Value => v !== null))];
-  return { inputs, outputs: [{ name: "output", value: node.outputs[0] }] };
+  const reads = [...new Set(node.inputs.filter((v): v is Value => v !== null))];
+  const formal = new Map(reads.map((v, i) => [v, constantOf(v) ? v : input(`in${i}`, v.type)]));
+  const inputs = node.inputs.map((v) => v && formal.get(v)!); // of all that are there
+  const [value] = makeNode(node.op, inputs, node.attrs, [node.outputs[0].type], node.from).outputs;
+  return { body: { inputs: [...formal.values()], outputs: [{ name: "output", value }] }, reads };
 }
 
 /** Null where registers cannot compute it. */

@@ -14,10 +14,18 @@ import { structureKey, typeKey } from "./structure_key.ts";
 
 /** The task of a node with a kernel of its own, alone or as the anchor of a group; null when the rest of the group cannot be vector code. */
 export function anchorTask(node: Node, options: TargetOptions, name: string): AnchorTask | null {
+  const parts = anchorParts(node);
+  return parts && { ...options, name, ...parts };
+}
+
+/** The part of an anchor's task that no device has a say in. */
+export type AnchorParts = Omit<AnchorTask, "name" | keyof TargetOptions>;
+
+export function anchorParts(node: Node): AnchorParts | null {
   const output = node.outputs[0];
   if (node.op !== Group) {
     const epilogue = noEpilogue(output.type);
-    return { ...options, name, anchor: node, inputs: node.inputs, epilogue, epilogueKey: typeKey(output.type), epilogueInputs: [], output };
+    return { anchor: node, inputs: node.inputs, epilogue, epilogueKey: typeKey(output.type), epilogueInputs: [], output };
   }
   const { anchor, body } = groupAttrs(node);
   if (!anchor) return null;
@@ -29,7 +37,7 @@ export function anchorTask(node: Node, options: TargetOptions, name: string): An
   const epilogue = epilogueOf(rest);
   if (!epilogue) return null;
   const epilogueInputs = rest.inputs.slice(0, -1).map((v) => outer(v) as Value); // inputs and constants are never absent
-  return { ...options, name, anchor, inputs: anchor.inputs.map(outer), epilogue, epilogueKey: structureKey(rest), epilogueInputs, output };
+  return { anchor, inputs: anchor.inputs.map(outer), epilogue, epilogueKey: structureKey(rest), epilogueInputs, output };
 }
 
 /** What follows the anchor, over what it reads and, last, the anchor's result. Scalars are read too, so that layers that differ only there share a kernel. */

@@ -1,0 +1,75 @@
+// What benchmarks of single kernels share: operands of random numbers, launches replayed as one graph, errors of sampled elements.
+
+import { randomNumbers } from "../../src/cli/random.ts";
+import type { GpuDevice, GpuLaunch, GpuMemory } from "../../src/devices/gpu.ts";
+import type { DType } from "../../src/ir/dtype.ts";
+import type { SimtKernel } from "../../src/ir/simt.ts";
+import { fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
+
+/** Memory of `count` numbers in [-1, 1), rounded to the type, and the numbers. */
+export function fill(
+  device: GpuDevice,
+  dtype: DType,
+  count: number,
+  seed: number,
+): { readonly memory: GpuMemory; readonly values: Float64Array } {
+  const next = randomNumbers(seed);
+  const tensor = fromNumbers(
+    dtype,
+    [count],
+    Float64Array.from({ length: count }, () => next() * 2 - 1),
+  );
+  const bytes = device.target.storedBytes[dtype];
+  if (!bytes) throw new Error(`no ${dtype} on ${device.name}`);
+  const memory = device.alloc(count * bytes);
+  device.write(memory, 0, dtype, tensor.data);
+  return { memory, values: toNumbers(tensor) };
+}
+
+export interface Timed {
+  /** Of one round of the launches, the best of three. */
+  readonly ms: number;
+  /** From the kernels to code that is loaded. */
+  readonly compileMs: number;
+}
+
+export async function replayed(
+  device: GpuDevice,
+  kernels: readonly SimtKernel[],
+  round: readonly GpuLaunch[],
+  repeat: number,
+): Promise<Timed> {
+  const start = performance.now();
+  const list = await device.load(kernels, Array.from({ length: repeat }, () => round).flat());
+  const compileMs = performance.now() - start;
+  try {
+    // The first run warms up, the second is captured.
+    for (let i = 0; i < 3; i++) list.run(0, list.length);
+    await device.sync();
+    let ms = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 3; i++) {
+      const from = performance.now();
+      list.run(0, list.length);
+      await device.sync();
+      ms = Math.min(ms, (performance.now() - from) / repeat);
+    }
+    return { ms, compileMs };
+  } finally {
+    list.free();
+  }
+}
+
+/** Largest difference of the elements at `places` from `want`, of the largest of `want`. */
+export async function worstError(
+  device: GpuDevice,
+  memory: GpuMemory,
+  dtype: DType,
+  count: number,
+  places: readonly number[],
+  want: readonly number[],
+): Promise<number> {
+  const data = await device.read(memory, 0, dtype, count);
+  const got = places.map((at) => toNumbers({ dtype, shape: [1], data: data.subarray(at, at + 1) })[0]);
+  const largest = Math.max(...want.map(Math.abs));
+  return Math.max(...got.map((v, i) => (Number.isFinite(v) ? Math.abs(v - want[i]) / largest : Number.POSITIVE_INFINITY)));
+}

@@ -1,0 +1,137 @@
+// Times every schedule of our matrix product kernels on a GPU, by replayed launches, and says how far sampled elements are from float64.
+// Options: --device cuda|webgpu, --dtype f32,bf16,f16, --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few,
+// --repeat N, --json.
+import { parseArgs } from "node:util";
+import { formatTable } from "../../src/cli/table.ts";
+import { short } from "../../src/cli/units.ts";
+import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { isGpu, openAnyDevice } from "../../src/devices/open.ts";
+import type { DType } from "../../src/ir/dtype.ts";
+import { HeddleError } from "../../src/ir/error.ts";
+import { divIndex, modIndex } from "../../src/ir/index_expr.ts";
+import type { SimtKernel } from "../../src/ir/simt.ts";
+import { planProduct, productKernel, usesFragments } from "../../src/kernels/simt/choose.ts";
+import { fewRowsProduct } from "../../src/kernels/simt/few_rows.ts";
+import { FRAGMENT_SCHEDULES, fragmentBytes, fragmentProduct } from "../../src/kernels/simt/fragment_product.ts";
+import { stridedOperand } from "../../src/kernels/simt/operand.ts";
+import { PLAIN_SCHEDULES, plainBytes, plainProduct } from "../../src/kernels/simt/plain_product.ts";
+import type { Product } from "../../src/kernels/simt/product.ts";
+import { noTail } from "../../src/kernels/simt/tail.ts";
+import { lowerSimtReaders } from "../../src/lower/simt_group.ts";
+import { partsReader } from "../../src/run/gpu/product_calls.ts";
+import { fill, replayed, type Timed, worstError } from "./launches.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    device: { type: "string", default: "cuda" },
+    dtype: { type: "string", default: "bf16,f32" },
+    sizes: { type: "string", default: "8192x8192x8192,4096x4096x4096,1024x1024x1024,512x512x8192,1x4096x4096,8x4096x4096" },
+    turned: { type: "string", default: "nn,nt" },
+    splits: { type: "string", default: "1" },
+    only: { type: "string" },
+    repeat: { type: "string", default: "10" },
+    json: { type: "boolean", default: false },
+  },
+});
+
+interface Row extends Timed {
+  readonly dtype: DType;
+  readonly size: string;
+  readonly turned: string;
+  readonly schedule: string;
+  readonly splits: number;
+  readonly isChosen: boolean;
+  readonly tflops: number;
+  /** Largest difference of sampled elements from float64, of the largest element. */
+  readonly error: number;
+}
+
+function productOf(dtype: DType, [m, n, k]: readonly number[], turned: string, splits: number): Product {
+  const [isLeft, isRight] = [turned[0] === "t", turned[1] === "t"];
+  return {
+    left: stridedOperand(dtype, m * k, [], { extent: m, stride: isLeft ? 1 : k }, { extent: k, stride: isLeft ? m : 1 }),
+    right: stridedOperand(dtype, k * n, [], { extent: n, stride: isRight ? k : 1 }, { extent: k, stride: isRight ? 1 : n }),
+    batch: 1,
+    splits,
+    tail: noTail({ dtype: splits === 1 ? dtype : "f32", shape: [splits, m, n] }),
+    place: (part, row, column) => [modIndex(part, splits), row, column].map((at, i) => (i === 0 && splits === 1 ? divIndex(at, 1) : at)),
+  };
+}
+
+/** Kernels by the names of their schedules. */
+function* schedules(product: Product, { target }: GpuDevice): Generator<readonly [name: string, generate: (name: string) => SimtKernel]> {
+  const { only } = options;
+  if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
+    yield ["few rows", (name) => fewRowsProduct(name, product, target)];
+  if ((!only || only === "fragments") && usesFragments(product, target))
+    for (const s of FRAGMENT_SCHEDULES)
+      if (fragmentBytes(s) <= target.sharedBytes)
+        yield [
+          `fragments ${s.bm}×${s.bn}×${s.bk} by ${s.wm}×${s.wn}, ${s.stages} stages`,
+          (name) => fragmentProduct(name, product, s, target),
+        ];
+  if (!only || only === "plain")
+    for (const s of PLAIN_SCHEDULES)
+      if (plainBytes(s) <= Math.min(target.sharedBytes, 48 << 10))
+        yield [`plain ${s.bm}×${s.bn}×${s.bk} by ${s.tm}×${s.tn}`, (name) => plainProduct(name, product, s, target)];
+}
+
+async function measure(device: GpuDevice, dtype: DType, size: string, turned: string, splits: number): Promise<Row[]> {
+  const [m, n, k] = size.split("x").map(Number);
+  const product = productOf(dtype, [m, n, k], turned, splits);
+  const plan = planProduct(product, device.target);
+  const chosen = plan.splits === splits ? productKernel("chosen", product, plan, device.target) : null;
+  const [a, b] = [fill(device, dtype, m * k, 1), fill(device, dtype, k * n, 2)];
+  const { bytes } = device.target.storedBytes[dtype] ? { bytes: device.target.storedBytes[dtype] } : { bytes: 4 };
+  const [parts, out] = [device.alloc(4 * splits * m * n), device.alloc(bytes * m * n)];
+  const rows: Row[] = [];
+  try {
+    const samples = Array.from({ length: 64 }, (_, i) => ({
+      row: (i * 7919 + (i & 1 ? m - 1 : 0)) % m,
+      column: (i * 104729 + (i & 2 ? n - 1 : 0)) % n,
+    }));
+    const want = samples.map(({ row, column }) => {
+      let sum = 0;
+      for (let p = 0; p < k; p++)
+        sum += a.values[turned[0] === "t" ? p * m + row : row * k + p] * b.values[turned[1] === "t" ? column * k + p : p * n + column];
+      return sum;
+    });
+    for (const [schedule, generate] of schedules(product, device)) {
+      const kernels = [generate("product")];
+      const range = (memory: typeof out) => ({ memory, offset: 0, bytes: memory.bytes });
+      const launches = [{ kernel: 0, args: [a.memory, b.memory, splits === 1 ? out : parts].map(range) }];
+      if (splits > 1) {
+        const type = { dtype: "f32", shape: [splits, m, n] } as const;
+        kernels.push(lowerSimtReaders("joined", [partsReader({ dtype, shape: [m, n] }, splits, 0)], [type], device.target));
+        launches.push({ kernel: 1, args: [parts, out].map(range) });
+      }
+      const timed = await replayed(device, kernels, launches, Number(options.repeat));
+      const error = await worstError(device, out, dtype, m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
+      const isChosen = chosen !== null && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
+      rows.push({ dtype, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
+    }
+  } finally {
+    for (const memory of [a.memory, b.memory, parts, out]) memory.free();
+  }
+  return rows;
+}
+
+const device = await openAnyDevice({ device: options.device as "cuda" }); // wrong names are openAnyDevice's to refuse
+if (!isGpu(device)) throw new HeddleError("bad-argument", `bench: --device is ${options.device}, wanted cuda or webgpu`);
+const rows: Row[] = [];
+for (const size of options.sizes.split(","))
+  for (const dtype of options.dtype.split(",") as DType[])
+    for (const turned of options.turned.split(","))
+      for (const splits of options.splits.split(",").map(Number)) {
+        const done = await measure(device, dtype, size, turned, splits);
+        rows.push(...done);
+        const best = done.reduce<Row | null>((a, r) => (a && a.ms <= r.ms ? a : r), null);
+        if (best) process.stderr.write(`${size} ${dtype} ${turned} splits ${splits}: ${best.schedule} ${short(best.tflops)} TFLOP/s\n`);
+      }
+if (options.json) process.stdout.write(`${JSON.stringify({ device: device.description, rows }, null, 1)}\n`);
+else {
+  const cells = rows.map((r) => [r.size, `${r.dtype} ${r.turned}`, `${r.schedule}${r.splits > 1 ? `, ${r.splits} parts` : ""}${r.isChosen ? " *" : ""}`, r.ms.toFixed(4), short(r.tflops), r.error.toExponential(1)]); // biome-ignore format: short
+  const table = formatTable(["m×n×k", "type", "schedule (*: chosen)", "ms", "TFLOP/s", "error"], cells, { left: [0, 1, 2] });
+  process.stdout.write(`${device.description}\n\n${table}\n`);
+}
+await device.close();

@@ -1,0 +1,98 @@
+// Chooses how a product is computed: by which kernel, with which tiles, and whether its depth is cut into parts that a second kernel sums.
+import { DTYPES } from "../../ir/dtype.ts";
+import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
+import { FEW_ROWS, fewRowsProduct } from "./few_rows.ts";
+import { FRAGMENT_SCHEDULES, type FragmentSchedule, fragmentBytes, fragmentProduct } from "./fragment_product.ts";
+import { PLAIN_SCHEDULES, type PlainSchedule, plainBytes, plainProduct } from "./plain_product.ts";
+import type { Product } from "./product.ts";
+
+export type ProductPlan =
+  | { readonly k: "few"; readonly splits: 1 }
+  | { readonly k: "plain"; readonly schedule: PlainSchedule; readonly splits: number }
+  | { readonly k: "fragments"; readonly schedule: FragmentSchedule; readonly splits: number };
+
+type Operands = Pick<Product, "left" | "right" | "batch">;
+
+/** Multiply-adds of a multiprocessor in a cycle, with tiles large enough. */
+const RATE = { plain: 110, fragments: 1200 };
+/** What is left of that with smaller tiles, by rows times columns: they read more from shared memory. */
+const efficiency = (area: number): number => Math.min(1, 0.25 + 0.75 * Math.sqrt(area / (128 * 128)));
+/** Cycles of a kernel more, and bytes of memory in a cycle. */
+const LAUNCH = 4000;
+const BYTES = 2400;
+const MULTIPROCESSORS = 16;
+/** Parts of the depth are as deep as this at least. */
+const LEAST_DEPTH = 128;
+
+/** Cycles, roughly. */
+function cost(
+  { left, right, batch }: Operands,
+  { bm, bn }: { bm: number; bn: number },
+  splits: number,
+  rate: number,
+  target: SimtTarget,
+): number {
+  const units = target.units ?? MULTIPROCESSORS;
+  const tiles = Math.ceil(left.rows / bm) * Math.ceil(right.rows / bn) * batch * splits;
+  const main = (Math.ceil(tiles / units) * bm * bn * Math.ceil(left.depth / splits)) / (rate * efficiency(bm * bn));
+  const second = splits === 1 ? 0 : LAUNCH + (8 * splits * batch * left.rows * right.rows) / BYTES;
+  return main + second;
+}
+
+function cheapest<S extends { readonly bm: number; readonly bn: number }>(
+  p: Operands,
+  all: readonly S[],
+  rate: number,
+  target: SimtTarget,
+) {
+  const options = all.flatMap((schedule) =>
+    [1, 2, 4, 8, 16, 32].flatMap((splits) => {
+      if (splits > 1 && p.left.depth / splits < LEAST_DEPTH) return [];
+      return [{ schedule, splits, cost: cost(p, schedule, splits, rate, target) }];
+    }),
+  );
+  return options.reduce((best, o) => (o.cost < best.cost ? o : best));
+}
+
+/** As large a variant of a schedule as the target's shared memory takes. */
+function fitting(schedule: PlainSchedule, { sharedBytes }: SimtTarget): PlainSchedule | undefined {
+  const variants: PlainSchedule[] = [schedule, { ...schedule, slots: 1 }, { ...schedule, bk: 8, slots: 1 }];
+  return variants.find((v) => plainBytes(v) <= Math.min(sharedBytes, 48 << 10));
+}
+
+/** Whether matrix units multiply these operands. */
+export function usesFragments({ left, right }: Operands, target: SimtTarget): boolean {
+  const { dtype } = left;
+  const isHalf = (dtype === "f16" || dtype === "bf16") && DTYPES[right.dtype].bytes === 2;
+  return isHalf && dtype === right.dtype && target.fragments.includes(dtype) && left.depth >= 16;
+}
+
+export function planProduct(p: Operands, target: SimtTarget): ProductPlan {
+  if (p.left.rows <= FEW_ROWS) return { k: "few", splits: 1 };
+  if (usesFragments(p, target)) {
+    const fit = FRAGMENT_SCHEDULES.filter((s) => fragmentBytes(s) <= target.sharedBytes);
+    if (fit.length > 0) return { k: "fragments", ...cheapest(p, fit, RATE.fragments, target) };
+  }
+  const fit = PLAIN_SCHEDULES.flatMap((s) => fitting(s, target) ?? []);
+  return { k: "plain", ...cheapest(p, fit, RATE.plain, target) };
+}
+
+export function productKernel(name: string, product: Product, plan: ProductPlan, target: SimtTarget): SimtKernel {
+  switch (plan.k) {
+    case "few":
+      return fewRowsProduct(name, product, target);
+    case "plain":
+      return plainProduct(name, product, plan.schedule, target);
+    case "fragments":
+      return fragmentProduct(name, product, plan.schedule, target);
+    default:
+      return plan satisfies never;
+  }
+}
+
+/** Turned around, so that few columns are few rows. */
+export function withFewRows(p: Product): Product {
+  const { left, right, place } = p;
+  if (left.rows <= FEW_ROWS || right.rows > FEW_ROWS) return p;
+  return { ...p, left: right, right: left, place: (batch, row, column) => place(batch, column, row) };
+}

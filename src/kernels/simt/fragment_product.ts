@@ -1,0 +1,196 @@
+// Matrix products of 16-bit operands on matrix units: a ring of tiles filled by asynchronous copies, fragments one step ahead of the products, float32 sums.
+import {
+  FRAGMENT,
+  type Fragment,
+  fn,
+  int,
+  type Reg,
+  type SharedArray,
+  type SimtBuilder,
+  type SimtKernel,
+  type SimtTarget,
+  select,
+  sum,
+  thread,
+} from "../../ir/simt.ts";
+import type { Operand } from "./operand.ts";
+import { type Product, productCode, sizeOf } from "./product.ts";
+import { Share, type Take } from "./share.ts";
+import { tiling } from "./tiles.ts";
+
+/** Tiles of bm × bn × bk, `stages` of them in shared memory; a subgroup of 32 threads multiplies wm × wn of them. */
+export interface FragmentSchedule {
+  readonly bm: number;
+  readonly bn: number;
+  readonly bk: number;
+  readonly wm: number;
+  readonly wn: number;
+  readonly stages: number;
+}
+
+/** From large to small. */
+export const FRAGMENT_SCHEDULES: readonly FragmentSchedule[] = [
+  { bm: 128, bn: 256, bk: 64, wm: 64, wn: 64, stages: 3 },
+  { bm: 256, bn: 128, bk: 64, wm: 64, wn: 64, stages: 3 },
+  { bm: 128, bn: 256, bk: 32, wm: 64, wn: 64, stages: 4 },
+  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 64, stages: 3 },
+  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, stages: 3 },
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 64, stages: 4 },
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, stages: 4 },
+  { bm: 128, bn: 64, bk: 64, wm: 32, wn: 32, stages: 4 },
+  { bm: 64, bn: 64, bk: 64, wm: 32, wn: 32, stages: 4 },
+  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 4 },
+];
+
+const SUBGROUP = 32;
+/** 16 bytes more in each line: eight lines of a fragment then lie in different banks. */
+const PAD = 8;
+/** The same for lines of sums. */
+const SUM_PAD = 8;
+
+/** Elements of a tile in shared memory: lines along the axis that is contiguous in memory. */
+const lineOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? depth : rows) + PAD;
+const linesOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? rows : depth);
+
+/** Bytes of shared memory, at most. */
+export const fragmentBytes = ({ bm, bn, bk, stages }: FragmentSchedule): number =>
+  2 * stages * (Math.max(bm * (bk + PAD), bk * (bm + PAD)) + Math.max(bn * (bk + PAD), bk * (bn + PAD))) + 256;
+
+/** One operand on its way: memory, a ring of tiles in shared memory, fragments. */
+class Lane {
+  readonly array: number;
+  readonly slotElements: number;
+  readonly fragments: readonly (readonly Fragment[])[];
+  private readonly share: Share;
+  private readonly line: number;
+
+  constructor(
+    private readonly b: SimtBuilder,
+    private readonly side: "a" | "b",
+    private readonly buffer: number,
+    private readonly operand: Operand,
+    place: { readonly batch: Reg; readonly firstRow: Reg },
+    tile: { readonly rows: number; readonly depth: number; readonly threads: number; readonly stages: number },
+    private readonly subgroupRows: number,
+  ) {
+    this.line = lineOf(operand, tile.rows, tile.depth);
+    this.slotElements = linesOf(operand, tile.rows, tile.depth) * this.line;
+    const dtype = operand.dtype as "f16" | "bf16"; // as the target's fragments are
+    this.array = b.array(dtype as SharedArray["type"], tile.stages * this.slotElements);
+    this.share = new Share(b, operand, place, { ...tile, most: 8 });
+    // Two sets: one is loaded while the other is multiplied.
+    this.fragments = [0, 1].map(() => Array.from({ length: subgroupRows / FRAGMENT }, () => b.fragment(side, dtype)));
+  }
+
+  /** Starts the copies of the tile at depth `from` into a slot. */
+  copy(slot: Reg, from: Reg, to: Reg): void {
+    const { line, operand, share } = this;
+    for (const take of share.takes(from, to, false)) {
+      const place = operand.along === "depth" ? sum(fn("mul", take.row, line), take.depth) : sum(fn("mul", take.depth, line), take.row);
+      this.start(sum(fn("mul", slot, this.slotElements), place), take);
+    }
+  }
+  private start(to: Reg, { at, isInside }: Take): void {
+    const { array, b, buffer, share } = this;
+    if (share.run > 1) b.copy(array, to, buffer, at, share.run, isInside);
+    else {
+      // Copies have 4 bytes at least.
+      const value = b.load(buffer, at);
+      b.storeShared(array, to, isInside ? select(isInside, value, { k: "num", type: "f32", value: 0 }) : value);
+    }
+  }
+
+  /** Loads fragments of a slot at `depth` of the tile, from row `first` on. */
+  load(set: number, slot: Reg, first: Reg, depth: number): void {
+    const { b, array, line, operand, side } = this;
+    const isDeep = operand.along === "depth";
+    const base = sum(fn("mul", slot, this.slotElements), isDeep ? fn("mul", first, line) : first);
+    for (let i = 0; i < this.subgroupRows / FRAGMENT; i++) {
+      const at = sum(base, isDeep ? i * FRAGMENT * line + depth : i * FRAGMENT + depth * line);
+      b.loadFragment(this.fragments[set][i], array, at, line, side === "a" ? !isDeep : isDeep);
+    }
+  }
+}
+
+export function fragmentProduct(name: string, product: Product, schedule: FragmentSchedule, target: SimtTarget): SimtKernel {
+  const { bm, bn, bk, wm, wn, stages } = schedule;
+  const { b, buffers, tail } = productCode(name, product, target);
+  const tiles = tiling(sizeOf(product), bm, bn, bk, target);
+  const { batch, part, from, to, row, column } = tiles.place(b);
+  const [down, across] = [bm / wm, bn / wn];
+  const threads = down * across * SUBGROUP;
+  const subgroup = b.let(fn("div", thread(), SUBGROUP));
+  const firsts = [b.let(fn("mul", fn("div", subgroup, across), wm)), b.let(fn("mul", fn("rem", subgroup, across), wn))] as const;
+  const tile = { depth: bk, threads, stages };
+  const left = new Lane(b, "a", buffers.left, product.left, { batch, firstRow: row }, { ...tile, rows: bm }, wm);
+  const right = new Lane(b, "b", buffers.right, product.right, { batch, firstRow: column }, { ...tile, rows: bn }, wn);
+  const sums = left.fragments[0].map(() => right.fragments[0].map(() => b.fragment("sum", "f32")));
+  const copy = (slot: Reg, at: Reg): void => {
+    for (const lane of [left, right]) lane.copy(slot, at, to);
+    b.commitCopies();
+  };
+  const load = (set: number, slot: Reg, depth: number): void => {
+    left.load(set, slot, firsts[0], depth);
+    right.load(set, slot, firsts[1], depth);
+  };
+  for (let s = 0; s < stages - 1; s++) copy(int(s), sum(from, s * bk));
+  b.copiesDone(stages - 2);
+  b.barrier();
+  load(0, int(0), 0);
+  const slot = b.variable("i32", int(0));
+  const filled = b.variable("i32", int(stages - 1));
+  const after = (v: Reg): Reg => {
+    const next = b.let(sum(v, 1));
+    return b.let(select(fn("eq", next, stages), int(0), next));
+  };
+  const steps = bk / FRAGMENT;
+  b.loop(from, to, bk, (at) => {
+    for (let step = 0; step < steps; step++) {
+      if (step === steps - 1) {
+        // The next tile is there, and all have read the last of this one.
+        b.copiesDone(stages - 2);
+        b.barrier();
+        b.set(slot, after(slot));
+      }
+      load((step + 1) % 2, slot, ((step + 1) % steps) * FRAGMENT);
+      if (step === 0) {
+        copy(filled, b.let(sum(at, (stages - 1) * bk)));
+        b.set(filled, after(filled));
+      }
+      const set = step % 2;
+      for (const [i, line] of sums.entries())
+        for (const [j, s] of line.entries()) b.multiply(s, left.fragments[set][i], right.fragments[set][j]);
+    }
+  });
+  b.copiesDone(0);
+  // The sums go through the tiles' memory, as many rows of fragments at once as there is room for.
+  const line = bn + SUM_PAD;
+  const room = 2 * stages * (left.slotElements + right.slotElements);
+  const all = wm / FRAGMENT;
+  const perPass = target.name === "cuda" ? largestDivisor(all, Math.floor(room / (4 * line * down * FRAGMENT))) : 1;
+  const height = perPass * FRAGMENT;
+  const staged = b.array("f32", down * height * line, left.array);
+  for (let pass = 0; pass < all; pass += perPass) {
+    b.barrier();
+    for (let i = 0; i < perPass; i++)
+      for (const [j, s] of sums[pass + i].entries()) {
+        const r = sum(fn("mul", fn("div", firsts[0], wm), height), i * FRAGMENT);
+        b.storeFragment(s, staged, b.let(sum(fn("mul", r, line), firsts[1], j * FRAGMENT)), line);
+      }
+    b.barrier();
+    b.loop(thread(), (down * height * bn) / 4, threads, (i) => {
+      const r = b.let(fn("div", i, bn / 4));
+      const c = b.let(fn("mul", fn("rem", i, bn / 4), 4));
+      const values = b.loadVector({ k: "shared", number: staged }, sum(fn("mul", r, line), c), 4);
+      const tileRow = sum(fn("mul", fn("div", r, height), wm), fn("rem", r, height), pass * FRAGMENT);
+      tail.store(part, b.let(sum(row, tileRow)), b.let(sum(column, c)), values);
+    });
+  }
+  return b.build([threads, 1, 1], tiles.grid);
+}
+
+/** The largest divisor of n that is `most` at most; 1 at least. */
+function largestDivisor(n: number, most: number): number {
+  for (let d = Math.min(n, most); d > 1; d--) if (n % d === 0) return d;
+  return 1;
+}
