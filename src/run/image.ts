@@ -58,3 +58,7 @@ export interface ProgramImage extends ProgramPlan {
 
 /** Whether the image is the whole program: nothing of it runs in JavaScript, where it would need the graph. */
 export const isComplete = (image: ProgramPlan): boolean => image.segments.every((s) => s.k === "launch");
+
+/** Bytes of all that a program allocates: the arena, what kernels keep partial results in, constants; without states whose memory was given. */
+export const ownBytesOf = ({ memories }: ProgramPlan): number =>
+  memories.reduce((n, { bytes, given }) => (given === undefined ? n + bytes : n), 0);

@@ -7,7 +7,7 @@ import type { Node, Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
-import { type Address, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
+import { type Address, ownBytesOf, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
 import type { Schedule } from "./schedule.ts";
 import type { Step } from "./step.ts";
 
@@ -90,6 +90,9 @@ export class Program {
   }
   get arenaBytes(): number {
     return this.image.arenaBytes;
+  }
+  get ownBytes(): number {
+    return ownBytesOf(this.image);
   }
   /** Kernels of the program with the step they belong to, for listings. */
   kernels(): { readonly step: Step; readonly kernel: Kernel }[] {

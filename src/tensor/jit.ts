@@ -15,7 +15,7 @@ import { type Flat, flatten } from "./tree.ts";
 
 /** A compiled function. */
 export type Jitted<A extends readonly unknown[], R> = ((...args: A) => R) & {
-  /** Bytes that the tensors of all its programs take. */
+  /** Bytes that all its programs plan for themselves, without parameters: tensors, partial results of kernels, constants. */
   arenaBytes(): Promise<number>;
   /** How many programs there are: one for each signature. */
   readonly programs: number;

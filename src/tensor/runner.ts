@@ -92,9 +92,9 @@ export class Runner {
     return new Runner(null, program, states);
   }
 
-  /** Bytes that the program's tensors take together, without its states; 0 where nothing is compiled. */
+  /** Bytes that the program plans for itself, without its states: tensors, partial results of kernels, constants; 0 where nothing is compiled. */
   get arenaBytes(): number {
-    return this.program?.arenaBytes ?? 0;
+    return this.program?.ownBytes ?? 0;
   }
 
   /** All outputs but those that states become. */

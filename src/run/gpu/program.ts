@@ -8,7 +8,7 @@ import type { SimtKernel } from "../../ir/simt.ts";
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
-import type { Address, PlacedTensor, ProgramPlan } from "../image.ts";
+import { type Address, ownBytesOf, type PlacedTensor, type ProgramPlan } from "../image.ts";
 import { assertInputsFit, withinMemory } from "../memory_limit.ts";
 import type { StepTime } from "../program.ts";
 import { type Schedule, type ScheduleOptions, scheduleInPieces } from "../schedule.ts";
@@ -77,6 +77,9 @@ export class GpuProgram {
   }
   get arenaBytes(): number {
     return this.image.arenaBytes;
+  }
+  get ownBytes(): number {
+    return ownBytesOf(this.image);
   }
   get stateNames(): readonly string[] {
     return this.image.states.map((s) => s.name);
