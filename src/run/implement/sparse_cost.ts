@@ -72,5 +72,5 @@ export const sparseMs = (layer: SparseLayer, { sparse }: SparseRates, target: Si
 /** A kernel in the middle of a network finds its code and its index outside of the nearest caches, and the sparse ones have more of both: measured on PP-OCRv4 recognition. */
 const COLD_MS = 0.0025;
 
-/** Predictions are off by some per cent: sparse kernels must win by more. */
-export const MARGIN = 0.9;
+/** Predictions are off by up to a fifth for thin layers: sparse kernels must win by more. */
+export const MARGIN = 0.8;

@@ -1,0 +1,72 @@
+// Which kernels layers with sparse weights get: by predictions, by the option, and the same again for a program from the cache.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { openDevice } from "../../src/devices/open.ts";
+import { exportOnnx } from "../../src/formats/onnx/export.ts";
+import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
+import { fromNumbers } from "../../src/ir/tensor.ts";
+import { loadModel } from "../../src/model.ts";
+import { OPS } from "../../src/ops/index.ts";
+import { constantValue, input } from "../../src/ops/source.ts";
+import { type CompileOptions, compile } from "../../src/run/compile.ts";
+import { USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
+import type { Program } from "../../src/run/program.ts";
+import { expectClose, randomNumbers } from "./devices.ts";
+
+const device = await openDevice({ threads: 1 });
+const folder = mkdtempSync(join(tmpdir(), "sparse-"));
+afterAll(() => {
+  device.close();
+  rmSync(folder, { recursive: true });
+});
+
+const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
+
+/** x (n, depth) times weights (depth, rows). */
+function layer(n: number, depth: number, rows: number, density: number): Graph {
+  const keep = randomNumbers(2, depth * rows);
+  const w = randomNumbers(1, depth * rows).map((v, i) => ((keep[i] + 1) / 2 < density ? v : 0));
+  const x = input("x", { dtype: "f32", shape: [n, depth] });
+  return { inputs: [x], outputs: [{ name: "y", value: op("MatMul", x, constantValue(fromNumbers("f32", [depth, rows], w))) }] };
+}
+
+const choices = (program: Program): (boolean | undefined)[] => program.schedule.backend.sparse!.choices.map((c) => c.isSparse); // CPU devices have it
+
+async function chosen(graph: Graph, options: Omit<CompileOptions, "device">): Promise<(boolean | undefined)[]> {
+  const program = await compile(graph, { device, sparseRates: USUAL_RATES[device.target.name], ...options });
+  const all = choices(program);
+  program.free();
+  return all;
+}
+
+test.each([
+  { what: "nine zeros of ten", graph: layer(128, 512, 512, 0.1), wanted: [true] },
+  { what: "six zeros of ten: hardly a gain", graph: layer(128, 512, 512, 0.45), wanted: [false] },
+  { what: "one zero of ten: not looked at", graph: layer(128, 512, 512, 0.9), wanted: [] },
+  { what: "a layer too small for what a kernel costs by itself", graph: layer(16, 64, 64, 0.1), wanted: [false] },
+])("$what", async ({ graph, wanted }) => {
+  expect(await chosen(graph, {})).toEqual(wanted);
+});
+
+test("the option says otherwise", async () => {
+  expect(await chosen(layer(16, 64, 64, 0.4), { sparse: "always" })).toEqual([true]);
+  expect(await chosen(layer(128, 512, 512, 0.1), { sparse: "never" })).toEqual([]);
+});
+
+test("a model from the cache has the kernels that it was compiled with", async () => {
+  const graph = layer(64, 256, 320, 0.1);
+  const path = exportOnnx(graph);
+  const x = fromNumbers("f32", [64, 256], randomNumbers(3, 64 * 256));
+  const results = [];
+  for (const sparse of ["never", "always", "auto", "auto"] as const) {
+    using model = await loadModel(path, { cache: folder, sparse, threads: 1 });
+    results.push((await model.run({ x })).y);
+    const program = (await model.program()) as Program; // on a CPU
+    expect(choices(program).length).toBe(sparse === "never" ? 0 : 1);
+    if (sparse === "always") expect(choices(program)).toEqual([true]);
+  }
+  for (const y of results) expectClose(y, results[0], "y");
+  expect(results[3]).toEqual(results[2]);
+});
