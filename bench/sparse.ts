@@ -6,7 +6,7 @@ import { randomNumbers } from "../src/cli/random.ts";
 import { geometricMean, rounded, type Spread, spreadOf } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
-import { sparseBlock } from "../src/kernels/sparse_groups.ts";
+import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Contestant, type Problem, type Product, Ring } from "./sparse/contestants.ts";
 
@@ -83,7 +83,7 @@ for (const shape of shapes)
     for (const n of columns) {
       progress.say(`${shape}, ${sparsity * 100} %, n ${n}`);
       const problem = problemOf(shape, sparsity, n);
-      const ring = new Ring(device, problem, options.block ? Number(options.block) : sparseBlock(1 - sparsity));
+      const ring = new Ring(device, problem, options.block ? Number(options.block) : SPARSE_BLOCK);
       for (const product of PRODUCTS) {
         const contestants = await ring.contestants(product);
         const times = interleaved(contestants);

@@ -6,7 +6,7 @@ import { noEpilogue } from "../../src/kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
 import { type Direction, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
-import { GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
@@ -129,7 +129,7 @@ export class Ring {
   private groups(direction: Direction): Promise<Contestant> {
     const { device, csb, problem } = this;
     const { target, threads } = device;
-    const groups = groupsOf(csb, direction, GROUP_HEIGHT);
+    const groups = groupsOf(csb, direction, threads);
     const type = { dtype: "f32" as const, shape: [groups.rows, problem.n] };
     const kernel = sparseProductKernel("sparse", sparseProductShape(groups, problem.n), noEpilogue(type), target, threads);
     const output = this.empty(4 * groups.rows * problem.n);

@@ -1,7 +1,7 @@
 // Sparse times dense: the nonzeros of a block meet a panel of the dense operand in the first-level cache, sums wait in registers.
-import { INT_RANGE, type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { INT_RANGE, type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import type { Groups } from "./sparse_groups.ts";
+import { GROUP_HEIGHT, type Groups, MIDDLE, PITCH } from "./sparse_groups.ts";
 import { shareOut } from "./work.ts";
 
 /** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
@@ -10,11 +10,11 @@ export interface SparseProductShape {
   readonly depth: number;
   readonly n: number;
   readonly block: number;
+  /** Block rows of a strip. */
+  readonly strip: number;
   /** Nonzeros, with what groups are filled up with. */
   readonly length: number;
   readonly groups: number;
-  /** Rows of a group. */
-  readonly height: number;
 }
 
 export const sparseProductShape = (g: Groups, n: number): SparseProductShape => ({
@@ -22,9 +22,9 @@ export const sparseProductShape = (g: Groups, n: number): SparseProductShape => 
   depth: g.depth,
   n,
   block: g.block,
+  strip: g.strip,
   length: g.coordinate.length,
-  groups: g.row.length / g.height,
-  height: g.height,
+  groups: g.row.length / GROUP_HEIGHT,
 });
 
 /** Columns of the result worked off together, in vectors. */
@@ -34,13 +34,8 @@ export function sparseVectors(n: number, target: SimdTarget): number {
   return Math.ceil(all / Math.ceil(all / most));
 }
 
-/** Rows of a group: with four vectors each, sixteen sums run side by side. */
-export const GROUP_HEIGHT = 4;
-
-/** Rows that a byte can name: panels have as many, so that no coordinate leads out of them. */
-const NAMED = 256;
-/** Coordinates in a word of 32 bits. */
-const WORD = 4;
+/** What a coordinate of 16 bits can name: panels reach as far, so that none leads out of them. */
+const NAMED = 2 ** 16;
 
 /** Some columns of the dense operand as rows next to each other in scratch, and the sums of a block below them. */
 export interface PanelTile {
@@ -48,12 +43,12 @@ export interface PanelTile {
   readonly target: SimdTarget;
   readonly shape: SparseProductShape;
   readonly scratch: number;
-  /** Bytes of a row, of vectors that may be longer than the columns are. */
+  /** Bytes from one row to the next. */
   readonly rowBytes: number;
   /** Row k of the dense operand is row k of the panel, but that a row of zeros follows each block. */
   readonly blockColumns: number;
-  /** Where the sums begin. */
-  readonly sums: number;
+  /** Where the sums of the block row begin. */
+  readonly sums: Int;
   readonly column: Int;
   readonly width: number;
 }
@@ -139,9 +134,8 @@ class SparseProduct {
   private readonly scratch: number;
   private readonly blockRows: number;
   private readonly blockColumns: number;
-  /** Bytes of a row in scratch. */
-  private readonly rowBytes: number;
-  /** Where the block of results begins in scratch. */
+  private readonly strips: number;
+  /** Where the strip of results begins in scratch. */
   private readonly sums: number;
 
   constructor(
@@ -152,128 +146,149 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide,
   ) {
-    const { rows, depth, n, block, length, groups, height } = shape;
+    const { rows, depth, n, block, strip, length, groups } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.blockRows = Math.ceil(rows / block);
     this.blockColumns = Math.ceil(depth / block);
+    this.strips = Math.ceil(this.blockRows / strip);
     const words = (name: string, count: number): number => b.buffer(name, 4 * count, "read");
     this.buffers = {
       values: words("values", length),
-      coordinates: b.buffer("coordinates", length, "read"),
-      rows: b.buffer("rows", groups * height, "read"),
-      bounds: words("bounds", groups + 1),
-      starts: words("starts", this.blockRows * this.blockColumns + 1),
+      coordinates: b.buffer("coordinates", 2 * length, "read"),
+      rows: b.buffer("rows", 2 * groups * GROUP_HEIGHT, "read"),
+      bounds: words("bounds", 2 * groups + 1),
+      starts: words("starts", this.strips * this.blockColumns + 1),
       shares: side.sharesColumns ? -1 : words("shares", threads + 1),
     };
     this.dense = side.declare(b, shape);
     this.epilogue = new EpilogueCode(b, epilogue, side.columns(shape));
     this.vectors = sparseVectors(n, target);
-    this.rowBytes = this.vectors * target.lanes * 4;
-    this.sums = ((this.blockColumns - 1) * (block + 1) + NAMED) * this.rowBytes;
-    const end = this.sums + NAMED * this.rowBytes;
+    this.sums = (this.blockColumns - 1) * (block + 1) * PITCH + NAMED + PITCH;
+    const end = this.sums + NAMED + PITCH;
     const waiting = this.epilogue.scratchBytes({ rows: side.rowsAtOnce(target), vectors: 1 }, depth);
     this.scratch = b.buffer("scratch", end + waiting, "scratch");
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
 
   build(): Kernel {
-    const { b, vectors, target, shape, buffers, blockRows, side } = this;
+    const { b, vectors, target, shape, buffers, strips, side } = this;
     const width = vectors * target.lanes;
     const whole = Math.floor(shape.n / width);
     const rest = shape.n - whole * width;
     if (side.sharesColumns)
-      shareOut(b, [whole + (rest > 0 ? 1 : 0), blockRows], ([columns, rows]) => {
+      shareOut(b, [whole + (rest > 0 ? 1 : 0), strips], ([columns, rows]) => {
         b.loop(columns.from, b.min(columns.to, whole), 1, (tile) => this.tile(times(tile, width), width, rows.from, rows.to));
         if (rest > 0) b.when(whole, columns.to, () => this.tile(whole * width, rest, rows.from, rows.to));
       });
     else
       b.parallel(b.threads, (thread) => {
-        const from = b.loadInt(buffers.shares, times(thread, 4), "i32", 0, blockRows);
-        const to = b.loadInt(buffers.shares, plus(times(thread, 4), 4), "i32", 0, blockRows);
+        const from = b.loadInt(buffers.shares, times(thread, 4), "i32", 0, strips);
+        const to = b.loadInt(buffers.shares, plus(times(thread, 4), 4), "i32", 0, strips);
         b.loop(0, whole, 1, (tile) => this.tile(times(tile, width), width, from, to));
         if (rest > 0) this.tile(whole * width, rest, from, to);
       });
     return b.build();
   }
 
-  /** Some block rows for some columns. */
+  /** Some strips for some columns. */
   private tile(column: Int, width: number, from: Int, to: Int): void {
-    const { b, target, shape, scratch, rowBytes, blockColumns, sums } = this;
+    const { b, target, shape, scratch, blockRows, blockColumns, sums } = this;
     const vectors = Math.ceil(width / target.lanes);
-    const tile: PanelTile = { b, target, shape, scratch, rowBytes, blockColumns, sums, column, width };
+    const tile: PanelTile = { b, target, shape, scratch, rowBytes: PITCH, blockColumns, sums, column, width };
     this.dense.fill(tile);
     this.clearFillers(vectors);
-    b.loop(from, to, 1, (blockRow) => {
-      this.clear(vectors);
-      b.loop(0, blockColumns, 1, (blockColumn) => this.block(blockRow, blockColumn, vectors));
-      this.dense.store(tile, blockRow, this.epilogue);
+    b.loop(from, to, 1, (strip) => {
+      this.panel(strip, 0, vectors, true);
+      b.loop(1, blockColumns, 1, (blockColumn) => this.panel(strip, blockColumn, vectors, false));
+      const first = times(strip, shape.strip);
+      b.loop(0, b.min(shape.strip, plus(blockRows, times(first, -1))), 1, (i) => {
+        this.dense.store({ ...tile, sums: plus(sums, times(i, shape.block * PITCH)) }, plus(first, i), this.epilogue);
+      });
     });
   }
 
   /** What groups are filled up with. */
   private clearFillers(vectors: number): void {
-    const { b, target, shape, scratch, rowBytes, blockColumns } = this;
+    const { b, target, shape, scratch, blockColumns } = this;
     const zero = b.f32(0);
     b.loop(0, blockColumns, 1, (c) => {
-      const at = plus(times(c, (shape.block + 1) * rowBytes), shape.block * rowBytes);
+      const at = plus(times(c, (shape.block + 1) * PITCH), shape.block * PITCH);
       for (let v = 0; v < vectors; v++) b.store(zero, scratch, plus(at, v * target.lanes * 4));
     });
   }
 
-  private clear(vectors: number): void {
-    const { b, target, shape, scratch, rowBytes, sums } = this;
-    const zero = b.f32(0);
-    b.loop(0, shape.block, 1, (r) => {
-      for (let v = 0; v < vectors; v++) b.store(zero, scratch, plus(sums, times(r, rowBytes), v * target.lanes * 4));
-    });
-  }
-
-  /** The groups of one block, whose panel and results are in the caches. */
-  private block(blockRow: Int, blockColumn: Int, vectors: number): void {
+  /** The groups of a strip that meet one panel. */
+  private panel(strip: Int, blockColumn: Int, vectors: number, isFirst: boolean): void {
     const { b, shape, buffers } = this;
-    const start = plus(times(blockRow, this.blockColumns * 4), times(blockColumn, 4));
-    const first = b.loadInt(buffers.starts, start, "i32", 0, shape.groups);
-    const last = b.loadInt(buffers.starts, plus(start, 4), "i32", 0, shape.groups);
-    const panel = b.set(times(blockColumn, (shape.block + 1) * this.rowBytes));
-    b.loop(first, last, 1, (g) => this.group(g, panel, vectors));
+    const { groups, length } = shape;
+    const start = plus(times(strip, this.blockColumns * 4), times(blockColumn, 4));
+    const low = b.set(times(blockColumn, (shape.block + 1) * PITCH));
+    const panel = { low, high: b.set(plus(low, MIDDLE)) };
+    const zero = isFirst ? b.f32(0) : null;
+    const first = b.loadInt(buffers.starts, start, "i32", 0, groups);
+    const last = b.loadInt(buffers.starts, plus(start, 4), "i32", 0, groups);
+    b.loop(first, last, 1, (g) =>
+      this.group(buffers.rows, g, vectors, zero, (totals) => {
+        const bound = (n: number): IntVar => b.loadInt(buffers.bounds, plus(times(g, 8), 4 * n), "i32", 0, length / GROUP_HEIGHT);
+        const [from, middle, to] = [bound(0), bound(1), bound(2)];
+        b.loop(from, middle, 1, (i) => this.sharedTurn(i, panel, totals));
+        b.loop(middle, to, 1, (i) => this.turn(i, panel, totals));
+      }),
+    );
   }
 
-  /** Its rows take turns. */
-  private group(g: Int, panel: Int, vectors: number): void {
-    const { b, target, shape, scratch, buffers } = this;
-    const { length, height } = shape;
-    const places = range(height).map((h) => {
-      const row = b.loadInt(buffers.rows, plus(times(g, height), h), "u8", 0, NAMED - 1);
-      return b.set(plus(this.sums, times(row, this.rowBytes)));
-    });
-    const totals = places.map((at) => range(vectors).map((v) => b.load(scratch, plus(at, v * target.lanes * 4))));
-    const from = b.loadInt(buffers.bounds, times(g, 4), "i32", 0, length);
-    const to = b.loadInt(buffers.bounds, plus(times(g, 4), 4), "i32", 0, length);
-    b.loop(from, plus(to, 1 - height), height, (i) => this.turn(i, panel, totals));
+  /** Sums of the four rows that `names` has at i go on, or begin with `zero`. */
+  private group(names: number, i: Int, vectors: number, zero: Vec | null, add: (totals: readonly (readonly Vec[])[]) => void): void {
+    const { b, target, scratch, sums } = this;
+    const places = range(GROUP_HEIGHT / 2).flatMap((w) => this.rowsAt(names, i, w, { low: sums, high: sums + MIDDLE }));
+    const totals = places.map((at) =>
+      range(vectors).map((v) => (zero ? b.op("mov", zero) : b.load(scratch, plus(at, v * target.lanes * 4)))),
+    );
+    add(totals);
     for (const [h, at] of places.entries())
       for (const [v, sum] of totals[h].entries()) b.store(sum, scratch, plus(at, v * target.lanes * 4));
   }
 
-  /** One nonzero of each row. Four coordinates are loaded as one word and taken apart: a processor loads twice a cycle, but calculates four times. */
-  private turn(i: Int, panel: Int, totals: readonly (readonly Vec[])[]): void {
-    const { b, buffers } = this;
-    const together = totals.length % WORD === 0;
-    let word: Int = 0;
-    for (const [h, sums] of totals.entries()) {
-      if (!together) word = b.loadInt(buffers.coordinates, plus(i, h), "u8", 0, NAMED - 1);
-      else word = h % WORD === 0 ? b.loadInt(buffers.coordinates, plus(i, h), "i32", ...INT_RANGE.i32) : b.div(word, NAMED);
-      this.nonzero(plus(i, h), together ? b.mod(word, NAMED) : word, panel, sums);
+  /** Two nonzeros of each pair of rows, which meet one row of the panel: it is loaded once. */
+  private sharedTurn(i: Int, panel: Panel, totals: readonly (readonly Vec[])[]): void {
+    const { b, target, scratch } = this;
+    for (const [p, row] of this.rowsAt(this.buffers.coordinates, i, 0, panel).entries()) {
+      const pair = totals.slice(2 * p, 2 * p + 2);
+      const values = pair.map((_, h) => this.value(i, 2 * p + h));
+      for (const v of pair[0].keys()) {
+        const x = b.load(scratch, plus(row, v * target.lanes * 4));
+        for (const [h, value] of values.entries()) b.accumulate(pair[h][v], value, x);
+      }
     }
   }
 
-  /** sums += value · row of the panel. */
-  private nonzero(i: Int, coordinate: Int, panel: Int, sums: readonly Vec[]): void {
-    const { b, target, scratch, buffers } = this;
-    const value = b.splat(buffers.values, times(i, 4));
-    const row = plus(panel, times(coordinate, this.rowBytes));
-    for (const [v, sum] of sums.entries()) b.accumulate(sum, value, b.load(scratch, plus(row, v * target.lanes * 4)));
+  /** One nonzero of each row. */
+  private turn(i: Int, panel: Panel, totals: readonly (readonly Vec[])[]): void {
+    const { b, target, scratch } = this;
+    const rows = range(totals.length / 2).flatMap((w) => this.rowsAt(this.buffers.coordinates, i, w, panel));
+    for (const [h, row] of rows.entries()) {
+      const value = this.value(i, h);
+      for (const [v, sum] of totals[h].entries()) b.accumulate(sum, value, b.load(scratch, plus(row, v * target.lanes * 4)));
+    }
   }
+
+  /** Two coordinates are loaded as one word and taken apart: a processor loads twice a cycle, but calculates four times. */
+  private rowsAt(names: number, i: Int, w: number, { low, high }: Panel): readonly [Int, Int] {
+    const { b } = this;
+    const word = b.loadInt(names, plus(times(i, 2 * GROUP_HEIGHT), 4 * w), "i32", ...INT_RANGE.i32);
+    return [plus(low, b.mod(word, NAMED)), plus(high, b.div(word, NAMED))];
+  }
+  private value(i: Int, h: number): Vec {
+    const { b, buffers } = this;
+    return b.splat(buffers.values, plus(times(i, 4 * GROUP_HEIGHT), 4 * h));
+  }
+}
+
+/** Where rows begin in scratch, and that for names at odd places. */
+interface Panel {
+  readonly low: Int;
+  readonly high: Int;
 }
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);

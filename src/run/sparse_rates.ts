@@ -7,9 +7,9 @@ import type { Kernel } from "../ir/kernel.ts";
 import { fromNumbers } from "../ir/tensor.ts";
 import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
-import { groupsOf, sparseBlock } from "../kernels/sparse_groups.ts";
+import { groupsOf, SPARSE_BLOCK } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
-import { GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
+import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
 import { constantOf } from "../ops/source.ts";
 import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
@@ -113,8 +113,8 @@ async function measure(device: CpuDevice, problem: Problem): Promise<{ readonly 
   const schedule = scheduleGemm(shape, target);
   const packed = new Float32Array(packedElements(shape, schedule, target));
   packRight(weights, { k: 1, n: depth }, shape, schedule, target, packed);
-  const block = sparseBlock(density);
-  const groups = groupsOf(csbFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)), { block }), "forward", GROUP_HEIGHT);
+  const block = SPARSE_BLOCK;
+  const groups = groupsOf(csbFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)), { block }), "forward");
   const kernels: Kernel[] = [
     gemmKernel("dense", shape, schedule, output, target, threads),
     sparseProductKernel("sparse", sparseProductShape(groups, n), output, target, threads, channelsLast(false)),

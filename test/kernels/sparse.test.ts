@@ -4,9 +4,9 @@ import { lowerAddresses } from "../../src/codegen/addresses.ts";
 import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
 import { fromNumbers, type TensorData, zeros } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { type Direction, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { type Direction, GROUP_HEIGHT, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
-import { GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
@@ -57,13 +57,13 @@ function ordered(w: Csb, place: Int32Array, target: SimdTarget, threads: number)
 }
 
 function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, threads: number): Float32Array {
-  const groups = groupsOf(w, direction, GROUP_HEIGHT);
+  const groups = groupsOf(w, direction, threads);
   const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
   const inputs = [
     ordered(w, groups.place, target, threads),
-    tensor("u8", groups.coordinate),
-    tensor("u8", groups.row),
+    tensor("u16", groups.coordinate),
+    tensor("u16", groups.row),
     tensor("i32", groups.bounds),
     tensor("i32", groups.starts),
     tensor("i32", shareBlockRows(groups, threads)),
@@ -138,6 +138,7 @@ const cases = [
   [150, 40, 8, 0.2, 128],
   [64, 64, 131, 1, 64],
   [20, 300, 3, 0.02, 32],
+  [300, 40, 8, 0.1, 32],
 ] as const;
 
 describe.each(TARGETS)("$name", (target) => {
@@ -189,5 +190,21 @@ describe.each(TARGETS)("$name", (target) => {
     expect(isTouched(product(w, "forward", x, target, 1), 16)).toEqual(wanted);
     const line = { rows: 90, columns: 1, data: x.data.filter((_, i) => i % 16 === 0) };
     expect(isTouched(vectorProduct(w, line, target, 1), 1)).toEqual(wanted);
+  });
+});
+
+describe("groups of rows", () => {
+  test.each(["forward", "transposed"] as const)("%s: each nonzero once", (direction) => {
+    const w = csbOf(sparseMatrix(300, 200, 0.3), 64);
+    const { place, bounds } = groupsOf(w, direction, 2);
+    expect(Array.from(place.filter((p) => p >= 0)).sort((x, y) => x - y)).toEqual(Array.from(w.values, (_, i) => i));
+    expect(bounds[bounds.length - 1]).toBe(place.length / GROUP_HEIGHT);
+  });
+
+  test("rows with the same columns meet", () => {
+    const data = Float32Array.from({ length: 64 * 64 }, (_, i) => ((i >> 6) % 4 === i % 4 ? 1 : 0));
+    const { place, bounds } = groupsOf(csbOf({ rows: 64, columns: 64, data }, 64), "forward");
+    expect(place.length).toBe(64 * 16);
+    for (let g = 0; g < 16; g++) expect([bounds[2 * g + 1] - bounds[2 * g], bounds[2 * g + 2] - bounds[2 * g + 1]]).toEqual([16, 0]);
   });
 });

@@ -2,9 +2,9 @@
 import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
-import { type Groups, groupsOf, shareBlockRows, sparseBlock } from "../../kernels/sparse_groups.ts";
+import { type Groups, groupsOf, SPARSE_BLOCK, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
-import { type DenseSide, GROUP_HEIGHT, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
+import { type DenseSide, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../kernels/sparse_vector.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
@@ -121,7 +121,7 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   if (nonzeros === 0 || (mode === "auto" && (density > LEAST_TABLED || n < 2))) return null;
   // Block rows are shared out where columns are not, or too few: small ones then.
   const isShort = rows < 4 * SMALL_BLOCK * threads && (!sharesColumns || n < threads * SMALL_BLOCK);
-  const block = isShort ? SMALL_BLOCK : sparseBlock(density);
+  const block = isShort ? SMALL_BLOCK : SPARSE_BLOCK;
   const rates = task.sparse?.rates ?? USUAL_RATES[target.name];
   const predict = (length: number, visits: number) => {
     const layer = { ...size, length, visits, block, sharesColumns };
@@ -131,7 +131,7 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   const guess = predict(nonzeros * USUAL_FILL, rows * Math.ceil(depth / block));
   const loses = (ms: { denseMs: number; sparseMs: number }): boolean => mode === "auto" && ms.sparseMs > MARGIN * ms.denseMs;
   const w = loses(guess) ? null : make(block);
-  const groups = w && groupsOf(w, "forward", GROUP_HEIGHT);
+  const groups = w && groupsOf(w, "forward", task.threads);
   const ms = groups ? predict(groups.coordinate.length, groups.row.length) : guess;
   const isSparse = groups !== null && !loses(ms);
   note(task, { rows, depth, n, density, ...ms, isSparse });

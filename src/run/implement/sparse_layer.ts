@@ -4,7 +4,6 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type Direction, groupsOf } from "../../kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../kernels/sparse_order.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
-import { GROUP_HEIGHT } from "../../kernels/sparse_product.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../kernels/sparse_sampled.ts";
 import { turnKernel } from "../../kernels/turn.ts";
 import { constantOf } from "../../ops/source.ts";
@@ -41,7 +40,7 @@ export const implementSparseMatMul: Implementation = (task) => {
   // Tiles that are turned around lie inside of blocks.
   if (!w || w.block % lanes !== 0 || x.type.dtype !== "f32" || elementCount(x.type.shape) === 0) return null;
   const direction: Direction = attrs.transposed ? "transposed" : "forward";
-  const groups = groupsOf(w, direction, GROUP_HEIGHT);
+  const groups = groupsOf(w, direction, task.threads);
   const shape = { nonzeros: w.values.length, length: groups.place.length };
   const ordered: Place = { k: "temporary", id: 0, bytes: 4 * shape.length };
   const order = sharedKernel(task, `sparse order ${JSON.stringify(shape)}`, () =>
