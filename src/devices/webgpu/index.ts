@@ -79,6 +79,8 @@ export class WebGpuDevice implements GpuDevice {
   private readonly errors: HeddleError[] = [];
   private lost: HeddleError | undefined;
   private isClosing = false;
+  /** Memory that was asked for, and whether it could be had. */
+  private readonly allocations: Promise<void>[] = [];
 
   constructor(
     readonly device: GPUDevice,
@@ -105,7 +107,10 @@ export class WebGpuDevice implements GpuDevice {
     });
     device.lost.then(({ reason, message }) => {
       if (!this.isClosing)
-        this.lost = new HeddleError("io", `device webgpu: the device is lost (${reason || "unknown"}): ${message}; open it again`);
+        this.lost = new HeddleError(
+          "io",
+          `device webgpu: the device is lost (${reason || "unknown"}): ${message.split("\n")[0]}; load the model again`,
+        );
     });
   }
 
@@ -117,12 +122,20 @@ export class WebGpuDevice implements GpuDevice {
   alloc(bytes: number): WebGpuMemory {
     this.assertHealthy();
     const size = align(Math.max(4, bytes), 4);
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
-    const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
-    if (size > most)
-      throw new HeddleError("limit", `device webgpu: ${bytes} bytes are needed in one buffer, which has ${most} at most here`);
+    const { maxBufferSize } = this.device.limits;
+    if (size > maxBufferSize)
+      throw new HeddleError("limit", `device webgpu: ${bytes} bytes are needed in one buffer, which has ${maxBufferSize} at most here`);
     const usage = USAGE.storage | USAGE.copySrc | USAGE.copyDst;
-    return new WebGpuMemory(size, this.device.createBuffer({ size, usage }));
+    this.device.pushErrorScope("out-of-memory");
+    const buffer = this.device.createBuffer({ size, usage });
+    this.allocations.push(this.allocated(bytes, this.device.popErrorScope()));
+    return new WebGpuMemory(size, buffer);
+  }
+  /** Whether there was memory is known later: load() waits for it. */
+  private async allocated(bytes: number, outcome: Promise<GPUError | null>): Promise<void> {
+    const error = await outcome.catch(() => null); // a lost device, which is told elsewhere
+    if (error)
+      this.errors.push(new HeddleError("limit", `device webgpu: ${bytes} bytes are needed, which the GPU does not have: ${error.message}`));
   }
 
   write(to: GpuMemory, offset: number, dtype: DType, data: TypedArray): void {
@@ -165,20 +178,27 @@ export class WebGpuDevice implements GpuDevice {
   }
   private async mapped(buffer: GPUBuffer): Promise<void> {
     this.assertHealthy();
-    try {
-      await buffer.mapAsync(MAP_READ);
-    } catch (cause) {
-      this.assertHealthy();
-      throw new HeddleError("io", `device webgpu: results cannot be read: ${(cause as Error).message}`, { cause }); // mapAsync rejects with errors
-    }
-    this.assertHealthy();
+    await this.settled(buffer.mapAsync(MAP_READ), "io", "device webgpu: results cannot be read");
   }
 
-  /** Throws what went wrong since. */
+  /** Throws what went wrong since; what follows from it is not told again. */
   assertHealthy(): void {
     if (this.lost) throw this.lost;
-    const error = this.errors.shift();
+    const [error] = this.errors.splice(0);
     if (error) throw error;
+  }
+  /** Waits for what the device does; its own errors go before what it rejects with. */
+  private async settled<T>(work: Promise<T>, code: "io" | "verify", what: string): Promise<T> {
+    try {
+      const result = await work;
+      this.assertHealthy();
+      return result;
+    } catch (cause) {
+      if (cause instanceof HeddleError) throw cause;
+      await new Promise((resolve) => setTimeout(resolve)); // a loss is told after what it rejects
+      this.assertHealthy();
+      throw new HeddleError(code, `${what}: ${(cause as Error).message.split("\n")[0]}`, { cause }); // it rejects with errors
+    }
   }
 
   async load(given: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
@@ -206,6 +226,7 @@ export class WebGpuDevice implements GpuDevice {
         return { kernel, pipeline: made, group: this.device.createBindGroup({ layout: made.getBindGroupLayout(0), entries }) };
       }),
     );
+    await Promise.all(this.allocations.splice(0));
     this.assertHealthy();
     return new WebGpuLaunchList(this, ready);
   }
@@ -216,20 +237,17 @@ export class WebGpuDevice implements GpuDevice {
       kernel.params.length <= this.target.maxBuffers,
       `${kernel.name}: ${kernel.params.length} buffers of ${this.target.maxBuffers}`,
     );
+    const most = device.limits.maxStorageBufferBindingSize;
+    const large = kernel.params.find((p) => p.bytes > most);
+    if (large)
+      throw new HeddleError("limit", `device webgpu: a tensor of ${large.bytes} bytes (${kernel.name}), kernels here see ${most} at most`);
     const module = device.createShaderModule({ label: kernel.name, code: printWgsl(kernel, { hasF16: this.hasF16, bindings }) });
     const entries = bindings.flatMap((to, i) =>
       to === i ? [{ binding: i, visibility: 4, buffer: { type: "storage" } } as const satisfies GPUBindGroupLayoutEntry] : [],
     );
     const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
-    try {
-      return await device.createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: "main" } });
-    } catch (cause) {
-      throw new HeddleError(
-        "verify",
-        `internal: device webgpu: ${kernel.name} does not compile: ${(cause as Error).message.split("\n")[0]}`,
-        { cause },
-      ); // it rejects with errors
-    }
+    const pipeline = device.createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: "main" } });
+    return this.settled(pipeline, "verify", `internal: device webgpu: ${kernel.name} does not compile`);
   }
 
   print(kernel: SimtKernel): string {
@@ -241,8 +259,7 @@ export class WebGpuDevice implements GpuDevice {
   }
 
   async sync(): Promise<void> {
-    await this.device.queue.onSubmittedWorkDone();
-    this.assertHealthy();
+    await this.settled(this.device.queue.onSubmittedWorkDone(), "io", "device webgpu: its work does not end");
   }
   memory(): null {
     return null;
