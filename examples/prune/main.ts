@@ -119,6 +119,7 @@ async function text(values: Values): Promise<void> {
     scope: choice("scope", values.scope, ["layer", "global"] as const),
     batches: Array.from({ length: calibrate }, (_, i) => lines(i * BATCH)),
     fit: values.fit,
+    errors: false,
     seed,
     progress: say,
     distill: steps

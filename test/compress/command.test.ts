@@ -92,6 +92,7 @@ describe("what is refused", () => {
     [{ sparsity: 2 }, /0 to 1/],
     [{ sparsity: 0.5, grain: "some" }, /wanted element, kernel/],
     [{ sparsity: 0.5, method: "wanda" }, /need inputs/],
+    [{ sparsity: 0.5, exclude: "conv,cnv" }, /no weight cnv/],
     [{ sparsity: 0.5, data: at("none.npy") }, /there is no/],
     [{ sparsity: 0.5, data: at("x.npy"), samples: 4 }, /two or more/],
     [{ sparsity: 0.5, data: at("model.onnx") }, /holds no .npy/],

@@ -18,6 +18,7 @@ import { isFloat } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { loadModel, type Tensors } from "../../model.ts";
+import { OnnxModule } from "../../nn/index.ts";
 import { setDevice } from "../../tensor/index.ts";
 import { compareOutputs } from "../agreement.ts";
 import { generatedBatches, type Inputs, readBatches } from "../batches.ts";
@@ -60,6 +61,7 @@ export const prune: Command = async (invocation) => {
     throw new HeddleError("missing", `model ${path}: it cannot be read`, { cause });
   });
   const model = readOnnx(bytes, { directory: dirname(path) });
+  checkExcluded(model, options);
   const { calibration, held } = await inputsOf(model, options, settings.seed);
   const method = settings.method ?? (calibration.length > 0 ? "sparsegpt" : "magnitude");
   const pruneOptions: PruneOptions = {
@@ -132,6 +134,15 @@ function settingsOf(options: Options): Settings {
     output: textOption(options, "output"),
     report: textOption(options, "report"),
   };
+}
+
+/** A name that is mistyped would prune what was to stay. */
+function checkExcluded(model: OnnxModel, options: Options): void {
+  const excluded = listOption(options, "exclude");
+  if (excluded.length === 0) return;
+  const names = new Set([...new OnnxModule(model).namedState()].map(([name]) => name));
+  const unknown = excluded.find((name) => !names.has(name));
+  if (unknown !== undefined) throw new UsageError(`--exclude: the model has no weight ${unknown}`);
 }
 
 /** Of all batches the last quarter is held out. */

@@ -35,6 +35,8 @@ export interface PruneOptions {
   readonly exclude?: (name: string) => boolean;
   /** Refits each layer's weights to the dense layer's outputs. Default: where there are inputs. */
   readonly fit?: boolean;
+  /** Whether the layers' errors are measured, which takes as long as calibrating three times. Default: where there are inputs. */
+  readonly errors?: boolean;
   /** Then the whole network learns from the dense one. Default: it does not. */
   readonly distill?: Omit<DistillOptions, "batches"> & Partial<Pick<DistillOptions, "batches">>;
   /** Of method random. Default 50. */
@@ -50,7 +52,7 @@ export interface LayerReport {
   readonly weights: number;
   /** The part that stays. */
   readonly density: number;
-  /** ‖output − dense output‖² / ‖dense output‖² of this layer, each in its network; null where there are no inputs. */
+  /** ‖output − dense output‖² / ‖dense output‖² of this layer, each in its network; null where it was not measured. */
   readonly error: number | null;
 }
 
@@ -92,7 +94,7 @@ export async function pruneOnnx(model: OnnxModel, options: PruneOptions): Promis
   const losses = options.distill ? await teach(dense, pruned, states, { batches, ...options.distill }) : [];
   const weights = await weightsOf(pruned);
   states = states.map((s) => ({ ...s, matrix: matrixOf(s.layer, weights.get(s.layer.name)!) })); // the network's own names
-  const errors = batches.length > 0 ? await errorsOf(dense, pruned, states, products, batches) : null;
+  const errors = batches.length > 0 && options.errors !== false ? await errorsOf(dense, pruned, states, products, batches) : null;
   return report(states, weights, errors, losses);
 }
 
