@@ -1,6 +1,7 @@
 // heddle doctor: what this machine can do, how fast it is at best, and what is missing.
 
 import type { CpuDevice } from "../../devices/cpu.ts";
+import { type CudaFacts, cudaFacts, type WebGpuFacts, webGpuFacts } from "../../devices/gpu_facts.ts";
 import { machineFacts } from "../../devices/machine.ts";
 import { openDevice } from "../../devices/open.ts";
 import { measurePeaks, type Peaks } from "../../devices/peaks.ts";
@@ -29,6 +30,8 @@ export const doctor: Command = async (invocation) => {
   const threads = numberOption(invocation.options, "threads", { min: 1, max: 256, isInteger: true }) ?? machine.usableCores;
   const wasm = await wasmFacts();
   const [x86, fault] = await tryX86();
+  invocation.progress("looking for GPUs");
+  const [cuda, webgpu] = [await cudaFacts(), { package: packageVersion("webgpu"), ...(await webGpuFacts()) }];
   const peaks = invocation.options.peaks === false ? null : await measure(invocation, threads);
   const packages = {
     koffi: packageVersion("koffi"),
@@ -47,6 +50,8 @@ export const doctor: Command = async (invocation) => {
     memoryBytes: machine.memoryBytes,
     ...packages,
     wasm,
+    cuda,
+    webgpu,
     peaks,
   };
   const missing = missingThings(facts, fault);
@@ -111,6 +116,8 @@ interface Facts {
   readonly onnxruntimeNode: string | null;
   readonly onnxruntimeWeb: string | null;
   readonly wasm: WasmFacts;
+  readonly cuda: CudaFacts;
+  readonly webgpu: WebGpuFacts & { readonly package: string | null };
   readonly peaks: (Peaks & { readonly threads: number }) | null;
 }
 
@@ -121,9 +128,32 @@ function missingThings(facts: Facts, fault: string): Missing[] {
   if (!facts.koffi) add("koffi", "no machine code: runs on WebAssembly, some 2 to 4 times slower", "npm install koffi");
   else if (fault) add("x86 device", `runs on WebAssembly: ${fault}`, "x86-64 Linux with AVX2 and FMA");
   if (!facts.wasm.simd) add("WebAssembly SIMD", "no WebAssembly device", "a newer Node");
+  addGpus(facts, add);
   if (!facts.onnxruntimeNode) add("onnxruntime-node", "nothing to compare with in bench and verify", "npm install onnxruntime-node");
   return missing;
 }
+
+/** Of CUDA only what a machine with an NVIDIA driver lacks. */
+function addGpus({ cuda, webgpu }: Facts, add: (what: string, effect: string, remedy: string) => void): void {
+  if (cuda.driver !== null) {
+    if (cuda.devices.length === 0) add("CUDA device", `no device cuda: ${cuda.fault}`, "a driver that fits the GPU");
+    if (!cuda.nvrtc) add("NVRTC", "no device cuda: kernels are compiled with it", "install the CUDA toolkit, or set CUDA_PATH");
+    if (!cuda.cublasLt) add("cuBLASLt", "matrix products run on heddle's own kernels", "install the CUDA toolkit, or set CUDA_PATH");
+    if (!cuda.cudnn) add("cuDNN", "convolutions run on heddle's own kernels", "install cuDNN where the loader finds libcudnn.so.9");
+  }
+  if (!webgpu.package) add("webgpu", "no device webgpu", "npm install webgpu");
+  else if (webgpu.fault) add("WebGPU adapter", "no device webgpu", webgpu.fault.replace(/^device webgpu: /, ""));
+}
+
+/** NVIDIA's GPUs with their memory and libraries, or why there is none. */
+function cudaText({ devices, driver, nvrtc, cublasLt, cudnn, fault }: CudaFacts): string {
+  if (devices.length === 0) return fault?.replace(/^device cuda: /, "") ?? "none";
+  const names = devices.map(({ name, totalBytes }, i) => `cuda:${i} ${name}, ${bytesText(totalBytes)}`);
+  return `${names.join("; ")}; driver ${driver}, NVRTC ${nvrtc ?? "no"}, cuBLASLt ${cublasLt ?? "no"}, cuDNN ${cudnn ?? "no"}`;
+}
+
+const webGpuText = ({ package: version, adapter, features }: Facts["webgpu"]): string =>
+  `package webgpu ${version ?? "not installed"}, ${adapter ? `${adapter} (${features.join(", ") || "no optional features"})` : "no adapter"}`;
 
 function outcome(facts: Facts & { readonly ok: boolean; readonly missing: readonly Missing[] }): Outcome {
   return { json: facts, text: () => textOf(facts), exitCode: facts.ok ? 0 : 1 };
@@ -143,6 +173,8 @@ function textOf(f: Facts & { readonly missing: readonly Missing[] }): string {
     ["memory", bytesText(f.memoryBytes)],
     ["koffi", f.koffi ?? "not installed"],
     ["WebAssembly", `SIMD ${yes(f.wasm.simd)}, relaxed SIMD ${yes(f.wasm.relaxed)}, threads ${yes(f.wasm.threads)}`],
+    ["CUDA", cudaText(f.cuda)],
+    ["WebGPU", webGpuText(f.webgpu)],
     ["to compare with", `onnxruntime-node ${f.onnxruntimeNode ?? "not installed"}, onnxruntime-web ${f.onnxruntimeWeb ?? "not installed"}`],
   ];
   const lines = [formatPairs(pairs)];
