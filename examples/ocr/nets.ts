@@ -3,7 +3,7 @@ import { access, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HeddleError } from "../../src/ir/error.ts";
 import { parseCharacters } from "./ctc.ts";
-import type { Net, Nets } from "./net.ts";
+import { FILES, INPUT, type Net, type Nets } from "./net.ts";
 
 export interface OpenOptions {
   readonly threads?: number;
@@ -12,16 +12,6 @@ export interface OpenOptions {
 }
 
 export const OPEN_DEFAULTS = { threads: 2, device: "cpu" } as const;
-
-const FILES = {
-  detect: "ch_PP-OCRv4_det_infer.onnx",
-  recognize: "ch_PP-OCRv4_rec_infer.onnx",
-  orient: "ch_ppocr_mobile_v2.0_cls_infer.onnx",
-  characters: "ppocr_keys_v1.txt",
-} as const;
-
-/** All three networks call their input so. */
-const INPUT = "x";
 
 export async function openHeddle(folder: string, options: OpenOptions = {}): Promise<Nets> {
   const settings = { ...OPEN_DEFAULTS, ...options };

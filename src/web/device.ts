@@ -1,6 +1,5 @@
 // The two devices of a page (WebAssembly, WebGPU) behind one interface: graphs to programs that run and tell their times.
 import type { CpuDevice } from "../devices/cpu.ts";
-import type { GpuDevice } from "../devices/gpu.ts";
 import { measurePeaks } from "../devices/peaks.ts";
 import { openWasm } from "../devices/wasm/index.ts";
 import { HeddleError } from "../ir/error.ts";
@@ -51,7 +50,7 @@ export async function openWebDevice({ device = "wasm", threads }: WebDeviceOptio
     case "wasm":
       return openWasmDevice(threads);
     case "webgpu":
-      return openGpuDevice();
+      return (await import("./gpu.ts")).openGpuDevice(); // a piece of its own: most pages need one device
     default:
       throw new HeddleError("bad-argument", `device ${device satisfies never}: a page has none of that name, only wasm and webgpu`);
   }
@@ -83,21 +82,5 @@ async function openWasmDevice(threads: number | undefined): Promise<WebDevice> {
       return { gflops: fmaGflopsAllCores, gbs: copyGBs };
     },
     close: () => device.close(),
-  };
-}
-
-async function openGpuDevice(): Promise<WebDevice> {
-  const { compileForGpu, measureGpuPeaks, openWebGpu } = await import("./gpu.ts");
-  const device: GpuDevice = await openWebGpu();
-  return {
-    name: "webgpu",
-    description: `WebGPU, ${device.description}`,
-    threads: 1,
-    compile: (graph) => compileForGpu(graph, { device }),
-    async measurePeaks() {
-      const { fmaGflopsAllCores, copyGBs } = await measureGpuPeaks(device);
-      return { gflops: fmaGflopsAllCores, gbs: copyGBs };
-    },
-    close: () => void device.close(),
   };
 }
