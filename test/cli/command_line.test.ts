@@ -22,7 +22,7 @@ beforeAll(async () => {
     platform: "node",
     target: "node20",
     splitting: true,
-    external: ["koffi"],
+    external: ["koffi", "webgpu"],
     absWorkingDir: root,
   });
 });

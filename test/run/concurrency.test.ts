@@ -133,7 +133,7 @@ describe("a process", () => {
       format: "esm",
       platform: "node",
       splitting: true,
-      external: ["koffi"],
+      external: ["koffi", "webgpu"],
       logLevel: "silent",
       outExtension: { ".js": ".mjs" },
     });
