@@ -5,18 +5,22 @@ import { loadReader } from "../../ir/expr_interpreter.ts";
 import { type Graph, makeNode, type Node, type Op, type Reader, type TensorType, type Value } from "../../ir/graph.ts";
 import { Group, groupAttrs } from "../../ir/group.ts";
 import { newVar, varIndex } from "../../ir/index_expr.ts";
+import type { GpuKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { composeReaders, type Expression } from "../../lower/compose.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
+import { MatMul } from "../../ops/matmul.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
 import { type Backend, type KernelCall, type Step, valuePlace } from "../step.ts";
 import * as contractions from "./contractions.ts";
+import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { libraryCalls } from "./library_gemm.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, Shared } from "./product_calls.ts";
 
@@ -45,12 +49,17 @@ const ANCHORS: ReadonlySet<Op> = new Set(
 
 /** Operators with kernels written for them; where one declines, the expression is lowered. */
 const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
-  Object.entries({ MatMul: implementMatMul }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
+  Object.entries({
+    MatMul: implementMatMul,
+    Conv: implementConv,
+    ConvTranspose: implementConvTranspose,
+    ConvWeightGrad: implementConvWeightGrad,
+  }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
 );
 
 const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
 
-export function gpuBackend(target: SimtTarget, alignment: number): Backend<SimtKernel> {
+export function gpuBackend(target: SimtTarget, alignment: number): Backend<GpuKernel> {
   const kernels = new Map<string, SimtKernel>();
   const shared = (key: string, name: string, generate: (name: string) => SimtKernel): SimtKernel => {
     const known = kernels.get(key);
@@ -72,7 +81,7 @@ export function gpuBackend(target: SimtTarget, alignment: number): Backend<SimtK
   };
 }
 
-function implement(node: Node, name: string, target: SimtTarget, shared: Shared): Step<SimtKernel> {
+function implement(node: Node, name: string, target: SimtTarget, shared: Shared): Step<GpuKernel> {
   const onHost = { node, calls: null };
   const single = node.op === Group ? null : alone(node);
   const body = node.op === Group ? groupAttrs(node).body : single?.body;
@@ -91,11 +100,13 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
 }
 
 /** Null where there are none. */
-function writtenFor(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<SimtKernel>[] | null {
+function writtenFor(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<GpuKernel>[] | null {
   const anchor = node.op === Group ? groupAttrs(node).anchor : node;
   const implementation = anchor && WRITTEN.get(anchor.op);
   const parts = implementation ? anchorParts(node) : null;
-  return implementation && parts ? implementation({ ...parts, name, target, shared }) : null;
+  if (!implementation || !parts) return null;
+  const task = { ...parts, name, target, shared };
+  return (target.hasGemm && anchor?.op === MatMul ? libraryCalls(task) : null) ?? implementation(task);
 }
 
 /** A node over inputs of its own, and what they stand for; constants stay what they are. Null when it has several outputs. */

@@ -1,7 +1,7 @@
 // A product with its tail to launches: one kernel, or one for parts of the depth and one that sums them.
-import { cast, reduce } from "../../ir/expr.ts";
+import { call, cast, reduce } from "../../ir/expr.ts";
 import { loadReader } from "../../ir/expr_interpreter.ts";
-import type { Reader, TensorType } from "../../ir/graph.ts";
+import type { Reader, TensorType, Value } from "../../ir/graph.ts";
 import { addIndex, divIndex, linearIndex, modIndex, mulIndex, newVar, varIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount, stridesOf } from "../../ir/tensor.ts";
@@ -37,26 +37,39 @@ export interface ProductTask {
   readonly right: Source;
   readonly batch: number;
   readonly place: Product["place"];
+  /** Added to the sums, by their place along an axis of the output. */
+  readonly bias?: { readonly value: Value; readonly axis: number };
   /** Equal for products of equal operands whose results have the same places. */
   readonly key: string;
 }
 
-export const tailOf = ({ epilogue }: AnchorParts): Tail => ({
-  inputs: epilogue.inputs,
-  output: epilogue.output,
-  compose: (sums) => epilogue.compose([...epilogue.inputs.map(loadReader), sums]),
-});
+/** The rest of the group, behind the bias. */
+function tailOf({ epilogue }: AnchorParts, bias: ProductTask["bias"]): Tail {
+  const first = bias ? 1 : 0;
+  const added = (sums: Reader): Reader => {
+    if (!bias) return sums;
+    const { at } = loadReader(bias.value.type, 0);
+    return { type: sums.type, at: (index) => call("add", sums.at(index), cast("f32", at([index[bias.axis]]))) };
+  };
+  return {
+    inputs: [...(bias ? [bias.value.type] : []), ...epilogue.inputs],
+    output: epilogue.output,
+    compose: (sums) => epilogue.compose([...epilogue.inputs.map((type, i) => loadReader(type, first + i)), added(sums)]),
+  };
+}
 
-export function productCalls(task: GpuTask, { left, right, batch, place, key }: ProductTask): readonly KernelCall<SimtKernel>[] {
-  const { epilogueInputs, epilogueKey, name, output, shared, target } = task;
-  const tail = tailOf(task);
+export function productCalls(task: GpuTask, { left, right, batch, place, bias, key }: ProductTask): readonly KernelCall<SimtKernel>[] {
+  const { name, output, shared, target } = task;
+  const tail = tailOf(task, bias);
+  const tailInputs = [...(bias ? [bias.value] : []), ...task.epilogueInputs];
+  const tailKey = `${bias ? JSON.stringify([bias.value.type, bias.axis]) : ""} ${task.epilogueKey}`;
   const whole = withFewRows({ left: left.operand, right: right.operand, batch, splits: 1, tail, place });
   const sources = whole.left === left.operand ? [left, right] : [right, left];
   const operands = sources.map((s) => s.place);
-  const ends = [...epilogueInputs, output].map(valuePlace);
+  const ends = [...tailInputs, output].map(valuePlace);
   const plan = planProduct(whole, target);
   if (plan.splits === 1) {
-    const kernel = shared(`product ${key} ${epilogueKey}`, name, (n) => productKernel(n, whole, plan, target));
+    const kernel = shared(`product ${key} ${tailKey}`, name, (n) => productKernel(n, whole, plan, target));
     return [{ kernel, places: [...operands, ...ends] }];
   }
   const { splits } = plan;
@@ -70,13 +83,13 @@ export function productCalls(task: GpuTask, { left, right, batch, place, key }: 
   const first = shared(`parts ${key} ${output.type.shape}`, `${name}_parts`, (n) => productKernel(n, product, plan, target));
   const joined = tail.compose(sumOfParts(output.type, splits, tail.inputs.length));
   const rounded = castReader(joined, output.type);
-  const second = shared(`joined ${splits} ${epilogueKey} ${output.type.shape}`, name, (n) =>
+  const second = shared(`joined ${splits} ${tailKey} ${output.type.shape}`, name, (n) =>
     lowerSimtReaders(n, [rounded], [...tail.inputs, parts], target),
   );
   const between: Place = { k: "temporary", id: 0, bytes: 4 * elementCount(parts.shape) };
   return [
     { kernel: first, places: [...operands, between] },
-    { kernel: second, places: [...epilogueInputs.map(valuePlace), between, valuePlace(output)] },
+    { kernel: second, places: [...tailInputs.map(valuePlace), between, valuePlace(output)] },
   ];
 }
 

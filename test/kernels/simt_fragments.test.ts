@@ -1,0 +1,68 @@
+// Products on matrix units, run in JavaScript: all pipelines, operands that lie either way, ragged edges, parts of the depth.
+import { expect, test } from "vitest";
+import { DTYPES } from "../../src/ir/dtype.ts";
+import { modIndex } from "../../src/ir/index_expr.ts";
+import type { SimtTarget } from "../../src/ir/simt.ts";
+import { type FragmentSchedule, fragmentProduct } from "../../src/kernels/simt/fragment_product.ts";
+import { stridedOperand } from "../../src/kernels/simt/operand.ts";
+import { noTail } from "../../src/kernels/simt/tail.ts";
+import { randomNumbers } from "../run/devices.ts";
+import { type Arrival, runKernel } from "./simt_machine.ts";
+
+const target: SimtTarget = {
+  name: "cuda",
+  subgroup: 32,
+  maxThreads: 1024,
+  sharedBytes: 227 << 10,
+  maxGroups: 65535,
+  maxBuffers: 64,
+  fragments: ["f16", "bf16"],
+  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
+};
+
+interface Case {
+  readonly size: readonly [m: number, n: number, k: number];
+  readonly turned: readonly [boolean, boolean];
+  readonly schedule: FragmentSchedule;
+  readonly splits: number;
+}
+
+const small: FragmentSchedule = { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 3 };
+const CASES: readonly Case[] = [
+  { size: [32, 32, 128], turned: [false, false], schedule: small, splits: 1 },
+  { size: [40, 48, 80], turned: [false, true], schedule: small, splits: 1 },
+  { size: [37, 50, 61], turned: [true, false], schedule: { ...small, stages: 2 }, splits: 1 },
+  { size: [24, 40, 160], turned: [true, true], schedule: { ...small, bm: 64, wm: 32, stages: 4 }, splits: 2 },
+  { size: [50, 70, 96], turned: [false, false], schedule: { bm: 64, bn: 64, bk: 64, wm: 64, wn: 32, stages: 3 }, splits: 1 },
+];
+
+for (const { size, turned, schedule, splits } of CASES)
+  test.each<Arrival>(["early", "late"])(`(${size}) turned ${turned}, ${schedule.stages} stages, ${splits} parts, copies %s`, (arrival) => {
+    const [m, n, k] = size;
+    const kernel = fragmentProduct(
+      "product",
+      {
+        left: stridedOperand("bf16", m * k, [], { extent: m, stride: turned[0] ? 1 : k }, { extent: k, stride: turned[0] ? m : 1 }),
+        right: stridedOperand("bf16", n * k, [], { extent: n, stride: turned[1] ? k : 1 }, { extent: k, stride: turned[1] ? 1 : n }),
+        batch: 1,
+        splits,
+        tail: noTail({ dtype: "f32", shape: [splits, m, n] }),
+        place: (part, row, column) => [modIndex(part, splits), row, column],
+      },
+      schedule,
+      target,
+    );
+    const [a, b] = [randomNumbers(1, m * k), randomNumbers(2, n * k)].map((v) => Float64Array.from(v));
+    const out = new Float64Array(splits * m * n).fill(Number.NaN);
+    runKernel(kernel, [a, b, out], arrival);
+    let worst = 0;
+    for (let i = 0; i < m; i++)
+      for (let j = 0; j < n; j++) {
+        let want = 0;
+        for (let p = 0; p < k; p++) want += a[turned[0] ? p * m + i : i * k + p] * b[turned[1] ? j * k + p : p * n + j];
+        let got = 0;
+        for (let s = 0; s < splits; s++) got += out[(s * m + i) * n + j];
+        worst = Math.max(worst, Number.isNaN(got) ? Number.POSITIVE_INFINITY : Math.abs(got - want));
+      }
+    expect(worst).toBeLessThan(1e-6);
+  });
