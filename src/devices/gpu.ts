@@ -40,8 +40,6 @@ export interface GpuDevice {
   readonly target: SimtTarget;
   /** Of the offsets of ranges, bytes. */
   readonly alignment: number;
-  /** Whether it has a library for matrix products. */
-  readonly hasGemm: boolean;
   /** What the device is called by its maker. */
   readonly description: string;
   /** Memory of zeros. Throws HeddleError("limit") with what was needed and what is free. */

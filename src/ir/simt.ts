@@ -117,6 +117,8 @@ export interface SimtTarget {
   readonly maxGroups: number;
   /** Element types of fragments a and b that it multiplies. */
   readonly fragments: readonly ("f16" | "bf16")[];
+  /** Whether a library multiplies matrices there. */
+  readonly hasGemm?: boolean;
   /** Most buffers of a kernel. */
   readonly maxBuffers: number;
   /** Bytes of an element in the device's memory; none: the device cannot keep it. */

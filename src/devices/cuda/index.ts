@@ -88,14 +88,12 @@ export class CudaDevice implements GpuDevice {
       units: this.multiprocessors,
       maxGroups: 65535,
       maxBuffers: 64,
+      hasGemm: this.blas !== null,
       fragments: hasTensorCores ? ["f16", "bf16"] : [],
       storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
     };
   }
 
-  get hasGemm(): boolean {
-    return this.blas !== null;
-  }
   private attribute(number: number): number {
     const value = new Int32Array(1);
     this.cuda.driver("cuDeviceGetAttribute", value, number, this.device);

@@ -72,7 +72,6 @@ export class WebGpuDevice implements GpuDevice {
   readonly name = "webgpu";
   readonly target: SimtTarget;
   readonly alignment: number;
-  readonly hasGemm = false;
   readonly description: string;
   readonly hasF16: boolean;
   /** What the device reported since the last sync. */

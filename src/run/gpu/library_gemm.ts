@@ -1,28 +1,54 @@
-// MatMul to a call of the device's library, with as much of the group's tail as the library applies itself; a generated kernel does the rest.
+// MatMul to a call of the device's library; what follows it in its group is a kernel of its own.
 
+import { loadReader } from "../../ir/expr_interpreter.ts";
 import type { Node, Value } from "../../ir/graph.ts";
-import type { LibraryGemm, OperandType } from "../../ir/library_kernel.ts";
-import { registerType, type SimtParam, type SimtTarget } from "../../ir/simt.ts";
+import type { GpuKernel, LibraryGemm, OperandType } from "../../ir/library_kernel.ts";
+import type { SimtParam, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
+import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { productGeometry } from "../../ops/matmul.ts";
 import { transposed } from "../implement/transposed.ts";
+import { type KernelCall, type Place, valuePlace } from "../step.ts";
+import { type GpuTask, tailOf } from "./product_calls.ts";
 
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
 const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 
-/** Products smaller than this are launches, whoever computes them. */
-const LEAST_FLOPS = 1 << 24;
+/** Smaller products are as fast with the tail in the same kernel. */
+const LEAST_FLOPS = 2 ** 30;
 
-export interface LibraryProduct {
+interface LibraryProduct {
   readonly kernel: LibraryGemm;
   readonly left: Value;
   readonly right: Value;
 }
 
-/** The product of a MatMul node's operands as values outside of its group; null where the library has none for it, or a kernel is as good. */
-export function libraryProduct(name: string, node: Node, left: Value, right: Value, target: SimtTarget): LibraryProduct | null {
+/** Launches of a large product by the library; null where it has none for it, or a kernel is as good. */
+export function libraryCalls(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
+  const { anchor, inputs, name, output, epilogueInputs, epilogueKey, target, shared } = task;
+  const [left, right] = inputs as readonly [Value, Value]; // MatMul's inputs are never absent
+  const product = libraryProduct(name, anchor, left, right, target);
+  if (!product) return null;
+  const operands = [product.left, product.right].map(valuePlace);
+  const { type } = anchor.outputs[0];
+  if (anchor.outputs[0] === output) return [{ kernel: product.kernel, places: [...operands, valuePlace(output)] }];
+  const tail = tailOf(task);
+  const sums = loadReader(type, tail.inputs.length);
+  const kernel = shared(`tail ${epilogueKey} ${type.shape}`, `${name}_tail`, (n) =>
+    lowerSimtReaders(n, [tail.compose(sums)], [...tail.inputs, type], target),
+  );
+  const { params } = product.kernel;
+  const between: Place = { k: "temporary", id: 0, bytes: params[params.length - 1].bytes };
+  return [
+    { kernel: product.kernel, places: [...operands, between] },
+    { kernel, places: [...epilogueInputs.map(valuePlace), between, valuePlace(output)] },
+  ];
+}
+
+/** The product of a MatMul node's operands as values outside of its group. */
+function libraryProduct(name: string, node: Node, left: Value, right: Value, target: SimtTarget): LibraryProduct | null {
   const { dtype } = left.type;
-  if (!isOperand(dtype) || right.type.dtype !== dtype || !registerType(dtype)) return null;
+  if (!isOperand(dtype) || right.type.dtype !== dtype) return null;
   const { m, n, k, batch, batchA, batchB } = productGeometry("MatMul", left.type.shape, right.type.shape);
   const count = elementCount(batch);
   const [ofLeft, ofRight] = [elementCount(batchA), elementCount(batchB)];

@@ -4,7 +4,7 @@ import { inTurns } from "../../devices/turns.ts";
 import type { DType, TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
 import type { Graph, TensorType, Value } from "../../ir/graph.ts";
-import type { SimtKernel } from "../../ir/simt.ts";
+import { type GpuKernel, isLibraryGemm, type LibraryGemm } from "../../ir/library_kernel.ts";
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
@@ -60,7 +60,7 @@ export class GpuProgram {
   constructor(
     private readonly device: GpuDevice,
     readonly image: ProgramPlan,
-    private readonly binding: Binding<SimtKernel>,
+    private readonly binding: Binding<GpuKernel>,
     private readonly memories: readonly GpuMemory[],
     private readonly list: GpuLaunchList,
     given: ReadonlyMap<string, GpuMemory>,
@@ -69,7 +69,7 @@ export class GpuProgram {
   }
 
   /** What the program was compiled from. */
-  get schedule(): Schedule<SimtKernel> {
+  get schedule(): Schedule<GpuKernel> {
     return this.binding.schedule;
   }
   get codeBytes(): number {
@@ -85,14 +85,14 @@ export class GpuProgram {
     return this.image.states.map((s) => s.name);
   }
   /** Kernels of the program with the step they belong to, for listings. */
-  kernels(): { readonly step: Schedule<SimtKernel>["steps"][number]; readonly kernel: SimtKernel }[] {
+  kernels(): { readonly step: Schedule<GpuKernel>["steps"][number]; readonly kernel: GpuKernel }[] {
     return this.schedule.steps.flatMap((step) => (step.calls ?? []).map(({ kernel }) => ({ step, kernel })));
   }
-  print(kernel: SimtKernel): string {
-    return this.device.print(kernel);
+  print(kernel: GpuKernel): string {
+    return isLibraryGemm(kernel) ? libraryText(kernel) : this.device.print(kernel);
   }
-  disassemble(kernel: SimtKernel): Promise<string> {
-    return this.device.disassemble(kernel);
+  async disassemble(kernel: GpuKernel): Promise<string> {
+    return isLibraryGemm(kernel) ? libraryText(kernel) : this.device.disassemble(kernel);
   }
 
   /** Copies a tensor into a state. */
@@ -203,3 +203,7 @@ function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorD
   if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
     throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
 }
+
+/** What there is to see of a library's product. */
+const libraryText = ({ name, batch, m, n, k, type, outType }: LibraryGemm): string =>
+  `// ${name}: the library's product of ${type}, ${batch} × (${m},${k}) · (${k},${n}) → ${outType}\n`;
