@@ -44,7 +44,7 @@ export interface ProductTask {
 }
 
 /** The rest of the group, behind the bias. */
-export function tailOf({ epilogue }: AnchorParts, bias: ProductTask["bias"]): Tail {
+export function tailOf({ epilogue }: AnchorParts, bias?: ProductTask["bias"]): Tail {
   const first = bias ? 1 : 0;
   const added = (sums: Reader): Reader => {
     if (!bias) return sums;
