@@ -8,11 +8,13 @@ import { newVar, varIndex } from "../../ir/index_expr.ts";
 import type { GpuKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
+import { fitsRandomWords, randomWordsKernel } from "../../kernels/simt/random_words.ts";
 import { composeReaders, type Expression } from "../../lower/compose.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
 import { MatMul } from "../../ops/matmul.ts";
+import { RandomWords, type RandomWordsAttrs } from "../../ops/random_words.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
@@ -89,7 +91,7 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
-  const written = writtenFor(node, name, target, shared);
+  const written = node.op === RandomWords ? randomWords(node, name, target, shared) : writtenFor(node, name, target, shared);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
@@ -97,6 +99,15 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
   const kernel = shared(structureKey(body), name, (n) => lowerSimtReaders(n, readers, inputs, target));
   const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
+}
+
+/** Null where the device's grid is too small. */
+function randomWords(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<GpuKernel>[] | null {
+  const { count, fractions } = node.attrs as unknown as RandomWordsAttrs; // the operator's
+  const shape = { count, isFraction: fractions === 1 };
+  if (!fitsRandomWords(shape, target)) return null;
+  const kernel = shared(`RandomWords ${count} ${fractions}`, name, (n) => randomWordsKernel(n, shape, target));
+  return [{ kernel, places: [node.inputs[0]!, node.outputs[0]].map(valuePlace) }]; // the key is never absent
 }
 
 /** Null where there are none. */
