@@ -107,7 +107,7 @@ async function runTrain(): Promise<void> {
   const until = values.until === undefined ? {} : { until: atLeast(1, "until", values.until) };
   const result = await train(settings, corpus, { checkpoint: checkpointOf(values.folder), resume, ...until }, showProgress);
   process.stdout.write(`parameters: ${result.parameters}\n`);
-  process.stdout.write(`learning: ${result.seconds.toFixed(0)} s, ${result.tokensPerSecond.toFixed(0)} tokens/s\n`);
+  if (result.seconds > 0) process.stdout.write(`learning: ${result.seconds.toFixed(0)} s, ${result.tokensPerSecond.toFixed(0)} tokens/s\n`);
   process.stdout.write(`5-grams, held out: ${show(ngram)}\nnetwork, held out: ${show(result.valid)}\n`);
 }
 

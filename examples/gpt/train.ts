@@ -53,6 +53,7 @@ export interface Result {
   readonly parameters: number;
   /** Of learning alone, in this run. */
   readonly seconds: number;
+  /** 0 where nothing was left to learn. */
   readonly tokensPerSecond: number;
 }
 
@@ -145,7 +146,8 @@ export async function train(
   valid ??= await judge.loss();
   step.dispose();
   judge.dispose();
-  return { model, valid, parameters: sizeOf(model), seconds, tokensPerSecond: ((done - first) * batch * context) / seconds };
+  const tokensPerSecond = done > first ? ((done - first) * batch * context) / seconds : 0;
+  return { model, valid, parameters: sizeOf(model), seconds, tokensPerSecond };
 }
 
 function refuse(message: string): never {
