@@ -88,10 +88,15 @@ const browserOptions = {
   plugins: [forBrowsers],
 };
 
+/** Takes another twentieth off what esbuild leaves, and seconds. */
+async function smallest(text) {
+  const { minify } = await import("terser");
+  return (await minify(text, { module: true, compress: { passes: 2, ecma: 2020 } })).code;
+}
+
 /** Entries → outdir as browsers load them: a file each, and what is imported lazily apart. Returns the paths of all files that went in. */
 export async function bundleForBrowsers(entries, outdir) {
   const { build } = await import("esbuild");
-  const { minify } = await import("terser"); // takes another twentieth off what esbuild leaves
   rmSync(outdir, { recursive: true, force: true });
   const { metafile, outputFiles } = await build({ ...browserOptions, entryPoints: entries, outdir, write: false });
   const own = new Set(Object.keys(metafile.outputs).map((file) => resolve(root, file)));
@@ -101,8 +106,7 @@ export async function bundleForBrowsers(entries, outdir) {
   }
   mkdirSync(outdir, { recursive: true });
   for (const { path, text } of outputFiles) {
-    const { code } = await minify(text, { module: true, compress: { passes: 2, ecma: 2020 } });
-    writeFileSync(path, code);
+    writeFileSync(path, await smallest(text));
   }
   return Object.keys(metafile.inputs);
 }

