@@ -100,6 +100,8 @@ export interface SimtKernel {
   /** Threads of a workgroup, and workgroups, along x, y, z. */
   readonly workgroup: readonly [number, number, number];
   readonly grid: readonly [number, number, number];
+  /** Workgroups that a multiprocessor is to hold at once: compilers limit registers for them. */
+  readonly residents?: number;
   readonly body: readonly SimtStmt[];
 }
 
@@ -302,11 +304,11 @@ export class SimtBuilder {
     this.body.push({ k: "storeFragment", fragment, array, at, stride });
   }
 
-  build(workgroup: SimtKernel["workgroup"], grid: SimtKernel["grid"]): SimtKernel {
+  build(workgroup: SimtKernel["workgroup"], grid: SimtKernel["grid"], residents?: number): SimtKernel {
     const { name, params, shared, body, target } = this;
     const threads = workgroup[0] * workgroup[1] * workgroup[2];
     invariant(threads <= target.maxThreads, `${name}: ${threads} threads in a workgroup of ${target.maxThreads}`);
     invariant(Math.max(...grid) <= target.maxGroups, `${name}: a grid of ${grid}`);
-    return { name, params, shared, workgroup, grid, body };
+    return { name, params, shared, workgroup, grid, residents, body };
   }
 }

@@ -4,7 +4,7 @@ import type { GpuDevice } from "../../src/devices/gpu.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
-import { input, inputName } from "../../src/ops/source.ts";
+import { constantOf, constantValue, input, inputName } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
 import { expectClose, randomNumbers } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
@@ -17,11 +17,13 @@ interface Case {
   readonly attrs?: Attrs;
   readonly bias?: number;
   readonly tail?: boolean;
+  readonly isConstant?: boolean;
 }
 
 const NHWC = { layout: "NHWC" };
 const CASES: readonly Case[] = [
   { op: "Conv", x: [1, 9, 8, 12], w: [16, 12, 3, 3], attrs: { ...NHWC, pads: [1, 1, 1, 1] }, bias: 16, tail: true },
+  { op: "Conv", x: [1, 6, 5, 8], w: [16, 4, 3, 3], attrs: { ...NHWC, pads: [1, 1, 1, 1], group: 2 }, isConstant: true },
   { op: "Conv", x: [2, 7, 9, 5], w: [10, 5, 3, 2], attrs: { ...NHWC, pads: [0, 1, 2, 0], strides: [2, 1], dilations: [1, 2] }, bias: 10 },
   { op: "Conv", x: [2, 6, 5, 24], w: [20, 24, 1, 1], attrs: NHWC, bias: 20, tail: true },
   { op: "Conv", x: [1, 9, 9, 8], w: [9, 8, 1, 1], attrs: { ...NHWC, strides: [2, 2] } },
@@ -37,9 +39,13 @@ const CASES: readonly Case[] = [
 
 const op = (name: string, inputs: (Value | null)[], attrs: Attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
 
-function graphOf({ op: name, x, w, attrs, bias, tail }: Case): Graph {
-  const inputs = [x, w, ...(bias ? [[bias]] : [])].map((shape, i) => input(`in${i}`, { dtype: "f32", shape }));
-  const y = op(name, inputs, attrs);
+function graphOf({ op: name, x, w, attrs, bias, tail, isConstant }: Case): Graph {
+  const all = [x, w, ...(bias ? [[bias]] : [])].map((shape, i) => {
+    if (i === 1 && isConstant) return constantValue(fromNumbers("f32", shape, randomNumbers(9, elementCount(shape))));
+    return input(`in${i}`, { dtype: "f32", shape });
+  });
+  const inputs = all.filter((v) => !constantOf(v));
+  const y = op(name, all, attrs);
   if (!tail) return { inputs, outputs: [{ name: "y", value: y }] };
   const residual = input("residual", y.type);
   const value = op("Add", [op("HardSwish", [y]), residual]);
@@ -63,6 +69,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
       // Kernels written for products read their left operand first.
       const { params } = program.kernels().find(({ kernel }) => "shared" in kernel && kernel.shared.length > 0)!.kernel; // none: the test fails
       expect(params.map((p) => p.name)).toContain("left");
+      if (c.isConstant) expect(program.kernels()).toHaveLength(1);
       expectClose((await program.run(inputs)).y, evaluateGraph(graph, inputs).y, name, 1e-4);
     } finally {
       program.free();

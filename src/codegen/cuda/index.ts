@@ -77,13 +77,19 @@ class CudaPrinter extends SimtPrinter {
   }
 
   function(): string {
-    const { name, params, shared, workgroup } = this.kernel;
+    const { name, params, shared, workgroup, residents } = this.kernel;
     const threads = workgroup[0] * workgroup[1] * workgroup[2];
     const list = params.map((p, i) => `${p.access === "read" ? "const " : ""}${memoryType(p.dtype)}* b${i}`).join(", ");
     const arrays = sharedPlaces(this.kernel).isDynamic
       ? this.dynamicArrays()
       : shared.map(({ type, elements }, i) => `  __shared__ __align__(16) ${memoryType(type)} s${i}[${elements}];`);
-    return [`extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${list}) {`, ...arrays, this.body(), "}", ""].join("\n");
+    return [
+      `extern "C" __global__ void __launch_bounds__(${threads}${residents ? `, ${residents}` : ""}) ${name}(${list}) {`,
+      ...arrays,
+      this.body(),
+      "}",
+      "",
+    ].join("\n");
   }
 
   private dynamicArrays(): string[] {

@@ -24,6 +24,8 @@ export const PLAIN_SCHEDULES: readonly PlainSchedule[] = [
   { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, slots: 2 },
 ];
 
+/** Two workgroups on a multiprocessor: one multiplies while the other waits at a barrier. */
+const RESIDENTS = 2;
 /** Rows of 4 floats more, so that turned stores meet fewer times in a bank. */
 const PAD = 4;
 /** Threads of a subgroup lie in a block of so many columns, so that they read few different places. */
@@ -147,5 +149,5 @@ export function plainProduct(name: string, product: Product, schedule: PlainSche
     const r = b.let(sum(row, ty, (i >> 2) * (bm / (tm / 4)) + (i & 3)));
     for (let j = 0; j < tn; j += 4) tail.store(part, r, b.let(sum(column, tx, (j >> 2) * (bn / (tn / 4)))), line.slice(j, j + 4));
   }
-  return b.build([threads, 1, 1], tiles.grid);
+  return b.build([threads, 1, 1], tiles.grid, RESIDENTS);
 }

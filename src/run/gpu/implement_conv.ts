@@ -1,6 +1,6 @@
 // Convolutions, transposed ones and gradients of weights to SIMT products: images are gathered on the fly, weights put in the order in which they are read.
 
-import { loadReader } from "../../ir/expr_interpreter.ts";
+import { interpret, loadReader } from "../../ir/expr_interpreter.ts";
 import type { Node, Reader, TensorType, Value } from "../../ir/graph.ts";
 import { addIndex, divIndex, type Index, modIndex, mulIndex, unlinearIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel } from "../../ir/simt.ts";
@@ -11,7 +11,8 @@ import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
-import { type KernelCall, type Place, valuePlace } from "../step.ts";
+import { constantOf } from "../../ops/source.ts";
+import { constantPlace, type KernelCall, type Place, packedPlace, valuePlace } from "../step.ts";
 import { type GpuImplementation, type GpuTask, productCalls, type Source } from "./product_calls.ts";
 
 /** Fewer output channels of a group, or products of a sum, are not worth tiles: a thread for each element reads as much. */
@@ -89,10 +90,20 @@ function orderedWeights(
       return given.at(isSpread ? [own(c, channels), m, ...tap] : [own(m, perGroup), c, ...tap]);
     },
   };
+  const known = constantPlaceOf(w, ordered, task);
+  if (known) return { weights: { operand, place: known }, calls: [] };
   const key = `weights ${isSpread} ${g.group} ${dtype}[${w.type.shape}]`;
   const kernel = task.shared(key, `${task.name}_weights`, (n) => lowerSimtReaders(n, [ordered], [w.type], task.target));
   const place: Place = { k: "temporary", id: 1, bytes: count * (task.target.storedBytes[dtype] ?? 0) };
   return { weights: { operand, place }, calls: [{ kernel, places: [valuePlace(w), place] }] };
+}
+
+/** Constant weights are put in order when compiling: float32, and others where the device keeps them as the host does. */
+function constantPlaceOf(w: Value, ordered: Reader, { target }: GpuTask): Place | undefined {
+  const tensor = constantOf(w);
+  if (!tensor) return undefined;
+  if (tensor.dtype === "f32") return packedPlace((out) => out.set(interpret(ordered, [tensor]).data as Float32Array)); // as its type is
+  return target.name === "cuda" ? constantPlace(interpret(ordered, [tensor]).data) : undefined;
 }
 
 export const implementConvWeightGrad: GpuImplementation = (task) => {
