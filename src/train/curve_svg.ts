@@ -34,6 +34,7 @@ export function curveSvg(title: string, { losses, epochs }: Pick<History, "losse
     name,
     points: epochs.flatMap(({ step, metrics }) => (name in metrics ? [{ x: step, y: metrics[name] }] : [])),
   }));
+  const lossName = names.includes("loss") ? "training loss" : "loss";
   const last = Math.max(1, ...[...lossPoints, ...curves.flatMap((c) => c.points)].map((p) => p.x));
   const x = (step: number): number => MARGIN.left + ((WIDTH - MARGIN.left - MARGIN.right) * step) / last;
   const path = (points: readonly Point[], y: Scale): string => points.map((p) => `${x(p.x).toFixed(1)},${y.at(p.y).toFixed(1)}`).join(" ");
@@ -52,7 +53,7 @@ export function curveSvg(title: string, { losses, epochs }: Pick<History, "losse
     const y = verticalScale(lossPoints);
     for (const tick of y.ticks)
       parts.push(`<path d="M${MARGIN.left} ${y.at(tick).toFixed(1)}H${WIDTH - MARGIN.right}" stroke="#8884" fill="none"/>`);
-    parts.push(axis(y, "left", COLORS.loss), curve(path(lossPoints, y), COLORS.loss), legend("loss", COLORS.loss, 0));
+    parts.push(axis(y, "left", COLORS.loss), curve(path(lossPoints, y), COLORS.loss), legend(lossName, COLORS.loss, 0));
   }
   const all = curves.flatMap((c) => c.points);
   if (all.length > 0) {

@@ -52,6 +52,9 @@ test("the picture has both curves, the page loads nothing", () => {
   expect(svg.match(/<circle /g)).toHaveLength(2);
   expect(svg).toContain("a &lt;b&gt;");
   expect(svg).not.toMatch(/NaN|Infinity|undefined/);
+  expect(svg).toContain("■ loss<");
+  const judged = curveSvg("both", { ...history, epochs: history.epochs.map((epoch) => ({ ...epoch, metrics: { loss: 1 } })) });
+  expect(judged).toContain("■ training loss<");
   const page = curvePage("run", history, [["digest", "abc"]]);
   expect(page).toContain("<td>0.9000</td>");
   expect(page).toContain("<td>abc</td>");
