@@ -1,10 +1,11 @@
 // What scheduling asks of a GPU: kernels written for an operator, kernels generated from expressions, and none where JavaScript has to do.
 import { DTYPES } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
+import type { Expr } from "../../ir/expr.ts";
 import { loadReader } from "../../ir/expr_interpreter.ts";
 import { type Graph, makeNode, type Node, type Op, type Reader, type TensorType, type Value } from "../../ir/graph.ts";
 import { Group, groupAttrs } from "../../ir/group.ts";
-import { newVar, varIndex } from "../../ir/index_expr.ts";
+import { type Index, newVar, varIndex } from "../../ir/index_expr.ts";
 import type { GpuKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
@@ -18,13 +19,14 @@ import { RandomWords, type RandomWordsAttrs } from "../../ops/random_words.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
-import { type Backend, type KernelCall, type Step, valuePlace } from "../step.ts";
+import { type Backend, type KernelCall, type Place, type Step, valuePlace } from "../step.ts";
 import * as contractions from "./contractions.ts";
 import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { libraryCalls } from "./library_gemm.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, Shared } from "./product_calls.ts";
+import { twoPasses } from "./two_passes.ts";
 
 /** Operators that have no expression of their own, by one from which a kernel can be generated. */
 const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
@@ -96,8 +98,17 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
   const readers = readersOf(body);
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
-  const kernel = shared(structureKey(body), name, (n) => lowerSimtReaders(n, readers, inputs, target));
   const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
+  const key = structureKey(body);
+  const passes = readers.length === 1 ? twoPasses(readers[0], inputs.length, target) : null;
+  if (passes) {
+    const first = shared(`parts ${key}`, `${name}_parts`, (n) => lowerSimtReaders(n, [passes.first], inputs, target));
+    const second = shared(`joined ${key}`, name, (n) => lowerSimtReaders(n, [passes.second], [...inputs, passes.parts], target));
+    const between: Place = { k: "temporary", id: 0, bytes: first.params[first.params.length - 1].bytes };
+    const places = reads.map(valuePlace);
+    return { node, calls: [{ kernel: first, places: [...places, between] }, { kernel: second, places: [...places, between, valuePlace(node.outputs[0])] }] }; // biome-ignore format: short
+  }
+  const kernel = shared(key, name, (n) => lowerSimtReaders(n, readers, inputs, target));
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
 }
 
@@ -130,11 +141,18 @@ function alone(node: Node): { readonly body: Graph; readonly reads: readonly Val
   return { body: { inputs: [...formal.values()], outputs: [{ name: "output", value }] }, reads };
 }
 
+/** Whether it moves random words (parts of a key), which canLower, made for vectors, leaves out. */
+const isWordCopy = (e: Expr): boolean => e.k === "load" && e.dtype === "u32" && readsNothing(e.at);
+/** Whether no element of a tensor is part of the index. */
+const readsNothing = ({ terms }: Index): boolean =>
+  terms.every(({ atom }) => atom.k === "var" || (atom.k !== "value" && readsNothing(atom.a)));
+
 /** Null where registers cannot compute it. */
 function readersOf(body: Graph): readonly Reader[] | null {
   try {
     const readers = composeReaders(body, (input, type) => loadReader(type, input), expression);
-    return readers.every(({ type, at }) => canLower(at(type.shape.map((d) => varIndex(newVar(d)))))) ? readers : null;
+    const exprs = readers.map(({ type, at }) => at(type.shape.map((d) => varIndex(newVar(d)))));
+    return exprs.every((e) => canLower(e) || isWordCopy(e)) ? readers : null;
   } catch (e) {
     if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return null;
     throw e;
