@@ -39,7 +39,7 @@ async function onCpu(seed: number, x: TensorData): Promise<TensorData> {
 }
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ options }) => {
-  test("several models at once, in several shapes, with runs that overlap", async () => {
+  test("several models at once, in several shapes, with runs that overlap", { timeout: 180_000 }, async () => {
     const models = await Promise.all([1, 2].map((seed) => loadModel(network(seed), options)));
     const runs = models.flatMap((m, i) =>
       [3, 5, 3].map(async (n) => {
