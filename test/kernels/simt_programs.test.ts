@@ -1,0 +1,64 @@
+// What a GPU with matrix units would run for contractions, run in JavaScript: whole schedules for CUDA, float32 and 16-bit, against float64.
+import { expect, test } from "vitest";
+import { DTYPES } from "../../src/ir/dtype.ts";
+import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
+import type { SimtKernel, SimtTarget } from "../../src/ir/simt.ts";
+import { elementCount, fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
+import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { input } from "../../src/ops/source.ts";
+import { gpuBackend } from "../../src/run/gpu/backend.ts";
+import { scheduleGraph } from "../../src/run/schedule.ts";
+import { randomNumbers } from "../run/devices.ts";
+import { runKernel } from "./simt_machine.ts";
+
+const target: SimtTarget = {
+  name: "cuda",
+  subgroup: 32,
+  maxThreads: 1024,
+  sharedBytes: 227 << 10,
+  units: 132,
+  maxGroups: 65535,
+  maxBuffers: 64,
+  fragments: ["f16", "bf16"],
+  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
+};
+
+const NHWC = { layout: "NHWC" };
+const CASES: readonly (readonly [op: string, a: readonly number[], b: readonly number[], attrs: Attrs])[] = [
+  ["Conv", [1, 6, 7, 16], [16, 16, 3, 3], { ...NHWC, pads: [1, 1, 1, 1] }],
+  ["Conv", [2, 5, 6, 12], [24, 6, 3, 3], { ...NHWC, pads: [1, 1, 1, 1], group: 2, strides: [2, 1] }],
+  ["Conv", [1, 6, 7, 5], [16, 5, 3, 3], { ...NHWC, pads: [1, 0, 0, 1] }],
+  ["Conv", [1, 6, 7, 32], [40, 32, 1, 1], NHWC],
+  ["ConvTranspose", [1, 4, 5, 16], [16, 24, 3, 3], { ...NHWC, strides: [2, 2], pads: [1, 1, 1, 1] }],
+  ["ConvWeightGrad", [2, 8, 7, 16], [2, 8, 7, 16], { ...NHWC, kernel_shape: [3, 3], pads: [1, 1, 1, 1] }],
+  ["MatMul", [3, 20, 40], [40, 24], {}],
+  ["MatMul", [5, 64], [64, 96], {}],
+];
+
+for (const dtype of ["f32", "bf16", "f16"] as const)
+  test.each(CASES)(`${dtype} %s (%s) by (%s) %o`, (name, a, b, attrs) => {
+    const inputs = [a, b].map((shape, i) => input(`in${i}`, { dtype, shape }));
+    const [value] = apply(OPS.get(name)!, inputs, attrs, name); // the test names operators that exist
+    const graph: Graph = { inputs, outputs: [{ name: "y", value }] };
+    const data = Object.fromEntries(
+      inputs.map((v, i) => [`in${i}`, fromNumbers(dtype, v.type.shape, randomNumbers(i + 1, elementCount(v.type.shape)))]),
+    );
+    const want = toNumbers(evaluateGraph(graph, data).y);
+    const schedule = scheduleGraph(graph, gpuBackend(target, 256));
+    const memory = new Map<Value | string, Float64Array>(inputs.map((v, i) => [v, Float64Array.from(toNumbers(data[`in${i}`]))]));
+    for (const step of schedule.steps)
+      for (const { kernel, places } of step.calls ?? []) {
+        const buffers = places.map((place, i) => {
+          const key = place.k === "value" ? place.value : place.k === "temporary" ? `temporary ${place.id}` : "";
+          const known = memory.get(key) ?? new Float64Array((kernel as SimtKernel).params[i].elements); // small products have no library
+          memory.set(key, known);
+          return known;
+        });
+        runKernel(kernel as SimtKernel, buffers, "late");
+      }
+    const got = memory.get(schedule.outputs[0].value)!; // a kernel stored it
+    const largest = Math.max(...want.map(Math.abs));
+    const worst = Math.max(...Array.from(want, (v, i) => (Number.isNaN(got[i]) ? Number.POSITIVE_INFINITY : Math.abs(got[i] - v))));
+    // The reference rounds its result, the machine does not.
+    expect(worst / largest).toBeLessThan({ f32: 1e-6, f16: 2 ** -10, bf16: 2 ** -7 }[dtype]);
+  });
