@@ -76,7 +76,8 @@ export async function showReading(page: Page, file: Blob, options: LoadOptions):
     const title = `${lines.length} lines of text, read in ${msText(took)} on ${opened.detector.deviceDescription}`;
     const found = table(["", "text", "confidence", "turned by"], rows, 2);
     found.id = "lines";
-    page.show(html("h2", {}, title), found, pictureCanvas(annotate(image, lines), "The picture with a numbered frame around each line"));
+    const picture = pictureCanvas(annotate(image, lines), "The picture with a numbered frame around each line");
+    page.show(html("h2", {}, title), html("div", { class: "reading" }, found, picture));
     page.say("Timing the detection network's steps…");
     page.add(...(await timingOf(opened.detector, opened.lastInput())));
     page.say(title);
