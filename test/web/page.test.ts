@@ -63,7 +63,7 @@ describe.skipIf(whyNoBrowser)(`the page in Chromium${whyNoBrowser ? `: ${whyNoBr
     folder = mkdtempSync(join(tmpdir(), "heddle-page-"));
     [browser, wanted] = await Promise.all([openBrowser(), expectedRow(model), buildPage(folder)]);
     served = await servePage(folder);
-  });
+  }, 120_000); // bundling takes half a minute where others work too
   afterAll(async () => {
     await browser?.close();
     served?.close();
