@@ -16,11 +16,14 @@ interface View {
   readonly depth: Axis;
 }
 
+/** Fewer multiply-adds are done before a tile is loaded: the expression's kernel is as quick, and compiles sooner. */
+const LEAST_PRODUCTS = 1 << 12;
+
 export const implementMatMul: GpuImplementation = (task) => {
   const [a, b] = task.inputs as readonly [Value, Value]; // MatMul's inputs are never absent
   const g = productGeometry("MatMul", a.type.shape, b.type.shape);
   const isFloat = [a, b].every(({ type: { dtype } }) => dtype === "f32" || dtype === "f16" || dtype === "bf16");
-  if (!isFloat || g.k === 0) return null;
+  if (!isFloat || elementCount(g.batch) * g.m * g.n * g.k < LEAST_PRODUCTS) return null;
   const [left, right] = [viewOf(a, g, "left"), viewOf(b, g, "right")];
   const rows = joined([...left.batch, left.row]);
   // One product of many rows where the right operand is the same for all batches.
