@@ -1,0 +1,10 @@
+// Products on matrix fragments: none, since browsers' WebGPU has no fragments.
+import { invariant } from "../../ir/error.ts";
+
+type Fragments = typeof import("./fragment_product.ts");
+
+export const FRAGMENT_SCHEDULES: Fragments["FRAGMENT_SCHEDULES"] = [];
+export const fragmentBytes: Fragments["fragmentBytes"] = () => 0;
+export const fragmentProduct: Fragments["fragmentProduct"] = (name) => {
+  invariant(false, `${name}: a product on fragments in a browser`);
+};
