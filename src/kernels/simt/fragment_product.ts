@@ -30,8 +30,8 @@ export interface FragmentSchedule {
 
 /** From large to small. */
 export const FRAGMENT_SCHEDULES: readonly FragmentSchedule[] = [
-  { bm: 128, bn: 256, bk: 64, wm: 64, wn: 64, stages: 3 },
   { bm: 256, bn: 128, bk: 64, wm: 64, wn: 64, stages: 3 },
+  { bm: 128, bn: 256, bk: 64, wm: 64, wn: 64, stages: 3 },
   { bm: 128, bn: 256, bk: 32, wm: 64, wn: 64, stages: 4 },
   { bm: 128, bn: 128, bk: 64, wm: 64, wn: 64, stages: 3 },
   { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, stages: 3 },
