@@ -35,6 +35,6 @@ test("10,000 steps", { timeout: 120_000 }, async () => {
   expect(looks).toHaveLength(2);
   expect(leaks).toBeDefined();
   expect(arenaBytes).toBeLessThan(1 << 20);
-  expect(last.heap - first.heap).toBeLessThan(2 << 20);
-  expect(last.rss - first.rss).toBeLessThan(16 << 20); // pages that the allocator keeps
+  expect(last.heap - first.heap).toBeLessThan(4 << 20); // the curve takes a little for each step, a tensor left behind would take a kilobyte
+  expect(last.rss - first.rss).toBeLessThan(64 << 20); // V8's young generation alone comes and goes by half of that
 });
