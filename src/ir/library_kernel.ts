@@ -3,7 +3,7 @@ import type { SimtKernel, SimtParam } from "./simt.ts";
 
 export type OperandType = "f32" | "f16" | "bf16";
 
-/** out (batch,m,n) = epilogue(a (batch,m,k) · b (batch,k,n)), row-major, sums in float32. Parameters: a, b, the bias (n) where there is one, out. */
+/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32. Parameters: a, b, out. */
 export interface LibraryGemm {
   readonly library: "gemm";
   readonly name: string;
@@ -14,16 +14,12 @@ export interface LibraryGemm {
   readonly k: number;
   readonly type: OperandType;
   readonly outType: OperandType;
-  readonly biasType: OperandType;
   /** Whether a is stored as (k,m), b as (n,k). */
   readonly isLeftTransposed: boolean;
   readonly isRightTransposed: boolean;
   /** Elements between batches; 0: the same matrix for all. */
   readonly leftStride: number;
   readonly rightStride: number;
-  readonly epilogue: "none" | "relu" | "gelu" | "bias" | "biasRelu" | "biasGelu";
-  /** Whether float32 factors may be rounded to 10 bits of mantissa for tensor cores. */
-  readonly isTf32: boolean;
 }
 
 /** What a GPU launches. */

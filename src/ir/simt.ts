@@ -8,7 +8,7 @@ export type RegisterType = "f32" | "i32" | "u32" | "bool";
 /** Functions of registers; and, or, xor, not work on bits of integers and on booleans. div and rem of integers truncate; shr keeps the sign of i32; round: half to even. */
 export type RegisterFn =
   | "add" | "sub" | "mul" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "fma"
-  | "floor" | "ceil" | "round" | "trunc" | "sqrt" | "rsqrt" | "exp" | "log" | "pow"
+  | "floor" | "ceil" | "round" | "trunc" | "sqrt" | "exp" | "log" | "pow"
   | "sin" | "cos" | "tan" | "asin" | "acos" | "atan" | "sinh" | "cosh" | "tanh" | "asinh" | "acosh" | "atanh" | "erf"
   | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf"
   | "and" | "or" | "xor" | "not" | "shl" | "shr"; // biome-ignore format: a table

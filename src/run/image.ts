@@ -1,6 +1,8 @@
 // What a compiled program is as plain data: memories, launches with places in them, code; the form in which it is loaded and kept on disk.
 import type { Compiled, Slot } from "../devices/cpu.ts";
 import type { DType } from "../ir/dtype.ts";
+import { HeddleError } from "../ir/error.ts";
+import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { SparseRates } from "./implement/sparse_cost.ts";
 
 /** Which of the program's memories, and how many bytes into it. */
@@ -62,3 +64,9 @@ export const isComplete = (image: ProgramPlan): boolean => image.segments.every(
 /** Bytes of all that a program allocates: the arena, what kernels keep partial results in, constants; without states whose memory was given. */
 export const ownBytesOf = ({ memories }: ProgramPlan): number =>
   memories.reduce((n, { bytes, given }) => (given === undefined ? n + bytes : n), 0);
+
+/** Throws HeddleError("bad-input") where a tensor is not what the place is for. */
+export function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
+  if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
+    throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
+}

@@ -7,7 +7,7 @@ import type { Node, Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
-import { type Address, ownBytesOf, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
+import { type Address, assertFits, ownBytesOf, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
 import type { Schedule } from "./schedule.ts";
 import type { Step } from "./step.ts";
 
@@ -230,11 +230,6 @@ const LARGE_BYTES = 16 << 10;
 function unfilled(dtype: DType, count: number): TypedArray {
   const { array, bytes } = DTYPES[dtype];
   return typeof Buffer === "undefined" ? new array(count) : new array(Buffer.allocUnsafeSlow(count * bytes).buffer, 0, count);
-}
-
-function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
-  if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
-    throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
 }
 
 const copyOf = (t: TensorData): TensorData => ({ ...t, data: t.data.slice() });

@@ -60,7 +60,7 @@ function memoryType(dtype: DType): string {
 }
 
 const FLOAT_FUNCTIONS: Readonly<Record<string, string>> = {
-  fma: "fmaf", floor: "floorf", ceil: "ceilf", round: "rintf", trunc: "truncf", sqrt: "sqrtf", rsqrt: "rsqrtf",
+  fma: "fmaf", floor: "floorf", ceil: "ceilf", round: "rintf", trunc: "truncf", sqrt: "sqrtf",
   exp: "expf", log: "logf", pow: "powf", sin: "sinf", cos: "cosf", tan: "tanf", asin: "asinf", acos: "acosf", atan: "atanf",
   sinh: "sinhf", cosh: "coshf", tanh: "tanhf", asinh: "asinhf", acosh: "acoshf", atanh: "atanhf", erf: "erff",
   abs: "fabsf", min: "hd_min", max: "hd_max", isnan: "isnan", isinf: "isinf",

@@ -54,7 +54,7 @@ const AXES = ["x", "y", "z"] as const;
 
 /** Functions of WGSL's own, by another name where it has one. */
 const FUNCTIONS: Readonly<Record<string, string>> = {
-  fma: "fma", floor: "floor", ceil: "ceil", round: "round", trunc: "trunc", sqrt: "sqrt", rsqrt: "inverseSqrt",
+  fma: "fma", floor: "floor", ceil: "ceil", round: "round", trunc: "trunc", sqrt: "sqrt",
   exp: "exp", log: "log", sin: "sin", cos: "cos", tan: "tan", asin: "asin", acos: "acos", atan: "atan",
   sinh: "sinh", cosh: "cosh", asinh: "hd_asinh", acosh: "acosh", atanh: "atanh", abs: "abs", min: "min", max: "max",
   tanh: "hd_tanh", erf: "hd_erf", pow: "hd_pow", isnan: "hd_isnan", isinf: "hd_isinf",

@@ -25,11 +25,10 @@ type Name = keyof typeof FUNCTIONS;
 
 /** Numbers of the library's enumerations. */
 const DATA: Readonly<Record<OperandType, number>> = { f32: 0, f16: 2, bf16: 14 };
-const COMPUTE = { f32: 68, tf32: 77 } as const;
-const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, biasPointer: 8, biasType: 26 } as const;
+const COMPUTE_F32 = 68;
+const DESCRIPTION = { transposeA: 3, transposeB: 4 } as const;
 const LAYOUT = { batchCount: 5, batchStride: 6 } as const;
 const PREFERENCE = { workspaceBytes: 1 } as const;
-const EPILOGUE: Readonly<Record<LibraryGemm["epilogue"], number>> = { none: 1, relu: 2, bias: 4, biasRelu: 6, gelu: 32, biasGelu: 36 };
 /** A proposal: 64 bytes of algorithm, bytes of workspace, status, waves, four reserved words. */
 const PROPOSAL_BYTES = 96;
 const PROPOSALS = 8;
@@ -71,18 +70,13 @@ export class CudaBlas {
   }
 
   /** Row-major a (m,k) · b (k,n) is column-major bᵀ · aᵀ: the library's A is our b. */
-  prepare(gemm: LibraryGemm, addresses: { a: Handle; b: Handle; bias: Handle; out: Handle }, stream: Handle): PreparedGemm {
+  prepare(gemm: LibraryGemm, addresses: { a: Handle; b: Handle; out: Handle }, stream: Handle): PreparedGemm {
     const { m, n, k, batch } = gemm;
-    const description = this.create("cublasLtMatmulDescCreate", gemm.isTf32 ? COMPUTE.tf32 : COMPUTE.f32, DATA.f32);
-    const describe = (attribute: number, value: Int32Array | BigUint64Array): void =>
+    const description = this.create("cublasLtMatmulDescCreate", COMPUTE_F32, DATA.f32);
+    const describe = (attribute: number, value: Int32Array): void =>
       this.check("cublasLtMatmulDescSetAttribute", description, attribute, value, value.byteLength);
     describe(DESCRIPTION.transposeA, Int32Array.of(Number(gemm.isRightTransposed)));
     describe(DESCRIPTION.transposeB, Int32Array.of(Number(gemm.isLeftTransposed)));
-    describe(DESCRIPTION.epilogue, Int32Array.of(EPILOGUE[gemm.epilogue]));
-    if (gemm.epilogue.startsWith("bias")) {
-      describe(DESCRIPTION.biasPointer, BigUint64Array.of(addresses.bias));
-      describe(DESCRIPTION.biasType, Int32Array.of(DATA[gemm.biasType]));
-    }
     const matrix = (type: OperandType, rows: number, columns: number, stride: number): Handle => {
       const layout = this.create("cublasLtMatrixLayoutCreate", DATA[type], rows, columns, rows);
       this.check("cublasLtMatrixLayoutSetAttribute", layout, LAYOUT.batchCount, Int32Array.of(batch), 4);

@@ -21,8 +21,6 @@ const DRIVER = {
   cuMemGetInfo_v2: ["void *", "void *"],
   cuMemAlloc_v2: ["void *", "uint64"],
   cuMemFree_v2: ["uint64"],
-  cuMemAllocHost_v2: ["void *", "uint64"],
-  cuMemFreeHost: ["uint64"],
   cuMemsetD8Async: ["uint64", "uint8", "uint64", "uint64"],
   cuMemcpyHtoDAsync_v2: ["uint64", "void *", "uint64", "uint64"],
   cuMemcpyDtoHAsync_v2: ["void *", "uint64", "uint64", "uint64"],
@@ -79,8 +77,6 @@ export interface CudaApi {
   handle(name: DriverName, ...rest: readonly unknown[]): Handle;
   /** Address of an array's elements. */
   addressOf(data: TypedArray): bigint;
-  /** Bytes at an address of the host. */
-  view(address: bigint, bytes: number): ArrayBuffer;
   /** Functions of the first of these libraries that is there, by name, each with the C types of its arguments; null: there is none. */
   library<Name extends string>(
     names: readonly string[],
@@ -174,7 +170,6 @@ async function bindings(): Promise<CudaApi> {
       return out[0];
     },
     addressOf: (data) => koffi.address(data),
-    view: (address, bytes) => koffi.view(address as never, bytes) as ArrayBuffer, // its types know no addresses as BigInt
     library(names, table) {
       const found = loadFirst(koffi, names);
       if (!found) return null;

@@ -223,8 +223,8 @@ class CudaLaunchList implements GpuLaunchList {
   private gemm(kernel: LibraryGemm, addresses: readonly Handle[]): Prepared {
     const { blas, stream } = this.device;
     invariant(blas, `${kernel.name}: cuBLASLt is not there`);
-    const [a, b] = addresses;
-    const ready = blas.prepare(kernel, { a, b, bias: addresses[addresses.length - 2], out: addresses[addresses.length - 1] }, stream);
+    const [a, b, out] = addresses;
+    const ready = blas.prepare(kernel, { a, b, out }, stream);
     return { kernel, launch: () => ready.call(stream), free: () => ready.free() };
   }
 

@@ -19,7 +19,7 @@ export function broadcastAt({ type, at }: Reader, index: readonly Index[]): Expr
 
 const only = (node: Node, at: Reader["at"]): readonly Reader[] => [{ type: node.outputs[0].type, at }];
 /** Sums are float32 at least. */
-const wide = (e: Expr): Expr => (e.dtype === "f16" || e.dtype === "bf16" ? cast("f32", e) : e);
+export const wide = (e: Expr): Expr => (e.dtype === "f16" || e.dtype === "bf16" ? cast("f32", e) : e);
 const times = (a: Expr, b: Expr): Expr => call("mul", wide(a), wide(b));
 
 export const matMul: ExpressionOf = ([a, b], node) => {

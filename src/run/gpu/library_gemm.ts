@@ -82,13 +82,10 @@ function libraryProduct(name: string, node: Node, left: Value, right: Value, tar
     k,
     type: dtype,
     outType,
-    biasType: outType,
     isLeftTransposed: isLeftSeen,
     isRightTransposed: b.isTransposed,
     leftStride: batches === 1 ? 0 : m * k,
     rightStride: batches === 1 ? 0 : k * n,
-    epilogue: "none",
-    isTf32: false,
   };
   return { kernel, left: isLeftSeen ? a.value : left, right: b.value };
 }

@@ -1,16 +1,12 @@
-// Softmax, layer normalization, pools, running sums, extremes and scattered rows as expressions of one element.
-import { call, cast, constant, type Expr, reduce, select, within } from "../../ir/expr.ts";
+// Softmax, layer normalization, pools, extremes and scattered rows as expressions of one element.
+import { call, cast, constant, type Expr, reduce, select } from "../../ir/expr.ts";
 import type { Node, Reader } from "../../ir/graph.ts";
-import { divIndex, type Index, modIndex, newVar, subIndex, varIndex } from "../../ir/index_expr.ts";
-import { elementCount } from "../../ir/tensor.ts";
+import { type Index, newVar, unlinearIndex, varIndex } from "../../ir/index_expr.ts";
 import { layerNormGeometry } from "../../ops/norm.ts";
 import { poolGeometry } from "../../ops/pool.ts";
 import { scatterRowsGeometry } from "../../ops/scatter_rows.ts";
 import { softmaxGeometry } from "../../ops/softmax.ts";
-import { broadcastAt, type ExpressionOf, tapAt } from "./contractions.ts";
-
-const wide = (e: Expr): Expr => (e.dtype === "f16" || e.dtype === "bf16" ? cast("f32", e) : e);
-const replaced = (index: readonly Index[], axis: number, by: Index): Index[] => index.toSpliced(axis, 1, by);
+import { broadcastAt, type ExpressionOf, tapAt, wide } from "./contractions.ts";
 
 /** The largest element is taken out first, so that nothing overflows. */
 const softmaxOf =
@@ -104,19 +100,6 @@ export const averagePool: ExpressionOf = ([x], node) => {
   return [{ type, at }];
 };
 
-export const cumSum: ExpressionOf = ([x], node) => {
-  const { type } = node.outputs[0];
-  const { axis, exclusive, reverse } = node.attrs as { readonly axis: number; readonly exclusive: number; readonly reverse: number };
-  const size = type.shape[axis];
-  const at = (index: readonly Index[]): Expr => {
-    const v = newVar(size);
-    const ahead = reverse ? subIndex(varIndex(v), index[axis]) : subIndex(index[axis], varIndex(v));
-    const element = wide(x!.at(replaced(index, axis, varIndex(v))));
-    return cast(type.dtype, reduce("add", [v], orElse(within(ahead, exclusive ? 1 : 0, size), element, 0)));
-  };
-  return [{ type, at }];
-};
-
 /** Each row is the sum of the rows that name it. */
 export const scatterRows: ExpressionOf = ([indices, rows], node) => {
   const { type } = node.outputs[0];
@@ -124,7 +107,7 @@ export const scatterRows: ExpressionOf = ([indices, rows], node) => {
   const places = indices!.type.shape;
   const at = ([row, ...rest]: readonly Index[]): Expr => {
     const i = newVar(count);
-    const index = unlinear(varIndex(i), places);
+    const index = unlinearIndex(varIndex(i), places);
     const named = cast("i32", indices!.at(index));
     const fromEnd = select(call("lt", named, constant("i32", 0)), call("add", named, constant("i32", size)), named);
     const place = call("min", call("max", fromEnd, constant("i32", 0)), constant("i32", size - 1));
@@ -133,14 +116,6 @@ export const scatterRows: ExpressionOf = ([indices, rows], node) => {
   };
   return [{ type, at }];
 };
-
-function unlinear(at: Index, shape: readonly number[]): Index[] {
-  return shape.map((d, axis) => {
-    const inner = elementCount(shape.slice(axis + 1));
-    const quotient = divIndex(at, Math.max(1, inner));
-    return axis === 0 ? quotient : modIndex(quotient, Math.max(1, d));
-  });
-}
 
 /** The first, or last, place along an axis where the extreme is. */
 const argExtreme =

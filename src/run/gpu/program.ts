@@ -8,7 +8,7 @@ import { type GpuKernel, isLibraryGemm, type LibraryGemm } from "../../ir/librar
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
-import { type Address, ownBytesOf, type PlacedTensor, type ProgramPlan } from "../image.ts";
+import { type Address, assertFits, ownBytesOf, type PlacedTensor, type ProgramPlan } from "../image.ts";
 import { assertInputsFit, withinMemory } from "../memory_limit.ts";
 import type { StepTime } from "../program.ts";
 import { type Schedule, type ScheduleOptions, scheduleInPieces } from "../schedule.ts";
@@ -197,11 +197,6 @@ export class GpuProgram {
     const constant = this.binding.constantOf(value);
     return constant ?? this.get(value.type, this.binding.address(value));
   }
-}
-
-function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {
-  if (given.dtype !== dtype || given.shape.join() !== shape.join() || given.data.length !== elementCount(shape))
-    throw new HeddleError("bad-input", `${what}: got ${given.dtype}[${given.shape}], wanted ${dtype}[${shape}]`);
 }
 
 /** What there is to see of a library's product. */
