@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { HeddleError } from "../../src/ir/error.ts";
 import { setDevice } from "../../src/tensor/index.ts";
+import { numberOption, runProgram } from "../program.ts";
 import { chaptersOf, corpusOf, readBible } from "./corpus.ts";
 import { type Loss, ngramLoss } from "./evaluate.ts";
 import { generate } from "./generate.ts";
@@ -63,12 +64,6 @@ const { values, positionals } = parseArgs({
   },
 });
 
-function atLeast(least: number, name: string, text: string): number {
-  const number = Number(text);
-  if (text.trim() === "" || !(number >= least)) throw new HeddleError("bad-argument", `--${name} is ${text}, wanted ${least} or more`);
-  return number;
-}
-
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 const show = ({ natsPerToken, bitsPerByte }: Loss): string => `${natsPerToken.toFixed(3)} nats/token, ${bitsPerByte.toFixed(3)} bits/byte`;
 
@@ -78,9 +73,9 @@ function showProgress({ step, steps, loss, gradNorm, tokensPerSecond, valid }: P
 }
 
 async function runTrain(): Promise<void> {
-  const steps = atLeast(1, "steps", values.steps);
+  const steps = numberOption("steps", values.steps, 1);
   const text = values.text === undefined ? await readBible() : await readFile(values.text, "utf8");
-  const corpus = corpusOf(chaptersOf(text), atLeast(257, "vocabulary", values.vocabulary));
+  const corpus = corpusOf(chaptersOf(text), numberOption("vocabulary", values.vocabulary, 257));
   const { tokenizer, train: learned, valid: held, validBytes } = corpus;
   say(`${learned.length} tokens to learn from, ${held.length} held out (${(validBytes / held.length).toFixed(2)} bytes each)`);
   const ngram = ngramLoss(corpus, 5);
@@ -89,22 +84,22 @@ async function runTrain(): Promise<void> {
   await tokenizer.save(tokenizerOf(values.folder));
   const settings = {
     model: {
-      context: atLeast(2, "context", values.context),
-      width: atLeast(1, "width", values.width),
-      heads: atLeast(1, "heads", values.heads),
-      layers: atLeast(1, "layers", values.layers),
-      dropout: atLeast(0, "dropout", values.dropout),
+      context: numberOption("context", values.context, 2),
+      width: numberOption("width", values.width, 1),
+      heads: numberOption("heads", values.heads, 1),
+      layers: numberOption("layers", values.layers, 1),
+      dropout: numberOption("dropout", values.dropout, 0),
     },
     steps,
-    batch: atLeast(1, "batch", values.batch),
-    learningRate: atLeast(Number.MIN_VALUE, "rate", values.rate),
+    batch: numberOption("batch", values.batch, 1),
+    learningRate: numberOption("rate", values.rate, Number.MIN_VALUE),
     warmUp: Math.ceil(Math.min(100, steps / 10)),
     weightDecay: 0.1,
     clip: 1,
-    seed: atLeast(0, "seed", values.seed),
+    seed: numberOption("seed", values.seed, 0),
   };
   const { resume } = values;
-  const until = values.until === undefined ? {} : { until: atLeast(1, "until", values.until) };
+  const until = values.until === undefined ? {} : { until: numberOption("until", values.until, 1) };
   const result = await train(settings, corpus, { checkpoint: checkpointOf(values.folder), resume, ...until }, showProgress);
   process.stdout.write(`parameters: ${result.parameters}\n`);
   if (result.seconds > 0) process.stdout.write(`learning: ${result.seconds.toFixed(0)} s, ${result.tokensPerSecond.toFixed(0)} tokens/s\n`);
@@ -117,10 +112,10 @@ async function runGenerate(): Promise<void> {
   process.stdout.write(prompt ?? "");
   const options = {
     ...(prompt !== undefined && { prompt }),
-    count: atLeast(1, "tokens", values.tokens),
-    temperature: atLeast(0, "temperature", values.temperature),
-    topK: atLeast(1, "top", values.top),
-    seed: atLeast(0, "seed", values.seed),
+    count: numberOption("tokens", values.tokens, 1),
+    temperature: numberOption("temperature", values.temperature, 0),
+    topK: numberOption("top", values.top, 1),
+    seed: numberOption("seed", values.seed, 0),
   };
   for await (const text of generate(model, tokenizer, options)) process.stdout.write(text);
   process.stdout.write("\n");
@@ -140,13 +135,8 @@ async function main(): Promise<void> {
   if (values.help) return void process.stdout.write(HELP);
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (!command) throw new HeddleError("bad-argument", `got ${name}, wanted ${Object.keys(COMMANDS).join(", ")}`);
-  if (values.threads !== undefined) setDevice({ threads: atLeast(1, "threads", values.threads) });
+  if (values.threads !== undefined) setDevice({ threads: numberOption("threads", values.threads, 1) });
   await command();
 }
 
-await main().catch((e: unknown) => {
-  if (!(e instanceof HeddleError)) throw e;
-  say(e.message);
-  process.exitCode = 1;
-});
-process.exit(); // threads that wait for work do not hold it
+await runProgram(main);

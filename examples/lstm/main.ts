@@ -1,9 +1,9 @@
 // Runs the example as a program: options in, progress on stderr, the result and a sample on stdout.
 import { parseArgs } from "node:util";
-import { HeddleError } from "../../src/ir/error.ts";
 import { exportModule } from "../../src/nn/index.ts";
 import { setDevice, zeros } from "../../src/tensor/index.ts";
 import { chaptersOf, readBible } from "../gpt/corpus.ts";
+import { numberOption, runProgram } from "../program.ts";
 import { countedEnds } from "./baseline.ts";
 import { Segmenter } from "./network.ts";
 import { type Letters, split } from "./text.ts";
@@ -19,12 +19,6 @@ const HELP = `Learns to find words in letters without spaces (the King James Bib
   --threads N     default: all cores
   --export FILE   writes the trained network as ONNX
 `;
-
-const number = (name: string, text: string): number => {
-  const value = Number(text);
-  if (!(value >= 0)) throw new HeddleError("bad-argument", `--${name} is ${text}, wanted a number`);
-  return value;
-};
 
 const percent = (x: number): string => `${(100 * x).toFixed(2)} %`;
 const lineOf = (name: string, { precision, recall, f1 }: Score): string =>
@@ -48,12 +42,16 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return void process.stdout.write(HELP);
-  if (values.threads) setDevice({ threads: number("threads", values.threads) });
+  if (values.threads) setDevice({ threads: numberOption("threads", values.threads) });
   const { learned, judged } = split(chaptersOf(await readBible()));
   process.stdout.write(lineOf("counting letters around", scoreOf(countedEnds(learned, judged), judged)));
-  const [steps, length, seed] = [number("steps", values.steps), number("length", values.length), number("seed", values.seed)];
+  const [steps, length, seed] = [
+    numberOption("steps", values.steps),
+    numberOption("length", values.length),
+    numberOption("seed", values.seed),
+  ];
   const model = new Segmenter({ seed });
-  const settings = { steps, length, seed, batch: number("batch", values.batch), learningRate: number("rate", values.rate) };
+  const settings = { steps, length, seed, batch: numberOption("batch", values.batch), learningRate: numberOption("rate", values.rate) };
   const { seconds } = await train(model, learned, settings, (step, loss) => {
     process.stderr.write(`step ${step}/${steps}  loss ${loss.toFixed(4)}\n`);
   });
@@ -66,9 +64,4 @@ async function main(): Promise<void> {
   process.stdout.write(`wrote ${values.export}\n`);
 }
 
-await main().catch((e: unknown) => {
-  if (!(e instanceof HeddleError)) throw e;
-  process.stderr.write(`${e.message}\n`);
-  process.exitCode = 1;
-});
-process.exit(); // threads that wait for work do not hold it
+await runProgram(main);

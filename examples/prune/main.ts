@@ -9,6 +9,7 @@ import { writeFileAtomic } from "../../src/formats/write_file.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { setDevice } from "../../src/tensor/index.ts";
 import { readImages } from "../fashion-mnist/images.ts";
+import { numberOption, runProgram } from "../program.ts";
 import { train } from "./fashion.ts";
 import { batchOf, characterAccuracy, renderLines } from "./read_lines.ts";
 import { readFonts } from "./text_lines.ts";
@@ -68,9 +69,7 @@ function number(
   name: "sparsity" | "seed" | "threads" | "epochs" | "batch" | "rate" | "steps" | "calibrate",
   usual = 0,
 ): number {
-  const value = Number(values[name] ?? usual);
-  if (!(value >= 0)) throw new HeddleError("bad-argument", `--${name} is ${values[name]}, wanted a number`);
-  return value;
+  return numberOption(name, values[name] ?? String(usual));
 }
 
 function choice<T extends string>(name: string, given: string, choices: readonly T[]): T {
@@ -148,9 +147,4 @@ async function main(): Promise<void> {
   await (program === "fashion" ? fashion(values) : text(values));
 }
 
-await main().catch((e: unknown) => {
-  if (!(e instanceof HeddleError)) throw e;
-  process.stderr.write(`${e.message}\n`);
-  process.exitCode = 1;
-});
-process.exit(); // threads that wait for work do not hold it
+await runProgram(main);

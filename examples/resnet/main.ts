@@ -1,9 +1,9 @@
 // Runs the example as a program: options in, progress on stderr, the result on stdout, the network as an ONNX file where one is named.
 import { parseArgs } from "node:util";
-import { HeddleError } from "../../src/ir/error.ts";
 import { exportModule } from "../../src/nn/index.ts";
 import { setDevice, zeros } from "../../src/tensor/index.ts";
 import { FOLDER, readImages } from "../fashion-mnist/images.ts";
+import { numberOption, runProgram } from "../program.ts";
 import { ResNet } from "./network.ts";
 import { evaluate, train } from "./train.ts";
 
@@ -19,12 +19,6 @@ const HELP = `Learns to tell clothes apart (Fashion-MNIST) with a residual netwo
   --data FOLDER   where the IDX files are; default: ${FOLDER}
   --export FILE   writes the trained network as ONNX
 `;
-
-const number = (name: string, text: string): number => {
-  const value = Number(text);
-  if (!(value >= 0)) throw new HeddleError("bad-argument", `--${name} is ${text}, wanted a number`);
-  return value;
-};
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -42,20 +36,20 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return void process.stdout.write(HELP);
-  if (values.threads) setDevice({ threads: number("threads", values.threads) });
+  if (values.threads) setDevice({ threads: numberOption("threads", values.threads) });
   const [learned, judged] = await Promise.all([readImages("train", values.data), readImages("t10k", values.data)]);
-  const seed = number("seed", values.seed);
-  const model = new ResNet({ seed, depth: number("depth", values.depth) });
+  const seed = numberOption("seed", values.seed);
+  const model = new ResNet({ seed, depth: numberOption("depth", values.depth) });
   const size = model.parameters().reduce((n, { shape }) => n + shape.reduce((a, b) => a * b, 1), 0);
   const { steps, seconds } = await train(
     model,
     learned,
     {
-      epochs: number("epochs", values.epochs),
-      batch: number("batch", values.batch),
-      learningRate: number("rate", values.rate),
+      epochs: numberOption("epochs", values.epochs),
+      batch: numberOption("batch", values.batch),
+      learningRate: numberOption("rate", values.rate),
       seed,
-      ...(values.steps && { maxSteps: number("steps", values.steps) }),
+      ...(values.steps && { maxSteps: numberOption("steps", values.steps) }),
     },
     (step, of, loss) => process.stderr.write(`step ${step}/${of}  loss ${loss.toFixed(4)}\n`),
   );
@@ -69,9 +63,4 @@ async function main(): Promise<void> {
   process.stdout.write(`wrote ${values.export}\n`);
 }
 
-await main().catch((e: unknown) => {
-  if (!(e instanceof HeddleError)) throw e;
-  process.stderr.write(`${e.message}\n`);
-  process.exitCode = 1;
-});
-process.exit(); // threads that wait for work do not hold it
+await runProgram(main);

@@ -3,6 +3,7 @@ import { moveElements } from "./constant_expr.ts";
 import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError, invariant } from "./error.ts";
 import type { Expr } from "./expr.ts";
+import { childrenOf } from "./expr_parts.ts";
 import type { Reader, TensorType } from "./graph.ts";
 import { type Atom, type Index, type IndexVar, linearIndex, newVar, varIndex } from "./index_expr.ts";
 import { SCALAR, type ScalarFn } from "./scalar.ts";
@@ -368,33 +369,5 @@ class Emitter {
       default:
         return atom satisfies never;
     }
-  }
-}
-
-function childrenOf(e: Expr | Index | Atom): readonly (Expr | Index | Atom)[] {
-  if (!("k" in e)) return e.terms.map((t) => t.atom);
-  switch (e.k) {
-    case "const":
-    case "var":
-      return [];
-    case "load":
-    case "index":
-    case "within":
-      return [e.at];
-    case "call":
-      return e.args;
-    case "cast":
-    case "div":
-    case "mod":
-    case "clamp":
-      return [e.a];
-    case "select":
-      return [e.cond, e.a, e.b];
-    case "reduce":
-      return [e.body];
-    case "value":
-      return [e.value];
-    default:
-      return e satisfies never;
   }
 }

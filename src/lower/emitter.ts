@@ -1,6 +1,7 @@
 // Emits expressions as vector code: each value once, in the block where it is asked for, what all lanes share in the shared block.
 import { HeddleError, invariant } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
+import { childrenOf, isAtom, isIndex, type Part } from "../ir/expr_parts.ts";
 import type { IndexVar } from "../ir/index_expr.ts";
 import { type KernelBuilder, MEMORY_BYTES, plus, times, type Vec } from "../ir/kernel.ts";
 import { type Block, knownValue } from "./block.ts";
@@ -10,7 +11,7 @@ import { intOf, isIntIndex, isLaneDependent, settleAtom, vectorOf } from "./lane
 import { emitReductions } from "./reduction.ts";
 import { fromMemory, laneKind, memoryType } from "./storage.ts";
 import { extreme, type VectorFn, vectorFn } from "./vector_math.ts";
-import { childrenOf, coefficientOf, dependsOn, isAffineIn, isAtom, isIndex, type Part, walk } from "./walk.ts";
+import { coefficientOf, dependsOn, isAffineIn, walk } from "./walk.ts";
 
 type Load = Extract<Expr, { k: "load" }>;
 type Call = Extract<Expr, { k: "call" }>;

@@ -1,12 +1,13 @@
 // Indices to integer variables where all lanes agree, and to integer lanes where they do not.
 import { invariant } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
+import type { Part } from "../ir/expr_parts.ts";
 import { type Atom, type Index, sameIndex } from "../ir/index_expr.ts";
 import { affine, type Int, plus, times, type Vec } from "../ir/kernel.ts";
 import { type Block, knownInt, knownValue } from "./block.ts";
 import type { Emitter } from "./emitter.ts";
 import { laneKind } from "./storage.ts";
-import { freeVars, type Part } from "./walk.ts";
+import { freeVars } from "./walk.ts";
 
 /** Below this, ⌊(a + ½) / by⌋ in float32 is exact. */
 const EXACT_QUOTIENT = 2 ** 22;

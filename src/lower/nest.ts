@@ -1,8 +1,9 @@
 // The output of a group as loop nests: axes cut where conditions change, split where divisions fall away, and joined where memory runs on.
 import type { Expr } from "../ir/expr.ts";
+import type { Part } from "../ir/expr_parts.ts";
 import { addIndex, constIndex, type Index, type IndexVar, mulIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import { joinable, Rewriter } from "./rewrite.ts";
-import { coefficientOf, type Part, walk } from "./walk.ts";
+import { coefficientOf, walk } from "./walk.ts";
 
 /** Part of the output inside a nest's outer loops. */
 export interface Piece {

@@ -1,5 +1,6 @@
 // Rewrites expressions with other loop variables: indices are simplified on the way, and equal parts become one object.
 import { constant, type Expr, within } from "../ir/expr.ts";
+import type { Part } from "../ir/expr_parts.ts";
 import {
   type Atom,
   addIndex,
@@ -15,7 +16,7 @@ import {
   valueIndex,
   varIndex,
 } from "../ir/index_expr.ts";
-import { coefficientOf, indicesOf, type Part } from "./walk.ts";
+import { coefficientOf, indicesOf } from "./walk.ts";
 
 /** Gives structurally equal parts the same number. */
 export class Numbering {

@@ -1,6 +1,7 @@
 // Emits one expression as vector code, and says which expressions have vector code at all.
 import type { DType } from "../ir/dtype.ts";
 import type { Expr } from "../ir/expr.ts";
+import { isIndex, type Part } from "../ir/expr_parts.ts";
 import type { Index } from "../ir/index_expr.ts";
 import type { Vec } from "../ir/kernel.ts";
 import { SCALAR } from "../ir/scalar.ts";
@@ -11,7 +12,7 @@ import { isIntIndex } from "./lanes.ts";
 import { Rewriter } from "./rewrite.ts";
 import type { LaneScope } from "./scope.ts";
 import { laneKind, memoryType, typeRange } from "./storage.ts";
-import { isIndex, type Part, walk } from "./walk.ts";
+import { walk } from "./walk.ts";
 
 const started = new WeakMap<LaneScope, { readonly emitter: Emitter; readonly block: Block }>();
 

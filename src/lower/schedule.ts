@@ -1,12 +1,13 @@
 // Decides how a nest runs: which variable the lanes follow, how many vectors go together, in which order the loops stand.
 import type { Expr } from "../ir/expr.ts";
+import { childrenOf, isAtom, isIndex, type Part } from "../ir/expr_parts.ts";
 import type { IndexVar } from "../ir/index_expr.ts";
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { ScalarFn } from "../ir/scalar.ts";
 import { cutMultiple, type Nest, type Piece, split } from "./nest.ts";
 import { canFollow, reducedLane } from "./reduction.ts";
 import { memoryType } from "./storage.ts";
-import { childrenOf, coefficientOf, freeVars, isAffineIn, isAtom, isIndex, type Part, walk } from "./walk.ts";
+import { coefficientOf, freeVars, isAffineIn, walk } from "./walk.ts";
 
 /** A piece with its lanes chosen; null: one element at a time, where only reductions use the lanes. */
 export interface Scheduled extends Piece {

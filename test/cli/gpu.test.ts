@@ -2,27 +2,17 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
+import { bundle } from "../bundle.ts";
 import { hasWebGpu } from "../run/gpu_devices.ts";
-import { root, testFolder, writeClassifier } from "./sample_models.ts";
+import { testFolder, writeClassifier } from "./sample_models.ts";
 
 const folder = testFolder("gpu");
 const command = join(folder, "cli.js");
 const model = writeClassifier(folder);
 
 beforeAll(async () => {
-  await build({
-    entryPoints: { cli: join(root, "src/cli/main.ts") },
-    outdir: folder,
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    splitting: true,
-    external: ["koffi", "webgpu"],
-    absWorkingDir: root,
-  });
+  await bundle(folder, { cli: "src/cli/main.ts" });
 });
 
 function heddle(args: readonly string[], env: Readonly<Record<string, string>> = {}): { status: number | null; out: string; err: string } {

@@ -1,15 +1,13 @@
 // A small network as an ONNX file, for commands to work on: convolution, Relu, mean over the picture, a linear layer, Softmax.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { randomNumbers } from "../../src/cli/random.ts";
 import { exportOnnx } from "../../src/formats/onnx/export.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
-
-export const root = fileURLToPath(new URL("../..", import.meta.url));
+import { root } from "../bundle.ts";
 
 export function classifierGraph(): Graph {
   const next = randomNumbers(7);

@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
-import { root, testFolder } from "./sample_models.ts";
+import { bundle, root } from "../bundle.ts";
+import { testFolder } from "./sample_models.ts";
 
 const folder = testFolder("train");
 const command = join(folder, "cli.js");
@@ -46,21 +46,7 @@ export default defineTraining({
 
 beforeAll(async () => {
   writeFileSync(script, SCRIPT);
-  await build({
-    entryPoints: {
-      cli: join(root, "src/cli/main.ts"),
-      train: join(root, "src/train/index.ts"),
-      data_worker: join(root, "src/data/worker.ts"),
-    },
-    outdir: folder,
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    splitting: true,
-    external: ["koffi"],
-    absWorkingDir: root,
-  });
+  await bundle(folder, { cli: "src/cli/main.ts", train: "src/train/index.ts", data_worker: "src/data/worker.ts" });
 });
 
 const environment = { ...process.env, HEDDLE_CACHE: join(folder, "cache") }; // not the user's

@@ -1,11 +1,8 @@
 // Loaders give the same batches whatever their number of threads, go on where a state says, hide a slow disk, name the item that failed, and let the process end.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type Batch,
@@ -26,6 +23,8 @@ import {
   TransformedDataset,
 } from "../../src/data/index.ts";
 import { fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
+
+import { bundle, root } from "../bundle.ts";
 
 const module = new URL("./custom_dataset.ts", import.meta.url).href;
 const custom = <T extends object = Dataset>(name: string, ...args: unknown[]) => fromRecipe<T>({ module, export: name, args });
@@ -256,14 +255,10 @@ describe("errors", () => {
 });
 
 describe("a process that uses a loader", () => {
-  const folder = mkdtempSync(join(tmpdir(), "heddle-loader-"));
-  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const folder = join(root, "build", `loader-${process.pid}`);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   beforeAll(async () => {
-    const entryPoints = { index: join(root, "src/data/index.ts"), data_worker: join(root, "src/data/worker.ts") };
-    const options = { bundle: true, splitting: true, format: "esm", platform: "node", target: "node20", logLevel: "silent" } as const;
-    await build({ ...options, entryPoints, outdir: folder, external: ["jpeg-js", "fast-png"] });
-    writeFileSync(join(folder, "package.json"), '{"type":"module"}');
+    await bundle(folder, { index: "src/data/index.ts", data_worker: "src/data/worker.ts" });
   });
 
   const program = (body: string) => {

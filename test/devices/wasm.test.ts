@@ -5,40 +5,11 @@ import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
 import { measurePeaks } from "../../src/devices/peaks.ts";
 import { openWasm, type WasmDeviceOptions } from "../../src/devices/wasm/index.ts";
 import { HeddleError } from "../../src/ir/error.ts";
-import { type Kernel, KernelBuilder, times } from "../../src/ir/kernel.ts";
+import { KernelBuilder, times } from "../../src/ir/kernel.ts";
+import { floats, increment, withOpened } from "./increment.ts";
 
-async function withDevice(options: WasmDeviceOptions, use: (device: CpuDevice) => Promise<void> | void): Promise<void> {
-  const device = await openWasm(options);
-  try {
-    await use(device);
-  } finally {
-    device.close();
-  }
-}
-
-/** out[i] ← a[i] + 1, in blocks of one vector, with a tail. */
-function increment({ target }: CpuDevice, n: number, threads: number): Kernel {
-  const k = new KernelBuilder("increment", target, threads);
-  const a = k.buffer("a", n * 4, "read");
-  const out = k.buffer("out", n * 4, "write");
-  const whole = Math.floor(n / target.lanes);
-  k.parallel(whole, (v) => {
-    const at = times(v, target.lanes * 4);
-    k.store(k.op("add", k.load(a, at), k.f32(1)), out, at);
-  });
-  const rest = n - whole * target.lanes;
-  if (rest > 0)
-    k.parallel(1, () => {
-      const at = whole * target.lanes * 4;
-      k.store(k.op("add", k.load(a, at, rest), k.f32(1)), out, at, rest);
-    });
-  return k.build();
-}
-
-const floats = (memory: Memory): Float32Array => {
-  const bytes = memory.view();
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
-};
+const withDevice = (options: WasmDeviceOptions, use: (device: CpuDevice) => Promise<void> | void): Promise<void> =>
+  withOpened(openWasm(options), use);
 
 describe("wasm device", () => {
   const cases = [1, 2, 3].flatMap((threads) => [true, false].map((relaxed) => ({ threads, relaxed })));

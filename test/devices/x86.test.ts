@@ -6,45 +6,15 @@ import { machineFacts } from "../../src/devices/machine.ts";
 import { measurePeaks } from "../../src/devices/peaks.ts";
 import { chooseIsa, openX86, type X86Options } from "../../src/devices/x86/index.ts";
 import { HeddleError } from "../../src/ir/error.ts";
-import { type Kernel, KernelBuilder, times } from "../../src/ir/kernel.ts";
+import { KernelBuilder, times } from "../../src/ir/kernel.ts";
+import { floats, increment, withOpened } from "./increment.ts";
 
 const { isa } = machineFacts();
 const isas = (["avx2", "avx512"] as const).filter((i) => i === "avx2" || isa === "avx512");
 const here = isa !== null && machineFacts().platform === "linux";
 
-async function withDevice(options: X86Options, use: (device: CpuDevice) => Promise<void> | void): Promise<void> {
-  const device = await openX86(options);
-  try {
-    await use(device);
-  } finally {
-    device.close();
-  }
-}
-
-/** out[i] ← a[i] + 1, in blocks of one vector, with a tail. */
-function increment(device: CpuDevice, n: number): Kernel {
-  const { target, threads } = device;
-  const k = new KernelBuilder("increment", target, threads);
-  const a = k.buffer("a", n * 4, "read");
-  const out = k.buffer("out", n * 4, "write");
-  const whole = Math.floor(n / target.lanes);
-  k.parallel(whole, (v) => {
-    const at = times(v, target.lanes * 4);
-    k.store(k.op("add", k.load(a, at), k.f32(1)), out, at);
-  });
-  const rest = n - whole * target.lanes;
-  if (rest > 0)
-    k.parallel(1, () => {
-      const at = whole * target.lanes * 4;
-      k.store(k.op("add", k.load(a, at, rest), k.f32(1)), out, at, rest);
-    });
-  return k.build();
-}
-
-const floats = (memory: { view(): Uint8Array }): Float32Array => {
-  const bytes = memory.view();
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
-};
+const withDevice = (options: X86Options, use: (device: CpuDevice) => Promise<void> | void): Promise<void> =>
+  withOpened(openX86(options), use);
 
 describe.skipIf(!here)("x86 device", () => {
   const cases = isas.flatMap((i) => [1, 2, 3].flatMap((threads) => [false, true].map((guardPages) => ({ isa: i, threads, guardPages }))));

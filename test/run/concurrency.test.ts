@@ -2,12 +2,11 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HeddleError } from "../../src/ir/error.ts";
 import type { TensorData } from "../../src/ir/tensor.ts";
 import { type LoadOptions, loadModel } from "../../src/model.ts";
+import { bundle, root } from "../bundle.ts";
 import { floats, info, model, node } from "../formats/onnx_model.ts";
 import { DEVICES, randomNumbers } from "./devices.ts";
 
@@ -121,29 +120,18 @@ describe.each(MODES)("$name", ({ options }) => {
 });
 
 describe("a process", () => {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
   const folder = join(root, "build", `concurrency-${process.pid}`);
   beforeAll(async () => {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, "model.onnx"), network(3, 1));
-    await build({
-      entryPoints: [join(root, "src/index.ts")],
-      outdir: folder,
-      bundle: true,
-      format: "esm",
-      platform: "node",
-      splitting: true,
-      external: ["koffi", "webgpu"],
-      logLevel: "silent",
-      outExtension: { ".js": ".mjs" },
-    });
+    await bundle(folder, { index: "src/index.ts" });
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   /** The last line that it wrote, and how it ended. */
   function child(body: string): { last: string | undefined; status: number | null; stderr: string } {
-    const file = join(folder, "child.mjs");
-    writeFileSync(file, `import { loadModel } from "./index.mjs";\nconst x = { dtype: "f32", shape: [2, ${WIDTH}], data: new Float32Array(${2 * WIDTH}).fill(0.5) };\n${body}\n`); // biome-ignore format: one idea
+    const file = join(folder, "child.js");
+    writeFileSync(file, `import { loadModel } from "./index.js";\nconst x = { dtype: "f32", shape: [2, ${WIDTH}], data: new Float32Array(${2 * WIDTH}).fill(0.5) };\n${body}\n`); // biome-ignore format: one idea
     const { stdout, stderr, status } = spawnSync(process.execPath, [file], { cwd: folder, encoding: "utf8", timeout: 40_000 });
     return { last: stdout.trim().split("\n").at(-1), status, stderr };
   }

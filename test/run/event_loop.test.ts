@@ -4,10 +4,10 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TensorData } from "../../src/ir/tensor.ts";
 import { type LoadOptions, loadModel } from "../../src/model.ts";
+import { bundle, root } from "../bundle.ts";
 import { DEVICES } from "./devices.ts";
 import { threadMs, turnsDuring } from "./turns.ts";
 
@@ -42,10 +42,9 @@ const devices = DEVICES.filter(({ name }) => name.endsWith("threads 1") && !name
 }));
 
 /** Below the repository, so that the program finds packages. */
-const folder = fileURLToPath(new URL(`../../build/event-loop-${process.pid}`, import.meta.url));
+const folder = join(root, "build", `event-loop-${process.pid}`);
 beforeAll(async () => {
-  const program = fileURLToPath(new URL("first_load.ts", import.meta.url));
-  await build({ entryPoints: [program], outdir: folder, bundle: true, splitting: true, format: "esm", platform: "node", external: ["koffi"], outExtension: { ".js": ".mjs" }, logLevel: "silent" }); // biome-ignore format: one idea
+  await bundle(folder, { first_load: "test/run/first_load.ts" });
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -80,7 +79,7 @@ describe.each(devices)("$name", ({ options }) => {
   });
 
   test("so is loading in a process that has not compiled anything", ATTEMPTS, () => {
-    const args = [join(folder, "first_load.mjs"), PATH, JSON.stringify({ ...options, shapes: { x: SHAPE } })];
+    const args = [join(folder, "first_load.js"), PATH, JSON.stringify({ ...options, shapes: { x: SHAPE } })];
     const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
     expect(stderr).toBe("");
     const turns = JSON.parse(stdout) as number[];

@@ -2,12 +2,11 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isGpu, openAnyDevice } from "../../src/devices/open.ts";
 import { WebGpuDevice } from "../../src/devices/webgpu/index.ts";
 import { HeddleError, loadModel, type TensorData } from "../../src/index.ts";
+import { bundle, root } from "../bundle.ts";
 import { floats, info, model } from "../formats/onnx_model.ts";
 import { expectClose, randomNumbers } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
@@ -119,22 +118,11 @@ describe.skipIf(!GPU_DEVICES.some((d) => d.name === "webgpu"))("webgpu", () => {
 });
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("a process on $name", ({ options }) => {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
   const folder = join(root, "build", `gpu-models-${process.pid}`);
   beforeAll(async () => {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, "model.onnx"), network(1));
-    await build({
-      entryPoints: [join(root, "src/index.ts")],
-      outdir: folder,
-      bundle: true,
-      format: "esm",
-      platform: "node",
-      splitting: true,
-      external: ["koffi", "webgpu"],
-      logLevel: "silent",
-      outExtension: { ".js": ".mjs" },
-    });
+    await bundle(folder, { index: "src/index.ts" });
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -145,8 +133,8 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("a process on $name"
     "by process.exit()": "await m.run({ x }); m.run({ x }); console.log('done'); process.exit(0);",
   };
   test.each(Object.entries(ENDS))("ends by itself %s", (_, body) => {
-    const file = join(folder, "child.mjs");
-    const head = `import { loadModel } from "./index.mjs";\nconst x = { dtype: "f32", shape: [2, ${WIDTH}], data: new Float32Array(${2 * WIDTH}).fill(0.5) };`;
+    const file = join(folder, "child.js");
+    const head = `import { loadModel } from "./index.js";\nconst x = { dtype: "f32", shape: [2, ${WIDTH}], data: new Float32Array(${2 * WIDTH}).fill(0.5) };`;
     writeFileSync(file, `${head}\nconst m = await loadModel("model.onnx", ${JSON.stringify(options)});\n${body}\n`);
     const { stdout, status, signal } = spawnSync(process.execPath, [file], { cwd: folder, encoding: "utf8", timeout: 40_000 });
     expect({ last: stdout.trim().split("\n").at(-1), status, signal }).toEqual({ last: "done", status: 0, signal: null });

@@ -2,11 +2,9 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { bundle, root } from "../bundle.ts";
 import type { Result, Trial } from "./trial.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 /** A process that says nothing for so long hangs. */
 const SILENCE_MS = 30_000;
 const BATCH = 100;
@@ -26,19 +24,7 @@ export class TrialRunner implements Disposable {
   private batches = 0;
 
   async prepare(): Promise<void> {
-    await build({
-      entryPoints: [join(root, "test/security/trial.ts")],
-      outdir: this.folder,
-      bundle: true,
-      format: "esm",
-      platform: "node",
-      target: "node20",
-      splitting: true,
-      external: ["koffi"],
-      absWorkingDir: root,
-      logLevel: "silent",
-      outExtension: { ".js": ".mjs" },
-    });
+    await bundle(this.folder, { trial: "test/security/trial.ts" });
   }
 
   /** All results, in any order. `processes` at a time. */
@@ -62,7 +48,7 @@ export class TrialRunner implements Disposable {
     const file = join(this.folder, `batch-${this.batches++}.json`);
     mkdirSync(this.folder, { recursive: true });
     writeFileSync(file, JSON.stringify(batch));
-    const child = spawn(process.execPath, [join(this.folder, "trial.mjs"), file], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [join(this.folder, "trial.js"), file], { stdio: ["ignore", "pipe", "pipe"] });
     return new Promise((resolve) => {
       const results: Ended[] = [];
       let [out, err, isHanging] = ["", "", false];

@@ -9,7 +9,8 @@ import { randomInputs } from "../../src/cli/random.ts";
 import { type Image, writePng } from "../../src/formats/image.ts";
 import { exportOnnx } from "../../src/formats/onnx/export.ts";
 import { loadModel } from "../../src/index.ts";
-import { classifierGraph, root } from "../cli/sample_models.ts";
+import { root } from "../bundle.ts";
+import { classifierGraph } from "../cli/sample_models.ts";
 import { buildPage, openBrowser, openPage, servePage, settled, textOf, whyNoBrowser } from "./browser.ts";
 
 /** Float32 sums in another order, and six digits printed. */

@@ -1,9 +1,11 @@
 // Opens the WebAssembly device: kernels become one module a launch list, run by a pool of workers on shared memory, in Node and in browsers.
+
 import { wasmTarget } from "../../codegen/wasm/target.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
 import { checkLaunches, compiledKernel } from "../launches.ts";
+import { RunsInFlight } from "../runs_in_flight.ts";
 import { mapInTurns } from "../turns.ts";
 import { hasRelaxedSimd } from "./compile.ts";
 import { type ListExports, listModule } from "./driver.ts";
@@ -59,8 +61,7 @@ class WasmDevice implements CpuDevice, ListHost {
   private readonly pool: Pool | undefined;
   private readonly memories = new Set<Memory>();
   private readonly lists = new Set<LaunchList>();
-  private inFlight = 0;
-  private afterRuns: (() => void)[] = [];
+  readonly runs = new RunsInFlight();
   private isClosed = false;
 
   constructor(
@@ -91,7 +92,7 @@ class WasmDevice implements CpuDevice, ListHost {
     this.assertOpen();
     const memory = this.heap.alloc(bytes, (m, release) => {
       this.memories.delete(m);
-      this.whenIdle(release);
+      this.runs.whenIdle(release);
     });
     this.memories.add(memory);
     return memory;
@@ -125,7 +126,7 @@ class WasmDevice implements CpuDevice, ListHost {
     const list = await pool.add(module);
     return {
       run: (from, to, stride) => pool.run(list, from, to, stride),
-      runAsync: (from, to, stride) => this.track(() => pool.runAsync(list, from, to, stride)),
+      runAsync: (from, to, stride) => this.runs.track(() => pool.runAsync(list, from, to, stride)),
       remove: () => pool.remove(list),
     };
   }
@@ -150,26 +151,11 @@ class WasmDevice implements CpuDevice, ListHost {
     if (this.isClosed) throw new HeddleError("bad-argument", "device wasm: used after close()");
   }
 
-  /** Counts an asynchronous run as in flight until it settles. */
-  private async track(start: () => Promise<void>): Promise<void> {
-    this.inFlight++;
-    try {
-      await start();
-    } finally {
-      if (--this.inFlight === 0) for (const action of this.afterRuns.splice(0)) action();
-    }
-  }
-
-  whenIdle(action: () => void): void {
-    if (this.inFlight === 0) action();
-    else this.afterRuns.push(action);
-  }
-
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
     for (const list of [...this.lists]) list.free();
     for (const memory of [...this.memories]) memory.free();
-    this.whenIdle(() => this.pool?.close());
+    this.runs.whenIdle(() => this.pool?.close());
   }
 }

@@ -1,7 +1,9 @@
 // Turns kernels and launches into records in WebAssembly's memory and a module that walks them.
+
 import { invariant } from "../../ir/error.ts";
 import type { Compiled, CompiledKernel, Launch, LaunchList, Memory } from "../cpu.ts";
 import { checkRange, scratchBytes } from "../launches.ts";
+import type { RunsInFlight } from "../runs_in_flight.ts";
 import { compileModule } from "./compile.ts";
 import { RECORD } from "./driver.ts";
 import type { Host } from "./host.ts";
@@ -14,8 +16,7 @@ export interface ListHost {
   assertOpen(): void;
   /** Puts the module into every thread. */
   install(module: WebAssembly.Module): Promise<Installed>;
-  /** Runs now, or when the last asynchronous run has ended. */
-  whenIdle(action: () => void): void;
+  readonly runs: RunsInFlight;
 }
 /** A module in every thread. from and to: addresses of thread 0's records. */
 export interface Installed {
@@ -97,7 +98,7 @@ export async function createLaunchList(
       if (isFreed) return;
       isFreed = true;
       onFree(list);
-      device.whenIdle(() => {
+      device.runs.whenIdle(() => {
         installed.remove();
         for (const m of [...scratch, memory]) m.free();
       });

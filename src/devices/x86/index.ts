@@ -1,4 +1,5 @@
 // Opens the x86-64 device: kernels become machine code in executable memory, launched on a pool of threads.
+
 import { avx2Target, avx512Target } from "../../codegen/x86/target.ts";
 import type { TypedArray } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
@@ -6,6 +7,7 @@ import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
 import { checkLaunches, compiledKernel } from "../launches.ts";
 import { type MachineFacts, machineFacts } from "../machine.ts";
+import { RunsInFlight } from "../runs_in_flight.ts";
 import { mapInTurns } from "../turns.ts";
 import { MAX_THREADS } from "./driver.ts";
 import { createLaunchList, type ListHost } from "./launch_list.ts";
@@ -57,8 +59,7 @@ class X86Device implements CpuDevice, ListHost {
   readonly name = "x86";
   private readonly memories = new Set<Memory>();
   private readonly lists = new Set<LaunchList>();
-  private inFlight = 0;
-  private afterRuns: (() => void)[] = [];
+  readonly runs = new RunsInFlight();
   private isClosed = false;
 
   constructor(
@@ -78,7 +79,7 @@ class X86Device implements CpuDevice, ListHost {
     this.assertOpen();
     const memory = allocate(this.native, bytes, this.guardPages, (m, unmap) => {
       this.memories.delete(m);
-      this.whenIdle(unmap);
+      this.runs.whenIdle(unmap);
     });
     this.memories.add(memory);
     return memory;
@@ -122,25 +123,11 @@ class X86Device implements CpuDevice, ListHost {
     if (this.isClosed) throw new HeddleError("bad-argument", "device x86: used after close()");
   }
 
-  async track<T>(start: () => Promise<T>): Promise<T> {
-    this.inFlight++;
-    try {
-      return await start();
-    } finally {
-      if (--this.inFlight === 0) for (const action of this.afterRuns.splice(0)) action();
-    }
-  }
-
-  whenIdle(action: () => void): void {
-    if (this.inFlight === 0) action();
-    else this.afterRuns.push(action);
-  }
-
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
     for (const list of [...this.lists]) list.free();
     for (const memory of [...this.memories]) memory.free();
-    this.whenIdle(() => this.pool.release());
+    this.runs.whenIdle(() => this.pool.release());
   }
 }

@@ -4,6 +4,7 @@ import type { TypedArray } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { CompiledKernel, Launch, LaunchList, Memory, Slot } from "../cpu.ts";
 import { checkRange, scratchBytes } from "../launches.ts";
+import type { RunsInFlight } from "../runs_in_flight.ts";
 import { LIST_HEADER, RECORD } from "./driver.ts";
 import type { CodeRegion } from "./memory.ts";
 import type { Pool } from "./pool.ts";
@@ -14,11 +15,8 @@ export interface ListHost {
   readonly pool: Pool;
   alloc(bytes: number): Memory;
   addressOf(data: TypedArray): number;
-  /** Counts an asynchronous run as in flight until it settles. Throws when the device is closed. */
-  track<T>(start: () => Promise<T>): Promise<T>;
+  readonly runs: RunsInFlight;
   assertOpen(): void;
-  /** Runs now, or when the last asynchronous run has ended. */
-  whenIdle(action: () => void): void;
 }
 
 const LINE = 64;
@@ -116,7 +114,7 @@ export function createLaunchList(
     },
     async runAsync(from, to) {
       check(from, to);
-      if (from < to) await host.track(() => host.pool.runAsync(memory.address, from * RECORD, to * RECORD));
+      if (from < to) await host.runs.track(() => host.pool.runAsync(memory.address, from * RECORD, to * RECORD));
     },
     slots(places) {
       const threads = Array.from({ length: host.threads }, (_, tid) => tid);
@@ -132,7 +130,7 @@ export function createLaunchList(
       if (isFreed) return;
       isFreed = true;
       onFree(list);
-      host.whenIdle(() => {
+      host.runs.whenIdle(() => {
         code.free();
         for (const m of [...scratch, memory]) m.free();
       });
