@@ -1,6 +1,5 @@
 // The GPT example with a network of a few thousand weights on a made-up language: it learns, goes on bit by bit, writes, and agrees with onnxruntime.
 import { mkdtemp, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -13,15 +12,7 @@ import { type Settings, train } from "../../examples/gpt/train.ts";
 import { loadCheckpoint } from "../../src/formats/checkpoint.ts";
 import { crossEntropy } from "../../src/nn/index.ts";
 import { fromArray, tensor } from "../../src/tensor/index.ts";
-
-const hasOnnxruntime = (() => {
-  try {
-    createRequire(import.meta.url).resolve("onnxruntime-node");
-    return true;
-  } catch {
-    return false;
-  }
-})();
+import { hasOnnxruntime } from "./onnxruntime.ts";
 
 /** Verses whose last word is the first one's: n-grams that are shorter than a verse cannot know it. */
 function drawVerses(chapters: number): string {

@@ -1,23 +1,14 @@
 // The sample photograph read by onnxruntime, where it is installed: the steps around the networks, apart from heddle's own arithmetic.
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { demo } from "../../examples/ocr/demo.ts";
 import { readImage } from "../../src/formats/image.ts";
+import { hasOnnxruntime } from "./onnxruntime.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const hasOnnxruntime = (() => {
-  try {
-    createRequire(import.meta.url).resolve("onnxruntime-node");
-    return true;
-  } catch {
-    return false;
-  }
-})();
-
 let folder = "";
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "heddle-ocr-"));

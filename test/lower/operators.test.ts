@@ -5,9 +5,9 @@ import { apply, type Op, type Reader, type Sample, type Value } from "../../src/
 import { newVar, varIndex } from "../../src/ir/index_expr.ts";
 import type { TensorData } from "../../src/ir/tensor.ts";
 import { canLower } from "../../src/lower/scalar.ts";
-import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { TARGETS } from "../codegen/simd_run.ts";
+import { SAMPLED } from "../run/samples.ts";
 import { checkReader, random, randomTensor } from "./run_group.ts";
 
 const isData = (x: object): x is TensorData => "data" in x;
@@ -36,7 +36,7 @@ const canLowerReader = ({ type, at }: Reader): boolean => canLower(at(type.shape
 const gaps: string[] = [];
 let covered = 0;
 
-describe.each([...OPS.values()].filter((op) => op.lower && op.samples?.length).map((op) => [op.name, op] as const))("%s", (name, op) => {
+describe.each(SAMPLED.filter(([, op]) => op.lower))("%s", (name, op) => {
   test.each(op.samples!.map((s, i) => [i, s] as const))("sample %i", (i, sample) => {
     const { readers, inputs } = prepare(op, sample as Sample<object>, i + 1);
     for (const reader of readers) {

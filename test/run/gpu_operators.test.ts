@@ -2,12 +2,12 @@
 import { afterAll, beforeAll, describe, test } from "vitest";
 import type { GpuDevice } from "../../src/devices/gpu.ts";
 import { zeros } from "../../src/ir/tensor.ts";
-import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { evaluateGraph } from "../../src/ops/index.ts";
 import { inputName } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
 import { expectClose } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
-import { sampleGraph } from "./samples.ts";
+import { SAMPLED, sampleGraph } from "./samples.ts";
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
   let device: GpuDevice;
@@ -16,8 +16,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
   });
   afterAll(() => device?.close());
 
-  const ops = [...OPS.values()].filter((op) => op.samples?.length);
-  test.each(ops.map((op) => [op.name, op] as const))("%s", async (name, op) => {
+  test.each(SAMPLED)("%s", async (name, op) => {
     for (const [i, sample] of (op.samples ?? []).entries()) {
       const { graph, inputs } = sampleGraph(op, sample);
       const want = evaluateGraph(graph, inputs);

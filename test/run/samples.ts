@@ -2,8 +2,12 @@
 import { DTYPES } from "../../src/ir/dtype.ts";
 import { apply, type Graph, type Op, type Sample, type TensorType } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
+import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { randomNumbers } from "./devices.ts";
+
+/** Operators that have samples, with their names. */
+export const SAMPLED = [...OPS.values()].filter((op) => op.samples?.length).map((op) => [op.name, op] as const);
 
 const isTensor = (x: TensorType | TensorData): x is TensorData => "data" in x;
 
