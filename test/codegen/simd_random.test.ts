@@ -174,7 +174,7 @@ class Writer {
         pick(4) ? mask : k.op("ishr", c, undefined, undefined, undefined, 31),
         dst,
       );
-    } else if (kind === 5) vecs[slot] = k.op("mov", a, undefined, undefined, dst);
+    } else if (kind === 5) vecs[slot] = pick(2) ? k.op("mov", a, undefined, undefined, dst) : k.op("lookup", a, b, c, dst);
     else {
       const op = this.any(FLOATS);
       const isTernary = op === "fma" || op === "fnma";

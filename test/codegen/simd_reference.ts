@@ -163,6 +163,11 @@ class Interpreter {
 
   private operation(s: VecStmt): void {
     const [a, b, c] = [s.a, s.b, s.c].map((v) => (v ? this.vec(v) : new Int32Array(this.kernel.lanes)));
+    if (s.op === "lookup") {
+      const table = [...a, ...b];
+      this.set(s.dst, (i) => table[c[i] & (table.length - 1)]);
+      return;
+    }
     const float = FLOAT[s.op];
     const int = INT[s.op];
     if (!float && !int) throw new Error(`${s.op} is not interpreted`);

@@ -95,7 +95,7 @@ describe.each(TARGETS)("$name", (target) => {
     const outs = Array.from({ length: 6 }, () => new Int32Array(lanes));
     runKernel(target, { a, b, c, ...Object.fromEntries(outs.map((o, n) => [`o${n}`, o])) }, (k) => {
       const binary = !UNARY.has(op);
-      const ternary = op === "fma" || op === "fnma" || op === "select";
+      const ternary = op === "fma" || op === "fnma" || op === "select" || op === "lookup";
       const apply = (x: number, y: number, z: number, into?: number): void => {
         const v = [k.load(0, 0), k.load(1, 0), k.load(2, 0)];
         // A second use keeps a load from becoming a memory operand.
@@ -197,6 +197,22 @@ describe.each(TARGETS)("$name", (target) => {
       quadh: whole(1),
     };
     for (const got of run(op, a, b, new Int32Array(lanes))) expect([...got]).toEqual(want[op]);
+  });
+
+  test("lookup takes the low bits of its index", () => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => n + 1);
+    const b = a.map((n) => -n);
+    const picks = [
+      (n: number) => n,
+      (n: number) => 5 * n + 3,
+      (n: number) => -7 * n - 1,
+      (n: number) => (n << 27) | (n << 6) | (2 * lanes - 1 - n),
+    ];
+    for (const pick of picks) {
+      const index = a.map((_, n) => pick(n));
+      const want = index.map((i) => [...a, ...b][i & (2 * lanes - 1)]);
+      for (const got of run("lookup", a, b, index)) expect(got).toEqual(want);
+    }
   });
 
   test("constants and iota", () => {

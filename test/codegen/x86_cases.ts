@@ -46,7 +46,7 @@ const NOT_COMPARED: Readonly<Record<string, string>> = {
 
 const MEMORY_ONLY = /^(vmaskmov|vpmaskmov|vmovs[sd]$|vmov.*_store|vpextrw)/;
 const REGISTER_ONLY = /^(vmovhlps|vmovlhps|vmovmskps|vpmov.*2|kmov)/;
-const NO_XMM_FORM = /^(vpermq|vperm(d|ps)|vshuff|vinsertf32x4|vextractf32x4)/;
+const NO_XMM_FORM = /^(vpermq|vperm(d|ps)$|vshuff|vinsertf32x4|vextractf32x4)/;
 
 const isVectorKind = (kind: string) => "VHQEXYK".includes(kind);
 

@@ -83,6 +83,7 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   pairh: shuffle(2, 3, 6, 7),
   quadl: own("i8x16.shuffle"), // vectors have one four: refused below
   quadh: own("i8x16.shuffle"),
+  lookup: own("i8x16.swizzle"),
   sumlanes: lanes("f32x4.add"),
   maxlanes: lanes("f32x4.pmax"),
   minlanes: lanes("f32x4.pmin"),
@@ -210,9 +211,34 @@ function ownCode(c: VectorContext, s: Extract<Stmt, { k: "vec" }>, get: (v: Vec 
     case "f2iround":
       toInteger(c, s, get);
       break;
+    case "lookup":
+      lookup(c, s, get);
+      break;
     default:
       invariant(false, `${c.kernelName}: ${s.op} has no code for WebAssembly`);
   }
+}
+
+/** Lanes to bytes: swizzle gives zeros for those above 15, so that each byte comes from one of both tables. */
+function lookup(c: VectorContext, s: Extract<Stmt, { k: "vec" }>, get: (v: Vec | undefined) => void): void {
+  const { f } = c;
+  const bytes = c.vecTemp(0);
+  get(s.a);
+  get(s.c);
+  splatConstant(f, 7);
+  f.op("v128.and");
+  splatConstant(f, 0x04040404);
+  f.op("i32x4.mul");
+  splatConstant(f, 0x03020100);
+  f.op("i32x4.add");
+  f.op("local.tee", bytes);
+  f.op("i8x16.swizzle");
+  get(s.b);
+  f.get(bytes);
+  splatConstant(f, 0x10101010);
+  f.op("v128.xor");
+  f.op("i8x16.swizzle");
+  f.op("v128.or");
 }
 
 const TWO_31 = bitsOf("f32", 2 ** 31);

@@ -83,6 +83,7 @@ export const OPCODES = {
   "v128.store": simd(0x0b, "memory"),
   "v128.const": simd(0x0c, "bytes"),
   "i8x16.shuffle": simd(0x0d, "bytes"),
+  "i8x16.swizzle": simd(0x0e),
   "i32x4.splat": simd(0x11),
   "f32x4.splat": simd(0x13),
   "i32x4.extract_lane": simd(0x1b, "pick"),

@@ -78,6 +78,9 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
     case "shuffle":
       asm.vec(instruction, len, dst, operand(c, s, "a"), operand(c, s, "b"), isAvx512 ? row.imm : (row.avx2Imm ?? row.imm));
       break;
+    case "lookup":
+      lookup(c, s, dst);
+      break;
     case "lanes":
       lanes(c, instruction, dst, operand(c, s, "a"));
       break;
@@ -177,6 +180,24 @@ function dot(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
   const [factor, other] = memory === "a" ? (["b", "a"] as const) : (["a", "b"] as const);
   asm.vec(I.vdpbf16ps, ZMM, sum, operand(c, s, factor), operand(c, s, other));
   if (!isAccumulator) asm.vec(I.vmovaps, ZMM, dst, 0, sum);
+}
+
+/** AVX-512's instruction overwrites the index. AVX2 looks in both tables, and picks by the bit above those that name a lane. */
+function lookup(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
+  const { asm } = c;
+  const index = operand(c, s, "c");
+  if (c.isAvx512) {
+    const result = s.c?.id === s.dst.id ? dst : c.temp(0); // dst may be a register of a table
+    if (result !== index) asm.vec(I.vmovaps, ZMM, result, 0, index);
+    asm.vec(I.vpermi2ps, ZMM, result, operand(c, s, "a"), operand(c, s, "b"));
+    if (result !== dst) asm.vec(I.vmovaps, ZMM, dst, 0, result);
+    return;
+  }
+  const [low, high] = [c.temp(0), c.temp(1)];
+  asm.vec(I.vpermps, YMM, low, index, operand(c, s, "a"));
+  asm.vec(I.vpermps, YMM, high, index, operand(c, s, "b"));
+  asm.vec(I.vpslld, YMM, 0, dst, index, 28);
+  asm.vec(I.vblendvps, YMM, dst, low, high, dst << 4);
 }
 
 /** Horizontal reduction by exchanging halves, quarters and so on: the result is in every lane, in an order that does not depend on data. */

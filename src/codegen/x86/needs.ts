@@ -23,9 +23,10 @@ export function needsScratch({ base, terms }: Affine): boolean {
 
 // ---- vector registers
 
-/** A reduction over lanes keeps the halves that change places, a dot product that must not overwrite its addend the sum. */
+/** A reduction over lanes keeps the halves that change places, a dot product that must not overwrite its addend the sum, a lookup what both tables give. */
 export function operationTemps({ op, dst, c }: StmtOf<"vec">): number {
   const { form } = OPERATIONS[op];
+  if (form === "lookup") return 2;
   return form === "lanes" || (form === "dot" && c?.id !== dst.id) ? 1 : 0;
 }
 

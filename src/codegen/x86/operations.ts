@@ -7,7 +7,7 @@ import { I, type Row } from "./instructions.ts";
  * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate, which lanes.
  */
 export interface OperationRow {
-  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes" | "shuffle";
+  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes" | "shuffle" | "lookup";
   readonly avx512: Row;
   readonly avx2: Row;
   readonly memory: readonly ("a" | "b" | "c")[];
@@ -76,6 +76,7 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   pairh: row("shuffle", I.vshufps, "b", { imm: 0xee }),
   quadl: row("shuffle", I.vshuff32x4, "b", { avx2: I.vperm2f128, imm: 0x88, avx2Imm: 0x20 }),
   quadh: row("shuffle", I.vshuff32x4, "b", { avx2: I.vperm2f128, imm: 0xdd, avx2Imm: 0x31 }),
+  lookup: row("lookup", I.vpermi2ps, "b", { avx2: I.vpermps }),
   sumlanes: row("lanes", I.vaddps),
   maxlanes: row("lanes", I.vmaxps),
   minlanes: row("lanes", I.vminps),
