@@ -4,6 +4,7 @@ import type { Graph, Value } from "../ir/graph.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { inputName } from "../ops/source.ts";
 import type { Precision } from "../passes/mixed_precision.ts";
+import type { StepTime } from "../run/program.ts";
 import { device, enqueue, onDeviceChange } from "./device.ts";
 import { awaited, compute, fetched, use } from "./execute.ts";
 import { Runner, type StatePair } from "./runner.ts";
@@ -17,6 +18,8 @@ import { type Flat, flatten } from "./tree.ts";
 export type Jitted<A extends readonly unknown[], R> = ((...args: A) => R) & {
   /** Bytes that all its programs plan for themselves, without parameters: tensors, partial results of kernels, constants. */
   arenaBytes(): Promise<number>;
+  /** Runs it on a GPU, three times (parameters change as often), and says how long each node of its program took there; elsewhere runs it and says nothing. */
+  profile(...args: A): Promise<readonly StepTime[]>;
   /** How many programs there are: one for each signature. */
   readonly programs: number;
   /** Frees the programs. The function may be called again, and compiles anew. */
@@ -63,14 +66,27 @@ const abandoned = new FinalizationRegistry<Programs>((programs) => freeAll(progr
 export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, { precision }: JitOptions = {}): Jitted<A, R> {
   const programs: Programs = new Map();
   living.add(new WeakRef(programs));
-  const call = (...args: A): R => {
-    if (currentTrace()) return f(...args);
-    const given = flatten(args, "jit");
+  const programFor = (given: Flat): Traced => {
     const key = `${given.text} ${given.tensors.map((t) => `${t.dtype}[${t.shape}]`).join()}`;
     const traced = programs.get(key) ?? trace(f, given, precision);
     programs.set(key, traced);
     if (programs.size === MANY && !traced.runner) process.emitWarning(MANY_TEXT, "HeddleWarning");
-    return start(traced, given.tensors) as R; // the tree that f gave
+    return traced;
+  };
+  const call = (...args: A): R => {
+    if (currentTrace()) return f(...args);
+    const given = flatten(args, "jit");
+    const traced = programFor(given);
+    const results = queued(traced, given.tensors, async (runner, inputs) => {
+      const tensors = await runner.run(inputs);
+      return traced.outputs.map(({ name }) => tensors[name]);
+    });
+    results.catch(() => {}); // whoever asks for the results sees it
+    return traced.result.rebuild(traced.outputs.map(({ value }, i) => new Tensor(leaf(awaited(value.type, results, i))))) as R; // the tree that f gave
+  };
+  const profile = (...args: A): Promise<readonly StepTime[]> => {
+    const given = flatten(args, "jit");
+    return queued(programFor(given), given.tensors, (runner, inputs) => runner.profile(inputs));
   };
   const dispose = (): void => freeAll(programs);
   abandoned.register(call, programs);
@@ -79,7 +95,7 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, { pre
     const runners = await enqueue(() => Promise.all(all.map((t) => t.runner)));
     return runners.reduce((n, r) => n + (r?.arenaBytes ?? 0), 0);
   };
-  Object.assign(call, { arenaBytes, dispose, [Symbol.dispose]: dispose });
+  Object.assign(call, { arenaBytes, profile, dispose, [Symbol.dispose]: dispose });
   Object.defineProperty(call, "programs", { get: () => programs.size });
   return call as Jitted<A, R>; // with all that was put on it
 }
@@ -130,39 +146,42 @@ function trace<A extends readonly unknown[]>(f: (...args: A) => unknown, given: 
   };
 }
 
-/** Queues a run, and gives tensors whose numbers come from it. */
-function start(traced: Traced, args: readonly Tensor[]): unknown {
+/** What is done with a program and the numbers of its inputs. */
+type Work<T> = (runner: Runner, inputs: Readonly<Record<string, TensorData>>) => Promise<T>;
+
+/** Queues work that runs the program. */
+function queued<T>(traced: Traced, args: readonly Tensor[], work: Work<T>): Promise<T> {
   compute(args.map((t) => t.handle));
   const given = args.map((t) => storageOf(t.handle.value) ?? refuse("jit: an argument was made inside of another compiled function")); // compute has made the others'
   const undo = traced.states.map(({ cell, isWritten }) => snapshot(cell, isWritten ? 1 : 0));
   const moved = traced.states.map(({ cell }) => place(cell));
   for (const { cell, isWritten } of traced.states) if (isWritten) overwritten(cell);
-  const results = enqueue(() => run(traced, given, moved, undo));
-  results.catch(() => {}); // whoever asks for the results sees it
-  return traced.result.rebuild(traced.outputs.map(({ value }, i) => new Tensor(leaf(awaited(value.type, results, i)))));
+  return enqueue(async () => {
+    const [runner, inputs] = await ready(traced, given, moved, undo);
+    return work(runner, inputs);
+  });
 }
 
-async function run(
+/** The program, its parameters in their places, and its inputs' numbers. */
+async function ready(
   traced: Traced,
   given: readonly Storage[],
   moved: readonly (Storage | null)[],
   undo: readonly (() => void)[],
-): Promise<readonly TensorData[]> {
+): Promise<[Runner, Record<string, TensorData>]> {
   const { args, captured, states } = traced;
   const inputs: Record<string, TensorData> = {};
-  let runner: Runner;
   try {
     traced.runner ??= compiled(traced);
-    runner = await traced.runner;
+    const runner = await traced.runner;
     for (const [i, name] of args.entries()) inputs[name] = given[i].data ?? (await fetched(given[i]));
     for (const { name, storage } of captured) inputs[name] = storage.data ?? (await fetched(storage));
     for (const [i, { place }] of states.entries()) if (moved[i]) place.write(moved[i].data ?? (await fetched(moved[i])));
+    return [runner, inputs];
   } catch (e) {
     for (const back of undo) back();
     throw e;
   }
-  const results = await runner.run(inputs);
-  return traced.outputs.map(({ name }) => results[name]);
 }
 
 async function compiled(traced: Traced): Promise<Runner> {

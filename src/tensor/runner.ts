@@ -10,7 +10,7 @@ import { expand } from "../passes/expand.ts";
 import { mixedPrecision, type Precision } from "../passes/mixed_precision.ts";
 import { compile } from "../run/compile.ts";
 import type { GpuProgram } from "../run/gpu/program.ts";
-import type { Program } from "../run/program.ts";
+import type { Program, StepTime } from "../run/program.ts";
 
 /** Where a state lives from run to run: memory of a device, or a tensor for the reference interpreter. All of its methods are for the queue. */
 export class Place {
@@ -75,6 +75,7 @@ export class Runner {
     private readonly graph: Graph | null,
     private readonly program: Program | GpuProgram | null,
     private readonly states: readonly StatePair[],
+    private readonly onGpu: GpuProgram | null = null,
   ) {}
 
   /** `device` null: the reference interpreter. */
@@ -82,14 +83,11 @@ export class Runner {
     if (!device) return new Runner(precision ? mixedPrecision(precision).run(expand().run(graph)) : graph, null, states);
     const stateOn = <M>(memoryOf: (place: Place) => M) =>
       states.map(({ input, output, place }) => ({ input, output, memory: memoryOf(place) }));
-    const program = isGpu(device)
-      ? await (await import("../run/gpu/program.ts")).compileForGpu(graph, {
-          device,
-          precision,
-          state: stateOn((place) => place.gpuMemoryOn(device)),
-        })
-      : await compile(graph, { device, precision, state: stateOn((place) => place.memoryOn(device)) }, true);
-    return new Runner(null, program, states);
+    if (!isGpu(device))
+      return new Runner(null, await compile(graph, { device, precision, state: stateOn((place) => place.memoryOn(device)) }, true), states);
+    const { compileForGpu } = await import("../run/gpu/program.ts");
+    const program = await compileForGpu(graph, { device, precision, state: stateOn((place) => place.gpuMemoryOn(device)) });
+    return new Runner(null, program, states, program);
   }
 
   /** Bytes that the program plans for itself, without its states: tensors, partial results of kernels, constants; 0 where nothing is compiled. */
@@ -105,6 +103,13 @@ export class Runner {
     const results = evaluateGraph(this.graph!, all); // one of both is there
     for (const { output, place } of this.states) place.write(results[output]);
     return results;
+  }
+
+  /** Runs it, and says how long each node took where the device has a clock for them. */
+  async profile(inputs: Tensors): Promise<readonly StepTime[]> {
+    if (this.onGpu) return this.onGpu.profile(inputs);
+    await this.run(inputs);
+    return [];
   }
 
   free(): void {
