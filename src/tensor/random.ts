@@ -102,8 +102,11 @@ export function permutation(from: Tensor, count: number): Tensor<[number], "i32"
   return fromArray(order, [count]);
 }
 
-const hostFloats = <S extends Dims>(words: Uint32Array, shape: S, f: (word: number, i: number) => number): Tensor<S, "f32"> =>
-  fromArray(Float32Array.from(words, f), shape, "f32");
+function hostFloats<S extends Dims>(words: Uint32Array, shape: S, f: (word: number, i: number) => number): Tensor<S, "f32"> {
+  const floats = new Float32Array(words.length);
+  for (let i = 0; i < words.length; i++) floats[i] = f(words[i], i); // Float32Array.from takes thrice as long
+  return fromArray(floats, shape, "f32");
+}
 
 /** Zero with probability `p`, and the rest divided by 1 − p, so that the mean stays. */
 export function dropout<S extends Dims, D extends DType>(x: Tensor<S, D>, from: Tensor, p = 0.5): Tensor<S, D> {
