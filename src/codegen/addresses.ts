@@ -80,6 +80,12 @@ class Lowering {
         out.push({ k: "gather", dst: s.dst, from, index: s.index, count: s.count, lanes: s.lanes });
         return;
       }
+      case "expand": {
+        const from = this.address(s.from, scope);
+        const bits = this.address(s.bits, scope);
+        out.push({ k: "expand", dst: s.dst, from, bits });
+        return;
+      }
       case "loadint": {
         const from = this.address(s.from, scope);
         out.push({ k: "loadint", v: s.v, from, type: s.type, wrap: s.wrap });

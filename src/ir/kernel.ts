@@ -97,6 +97,8 @@ export type Stmt<A = BufferAddress> =
     }
   /** dst lane ← element index[lane] (i32 elements of 4 bytes, clamped to [0, count)) from `from`; only the first `lanes`. */
   | { readonly k: "gather"; readonly dst: Vec; readonly from: A; readonly index: Vec; readonly count: number; readonly lanes: number }
+  /** dst lane ← the next element of 32 bits from `from`, where the lane's bit of the 16 at `bits` is set, else zero; where the target has expandsLoads. */
+  | { readonly k: "expand"; readonly dst: Vec; readonly from: A; readonly bits: A }
   | { readonly k: "store"; readonly src: Vec; readonly to: A; readonly type: MemoryType; readonly lanes: number }
   | { readonly k: "vec"; readonly op: VecOp; readonly dst: Vec; readonly a: Vec; readonly b?: Vec; readonly c?: Vec; readonly imm?: number }
   /** Fetch into the first-level cache; no effect on results; may point outside the buffer. */
@@ -128,6 +130,8 @@ export interface SimdTarget {
   readonly loadsFirst?: boolean;
   /** It has the operation dotbf16. */
   readonly dotsBf16?: boolean;
+  /** It has the statement expand. */
+  readonly expandsLoads?: boolean;
   /** First and second level data cache of one core, bytes. */
   readonly l1: number;
   readonly l2: number;
@@ -375,6 +379,17 @@ export class KernelBuilder {
   gather(buffer: number, at: Int, index: Vec, count: number, lanes = this.lanes): Vec {
     const dst = this.vec();
     this.body.push({ k: "gather", dst, from: this.address(buffer, at, count * 4, false), index, count, lanes });
+    return dst;
+  }
+  /** Consecutive elements from byte `at` in the lanes whose bits are set in the 16 at byte `bitsAt`, zeros in others. */
+  expand(buffer: number, at: Int, bits: number, bitsAt: Int): Vec {
+    const dst = this.vec();
+    this.body.push({
+      k: "expand",
+      dst,
+      from: this.address(buffer, at, this.lanes * 4, false),
+      bits: this.address(bits, bitsAt, 2, false),
+    });
     return dst;
   }
   store(src: Vec, buffer: number, at: Int, lanes = this.lanes, type: MemoryType = "f32"): void {

@@ -79,6 +79,8 @@ function simpleLine(s: Simple, names: Names): string {
       return `${names.vec(s.dst)} = ${s.mode === "splat" ? "splat" : "load"} ${s.type} ${names.at(s.from)}${loadShape(s)}`;
     case "gather":
       return `${names.vec(s.dst)} = gather ${names.at(s.from)} at ${names.vec(s.index)} of ${s.count}, ${s.lanes} lanes`;
+    case "expand":
+      return `${names.vec(s.dst)} = expand ${names.at(s.from)} by bits ${names.at(s.bits)}`;
     case "store":
       return `store ${s.type} ${names.at(s.to)} = ${names.vec(s.src)}, ${s.lanes} lanes`;
     case "vec": {

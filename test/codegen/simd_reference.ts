@@ -141,6 +141,12 @@ class Interpreter {
         this.set(s.dst, (i) => (i < s.lanes ? this.word(s.from, 4 * Math.min(s.count - 1, Math.max(0, index[i]))) : 0));
         break;
       }
+      case "expand": {
+        const bits = this.views[s.bits.buffer].getUint16(this.value(s.bits.at), true);
+        let next = 0;
+        this.set(s.dst, (i) => ((bits >> i) & 1 ? this.word(s.from, 4 * next++) : 0));
+        break;
+      }
       case "store": {
         const at = this.value(s.to.at);
         this.vec(s.src)

@@ -44,7 +44,7 @@ const NOT_COMPARED: Readonly<Record<string, string>> = {
   vmovq_store: "memory operands have another opcode",
 };
 
-const MEMORY_ONLY = /^(vmaskmov|vpmaskmov|vmovs[sd]$|vmov.*_store|vpextrw)/;
+const MEMORY_ONLY = /^(kmovw_load|vmaskmov|vpmaskmov|vmovs[sd]$|vmov.*_store|vpextrw)/;
 const REGISTER_ONLY = /^(vmovhlps|vmovlhps|vmovmskps|vpmov.*2|kmov)/;
 const NO_XMM_FORM = /^(vpermq|vperm(d|ps)$|vshuff|vinsertf32x4|vextractf32x4)/;
 
@@ -117,7 +117,8 @@ function vectorCases(key: string, row: Row, add: (prefix: string, emit: (asm: As
               add(prefix + load, (asm) => asm.vec(row, len, reg, v, rm, value, canMask ? k : 0));
           if (canMask && slot("g")?.kind !== "K" && !MEMORY_ONLY.test(key))
             add(prefix + load, (asm) => asm.vec(row, len, reg, v, 3, value, 5, true));
-          if (!row.hasRm || rmKind === "K" || REGISTER_ONLY.test(row.name) || (row.digit >= 0 && !isEvex)) continue;
+          if (!row.hasRm || rmKind === "K" || (REGISTER_ONLY.test(row.name) && !MEMORY_ONLY.test(key)) || (row.digit >= 0 && !isEvex))
+            continue;
           if (row.name.startsWith("vpbroadcastd") && rmKind === "d") continue;
           // All addresses for one form of each length; elsewhere only those with the highest registers.
           for (const [base, index, scale, disp] of ADDRESSES) {

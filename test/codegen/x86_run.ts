@@ -112,6 +112,11 @@ class Lowering {
         out.push({ ...s, from });
         break;
       }
+      case "expand": {
+        const [from, bits] = [this.address(s.from, out), this.address(s.bits, out)];
+        out.push({ ...s, from, bits });
+        break;
+      }
       case "store": {
         const to = this.address(s.to, out);
         out.push({ ...s, to });

@@ -138,6 +138,9 @@ class Emitter implements IntegerContext, MemoryContext {
       case "gather":
         emitGather(this, s);
         break;
+      case "expand":
+        invariant(false, `${this.kernel.name}: expand has no code for WebAssembly`);
+        break;
       case "store":
         emitStore(this, s);
         break;

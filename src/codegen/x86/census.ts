@@ -126,6 +126,9 @@ class Counter {
         this.read(stmt.index.id);
         this.write(stmt.dst.id);
         break;
+      case "expand":
+        this.write(stmt.dst.id);
+        break;
       case "iota":
         this.use(stmt.a);
         this.write(stmt.dst.id);

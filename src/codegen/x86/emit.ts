@@ -13,7 +13,7 @@ import {
   evaluate,
   type IntegerContext,
 } from "./emit_integer.ts";
-import { emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from "./emit_memory.ts";
+import { emitExpand, emitGather, emitLoad, emitStore, type MemoryContext, presetMask } from "./emit_memory.ts";
 import { constantOperand, emitConstant, emitVec, type VectorContext } from "./emit_vector.ts";
 import { bitsOf, isInt32 } from "./needs.ts";
 import type { Loop, PointerStmt, Program, Reload, Step, StmtOf } from "./program.ts";
@@ -316,6 +316,9 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         break;
       case "gather":
         emitGather(this, s, this.vec(s.dst), this.vec(s.index), this.register(this.pointer(s.from.pointer)));
+        break;
+      case "expand":
+        emitExpand(this, s, this.vec(s.dst));
         break;
       case "prefetch":
         asm.op(I.prefetcht0, 0, this.address(s.at));

@@ -132,6 +132,14 @@ export function emitPointer(c: IntegerContext, stmt: StmtOf<"pointer">, pointer:
   const dst = c.register(pointer);
   const { from } = stmt;
   const isBuffer = "buffer" in from;
+  if (terms.length === 1 && !isBuffer && isInt32(base)) {
+    const [{ v, c: factor }] = terms;
+    const [start, index] = [c.registers[source], c.registers[c.intVariable(v)]];
+    if (start >= 0 && index >= 0 && (factor === 1 || factor === 2 || factor === 4 || factor === 8)) {
+      asm.op(I.lea, dst, asm.at(start, base, index, factor));
+      return;
+    }
+  }
   if (terms.length) evaluate(c, dst, base === 0 ? stmt.add : { base: 0, terms }, scratch);
   else if (!isBuffer && c.registers[source] >= 0 && base !== 0 && isInt32(base)) {
     asm.op(I.lea, dst, asm.at(c.registers[source], base));

@@ -1,4 +1,5 @@
 // Loads, stores and gathers of every memory type and lane count to instructions that touch exactly the bytes asked for.
+import { invariant } from "../../ir/error.ts";
 import { MEMORY_BYTES, type PointerAddress } from "../../ir/kernel.ts";
 import { type Assembler, I, XMM, YMM, ZMM } from "./assembler.ts";
 import type { Census } from "./census.ts";
@@ -202,6 +203,12 @@ export function emitGather(c: MemoryContext, s: StmtOf<"gather">, dst: number, i
     asm.vec(I.vmovups, len, mask, 0, asm.constant(maskWords(s.lanes, 8)));
     asm.vec(I.vgatherdps, len, dst, mask, asm.at(pointer, s.from.disp, at, 4));
   }
+}
+
+export function emitExpand(c: MemoryContext, s: StmtOf<"expand">, dst: number): void {
+  invariant(c.isAvx512, "an expanding load without AVX-512");
+  c.asm.vec(I.kmovw_load, XMM, MASK_SCRATCH, 0, c.address(s.bits));
+  c.asm.vec(I.vexpandps, ZMM, dst, 0, c.address(s.from), 0, MASK_SCRATCH, true);
 }
 
 // ---- stores

@@ -69,6 +69,7 @@ class FoldPlanner {
         break;
       case "iota":
       case "gather":
+      case "expand":
         this.written[s.dst.id] = this.now;
         break;
       case "pointer":

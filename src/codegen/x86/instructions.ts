@@ -174,6 +174,7 @@ const TABLE = {
   vpmaskmovq_store: "V 66.38.1 8E Vm,Vv,Vg",
   vgatherdps: "V 66.38.0 92 Vg,Gm,Vv",
   vgatherdps_k: "E 66.38.0 92 Vg,Gm n4",
+  vexpandps: "E 66.38.0 88 Vg,Vm n4",
   vscatterdps_k: "E 66.38.0 A2 Gm,Vg n4",
 
   // Float arithmetic
@@ -285,6 +286,7 @@ const TABLE = {
 
   // Mask registers
   kmovw: "V -.0F.0.0 92 Kg,dm",
+  kmovw_load: "V -.0F.0.0 90 Kg,wm",
   kmovw_store: "V -.0F.0.0 93 dg,Km",
   kmovw_k: "V -.0F.0.0 90 Kg,Km",
   kmovd: "V F2.0F.0.0 92 Kg,dm",

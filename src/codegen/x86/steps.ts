@@ -195,6 +195,12 @@ class Planner {
         this.vectorWrite(s.dst);
         this.step("stmt", s, this.isAvx512 ? 1 : 2, maskTemps(s, this.census, this.isAvx512));
         break;
+      case "expand":
+        this.baseRead(s.from.pointer);
+        this.baseRead(s.bits.pointer);
+        this.vectorWrite(s.dst);
+        this.step("stmt", s);
+        break;
       case "iota":
         this.termReads(s.a);
         this.vectorWrite(s.dst);

@@ -8,6 +8,7 @@ export const avx512Target = (l1: number, l2: number, dotsBf16 = false): SimdTarg
   registers: 32,
   l1,
   l2,
+  expandsLoads: true,
   ...(dotsBf16 ? { dotsBf16 } : {}),
 });
 
