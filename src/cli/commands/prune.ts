@@ -68,6 +68,7 @@ export const prune: Command = async (invocation) => {
     ...settings,
     method,
     batches: calibration,
+    shapes: namedShapes(shapeTexts(options), model.inputs),
     fit: calibration.length > 0 && options.fit !== false,
     progress,
   };
