@@ -80,12 +80,6 @@ test("without data: by magnitude, nothing to compare with", async () => {
   expect(json.layers.map((l) => l.error)).toEqual(Array(5).fill(null));
 });
 
-test("without data, open sizes are those of --shape", async () => {
-  const other = await prune({ args: [at("model.onnx")], options: { sparsity: 0.5, shape: "2x3x8x8" }, progress: () => {} });
-  expect((other.json as Printed).layers).toHaveLength(5);
-  await expect(run({ sparsity: 0.5, shape: "y=2x3x8x8" })).rejects.toThrow(/no input y/);
-});
-
 test("excluded weights stay as they are, and nothing is written unless asked", async () => {
   const json = (await run({ sparsity: 0.5, exclude: "conv,gemm" })).json as Printed;
   expect(json.layers.map((l) => l.name)).toEqual(["grouped", "points", "product"]);
@@ -98,6 +92,8 @@ describe("what is refused", () => {
     [{ sparsity: 2 }, /0 to 1/],
     [{ sparsity: 0.5, grain: "some" }, /wanted element, kernel/],
     [{ sparsity: 0.5, method: "wanda" }, /need inputs/],
+    [{ sparsity: 0.5, shape: "y=2x3x8x8" }, /no input y/],
+    [{ sparsity: 0.5, shape: "2x3x8x8" }, /does not fit/],
     [{ sparsity: 0.5, exclude: "conv,cnv" }, /no weight cnv/],
     [{ sparsity: 0.5, data: at("none.npy") }, /there is no/],
     [{ sparsity: 0.5, data: at("x.npy"), samples: 4 }, /two or more/],
