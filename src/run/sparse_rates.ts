@@ -33,13 +33,36 @@ export async function learnSparseRates(graph: Graph, device: CpuDevice): Promise
   await running.finally(() => learning.delete(codeKey));
 }
 
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates ${codeKey}`;
+
 async function readOrMeasure(device: CpuDevice): Promise<void> {
-  const cache = openCache({});
-  const key = `sparse rates ${device.codeKey}`;
-  const kept = await cache?.readFacts<SparseRates>(key);
-  const rates = kept ?? (await measureRates(device));
+  const kept = await openCache({})?.readFacts<SparseRates>(keyOf(device));
+  if (kept) known.set(device.codeKey, kept);
+  else await measureSparseRates(device);
+}
+
+/** The rates of a device, learned if they are not known yet. */
+export async function learnedRates(device: CpuDevice): Promise<SparseRates> {
+  if (!known.has(device.codeKey)) await readOrMeasure(device);
+  return sparseRates(device);
+}
+
+/** What rates were fitted to: a layer, and its least times on this machine. */
+export interface RateSample {
+  readonly layer: SparseLayer;
+  readonly density: number;
+  readonly denseMs: number;
+  readonly sparseMs: number;
+}
+
+/** Measures, whatever is known; the rates hold from here on, and later processes read them from the cache. */
+export async function measureSparseRates(
+  device: CpuDevice,
+): Promise<{ readonly rates: SparseRates; readonly samples: readonly RateSample[] }> {
+  const { rates, samples } = await measureRates(device);
   known.set(device.codeKey, rates);
-  if (!kept) await cache?.writeFacts(key, rates);
+  await openCache({})?.writeFacts(keyOf(device), rates);
+  return { rates, samples };
 }
 
 /** Weights of a layer worth a thought, looked at in this many places. */
@@ -76,18 +99,20 @@ const PROBLEMS: readonly Problem[] = [
 ];
 const RUNS = 7;
 
-async function measureRates(device: CpuDevice): Promise<SparseRates> {
+async function measureRates(device: CpuDevice): Promise<{ readonly rates: SparseRates; readonly samples: readonly RateSample[] }> {
   const { threads, target } = device;
+  const samples: RateSample[] = [];
   const dense: Sample[] = [];
   const sparse: Sample[] = [];
   for (const problem of PROBLEMS) {
     const { layer, ns } = await measure(device, problem);
     dense.push({ work: denseWork(layer, threads), ns: ns[0] });
     sparse.push({ work: sparseWork(layer, target, threads), ns: ns[1] });
+    samples.push({ layer, density: problem.density, denseMs: ns[0] / 1e6, sparseMs: ns[1] / 1e6 });
   }
   const [element, result] = leastRates(dense);
   const [nonzero, visit, channel] = leastRates(sparse);
-  return { dense: { element, result }, sparse: { nonzero, visit, channel } };
+  return { rates: { dense: { element, result }, sparse: { nonzero, visit, channel } }, samples };
 }
 
 /** The least times of the dense and of the sparse kernel. */
