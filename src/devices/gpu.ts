@@ -25,8 +25,8 @@ export interface GpuLaunch {
 /** Loaded kernels with a fixed list of launches. */
 export interface GpuLaunchList {
   readonly length: number;
-  /** Queues launches [from, to). */
-  run(from: number, to: number): void;
+  /** Queues launches [from, to); one by one: each by a call of its own, where the device could replay them as one. */
+  run(from: number, to: number, isOneByOne?: boolean): void;
   /** Runs all launches one by one; milliseconds of each on the device. */
   profile(): Promise<readonly number[]>;
   /** Bytes of compiled code; 0 where the driver does not tell. */

@@ -1,19 +1,34 @@
-// A product that a vendor's library computes, where it is faster than a kernel: bound and launched like one.
+// Products and convolutions that a vendor's library computes, where it is faster than a kernel: bound and launched like one.
 import type { SimtKernel, SimtParam } from "./simt.ts";
 
 export type OperandType = "f32" | "f16" | "bf16";
 
-/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32. Parameters: a, b, out. */
-export interface LibraryGemm {
-  readonly library: "gemm";
+/** What is done to the sums before they are stored, in this order. Of what is read for it: a parameter each, before the output's. */
+export interface LibraryTail {
+  /** A number is added for each column, or output channel. */
+  readonly hasBias: boolean;
+  /** A tensor like the output is added. */
+  readonly hasAdded: boolean;
+  readonly isRelu: boolean;
+}
+
+export const NO_TAIL: LibraryTail = { hasBias: false, hasAdded: false, isRelu: false };
+
+interface LibraryKernel {
   readonly name: string;
   readonly params: readonly SimtParam[];
+  readonly type: OperandType;
+  readonly outType: OperandType;
+  readonly tail: LibraryTail;
+}
+
+/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32. Parameters: a, b, what the tail reads (in the output's type), out. */
+export interface LibraryGemm extends LibraryKernel {
+  readonly library: "gemm";
   readonly batch: number;
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  readonly type: OperandType;
-  readonly outType: OperandType;
   /** Whether a is stored as (k,m), b as (n,k). */
   readonly isLeftTransposed: boolean;
   readonly isRightTransposed: boolean;
@@ -22,6 +37,26 @@ export interface LibraryGemm {
   readonly rightStride: number;
 }
 
+/**
+ * A convolution with channels innermost and sums in float32; spatial lists are outermost first. Parameters: the image, weights (output channel, tap, input channel),
+ * what the tail reads (the bias in float32, what is added in the output's type), out.
+ */
+export interface LibraryConv extends LibraryKernel {
+  readonly library: "conv";
+  readonly images: number;
+  /** Of all groups. */
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly groups: number;
+  readonly input: readonly number[];
+  readonly output: readonly number[];
+  readonly kernel: readonly number[];
+  readonly strides: readonly number[];
+  readonly dilations: readonly number[];
+  readonly padsBegin: readonly number[];
+  readonly padsEnd: readonly number[];
+}
+
 /** What a GPU launches. */
-export type GpuKernel = SimtKernel | LibraryGemm;
-export const isLibraryGemm = (kernel: GpuKernel): kernel is LibraryGemm => "library" in kernel;
+export type GpuKernel = SimtKernel | LibraryGemm | LibraryConv;
+export const isLibraryKernel = (kernel: GpuKernel): kernel is LibraryGemm | LibraryConv => "library" in kernel;

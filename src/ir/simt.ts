@@ -121,6 +121,8 @@ export interface SimtTarget {
   readonly fragments: readonly ("f16" | "bf16")[];
   /** Whether a library multiplies matrices there. */
   readonly hasGemm?: boolean;
+  /** Whether a library convolves there. */
+  readonly hasConvolutions?: boolean;
   /** Most buffers of a kernel. */
   readonly maxBuffers: number;
   /** Bytes of an element in the device's memory; none: the device cannot keep it. */

@@ -1,7 +1,9 @@
-// Lets contractions read 16-bit copies of their float32 operands: their sums, and everything else, stay float32.
+// Lets contractions read 16-bit copies of their float32 operands: their sums, and all arithmetic in between, stay float32.
 import { DTYPES } from "../ir/dtype.ts";
-import { apply, type Node, type Pass, rewriteGraph, type Value } from "../ir/graph.ts";
+import { apply, type Graph, type Node, type Pass, rewriteGraph, topologicalOrder, type Value } from "../ir/graph.ts";
 import { OPS } from "../ops/index.ts";
+import { constantOf } from "../ops/source.ts";
+import { sameShape } from "./match.ts";
 import { intsValue } from "./view_algebra.ts";
 
 /** The type of the copies. */
@@ -13,27 +15,60 @@ const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = { MatMul: [0, 
 /** Operators that only move elements: a copy is made before them, so that a weight and its transpose share one. */
 const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape"]);
 
+/** Operators that choose among elements: what they choose of a 16-bit copy is the copy of what they would choose. */
+const CHOICES: ReadonlySet<string> = new Set(["MaxPool"]);
+
 const castTo = (x: Value, to: "f32" | Precision, from: string): Value => apply(OPS.get("Cast")!, [x], { to: DTYPES[to].onnx }, from)[0];
 
 /**
  * Master weights stay float32: a parameter's copy is part of the graph, made once however often it is read. A contraction's result is cast to float32
  * right behind it, which compiled kernels do before they round: it is their float32 sum. Wants a graph whose operators are expanded.
+ * `storesNarrow`: what has a copy is read as that copy by all, so that only the copy is stored: for inference.
  */
-export function mixedPrecision(precision: Precision): Pass {
+export function mixedPrecision(precision: Precision, storesNarrow = false): Pass {
   return {
     name: "mixedPrecision",
     run(graph) {
       const copies = new Map<Value, Value>();
+      const narrow = storesNarrow ? narrowValues(graph) : new Set<Value>();
       return rewriteGraph(graph, (node, inputs) => {
         const operands = CONTRACTIONS[node.op.name];
-        if (!operands || node.outputs[0].type.dtype !== "f32") return null;
-        const given = operands.map((i) => copyOf(inputs[i]!, precision, copies)); // checked by infer
-        const sum = castTo(apply(node.op, given, node.attrs, node.from)[0], "f32", node.from);
-        return [inputs[2] ? withBias(node, sum, inputs[2]) : sum];
+        if (node.outputs[0]?.type.dtype === "f32" && operands) {
+          const given = operands.map((i) => copyOf(inputs[i]!, precision, copies)); // checked by infer
+          const sum = castTo(apply(node.op, given, node.attrs, node.from)[0], "f32", node.from);
+          return [inputs[2] ? withBias(node, sum, inputs[2]) : sum];
+        }
+        const isNarrow = (i: number): boolean => node.inputs[i] !== null && narrow.has(node.inputs[i]);
+        if (!inputs.some((_, i) => isNarrow(i))) return null;
+        if (isChoice(node)) return [castTo(apply(node.op, [copyOf(inputs[0]!, precision, copies)], node.attrs, node.from)[0], "f32", node.from)]; // biome-ignore format: short
+        const given = inputs.map((v, i) => (isNarrow(i) ? castTo(copyOf(v!, precision, copies), "f32", v!.node.from) : v)); // those are never absent
+        return apply(node.op, given, node.attrs, node.from);
       });
     },
   };
 }
+
+const isChoice = (node: Node): boolean => CHOICES.has(node.op.name) && node.outputs.length === 1;
+
+/** Computed values that contractions and choices read, and the first of two contractions' results that are added: the second is added where it is computed. */
+function narrowValues(graph: Graph): Set<Value> {
+  const order = topologicalOrder(graph);
+  const position = new Map(order.map((node, i) => [node, i]));
+  const narrow = new Set<Value>();
+  const mark = (v: Value | null): void => {
+    const source = v && movedFrom(v);
+    if (source && source.type.dtype === "f32" && source.node.op.kind !== "source") narrow.add(source);
+  };
+  for (const node of order) {
+    for (const i of CONTRACTIONS[node.op.name] ?? (isChoice(node) ? [0] : [])) mark(node.inputs[i]);
+    const [a, b] = node.inputs;
+    if (node.op.name !== "Add" || !a || !b || !sameShape(a.type.shape, b.type.shape)) continue;
+    if ([a, b].every((v) => CONTRACTIONS[v.node.op.name] && !constantOf(v))) mark(position.get(a.node)! < position.get(b.node)! ? a : b);
+  }
+  return narrow;
+}
+
+const movedFrom = (v: Value): Value => (MOVES.has(v.node.op.name) ? movedFrom(v.node.inputs[0]!) : v); // it moves its first input
 
 function copyOf(x: Value, precision: Precision, copies: Map<Value, Value>): Value {
   const known = copies.get(x);

@@ -20,13 +20,15 @@ export interface OptimizeOptions extends FuseOptions {
   readonly layout?: boolean;
   /** Default: all as the graph has it. */
   readonly precision?: Precision;
+  /** With a precision: what contractions read is stored in its 16 bits only. */
+  readonly storesNarrow?: boolean;
   /** Called after each pass, with what it made and how long it took. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
 
 /** The passes that optimize runs. */
 export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors, precision } = options;
+  const { layout: isLayout = true, anchors, precision, storesNarrow } = options;
   const keep = (node: Node) => anchors?.(node) ?? false;
   return [
     fold, // shape arithmetic
@@ -36,7 +38,7 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     cse, // patterns compare values by identity
     ...[layerNorm, softmax, gelu, hardSwish, factor],
     normalizationFolding,
-    ...(precision ? [mixedPrecision(precision)] : []),
+    ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(isLayout ? [layout] : []),
     simplify,
     fold,

@@ -1,6 +1,8 @@
 // Grows an anchor (a node with a hand-scheduled kernel) into a region: the elementwise nodes after it that can be its kernel's epilogue.
+import { DTYPES, isFloat } from "../ir/dtype.ts";
 import type { Node, Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
+import { OPS } from "../ops/index.ts";
 import { constantOf } from "../ops/source.ts";
 import { sameShape } from "./match.ts";
 import type { Uses } from "./uses.ts";
@@ -51,6 +53,7 @@ export function growRegion(
     members.push(next);
     inside.add(next);
     if (outsideInputs(members) > MAX_INPUTS) break;
+    if (isWidening(next, anchor)) continue; // by itself it would only make the result larger
     if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
       region = { members: [...members], output: next.outputs[0], also: [], anchor };
   }
@@ -68,7 +71,7 @@ function withProducers(region: Region, uses: Uses, isEligible: (node: Node) => b
     isEligible(node) &&
     sameShape(type.shape, output.type.shape) &&
     isClosed(node.outputs[0], inside, uses) &&
-    node.inputs.every((v) => !v || isNumber(v) || uses.users(v).length > 1 || uses.isOutput(v));
+    (isWidening(node, anchor) || node.inputs.every((v) => !v || isNumber(v) || uses.users(v).length > 1 || uses.isOutput(v)));
   for (const member of region.members) {
     for (const v of member.inputs) {
       if (!v || member === anchor || members.length >= MAX_MEMBERS || !isProducer(v)) continue;
@@ -79,6 +82,14 @@ function withProducers(region: Region, uses: Uses, isEligible: (node: Node) => b
   }
   return { members, output, also: [], anchor };
 }
+
+/** Whether it is the wider form of a value that was rounded; an anchor's result is not before it is stored. */
+const isWidening = ({ op, inputs: [x], outputs: [y] }: Node, anchor: Node | null): boolean =>
+  op === OPS.get("Cast") &&
+  x !== null &&
+  x.node !== anchor &&
+  isFloat(x.type.dtype) &&
+  DTYPES[y.type.dtype].bytes > DTYPES[x.type.dtype].bytes;
 
 const isClosed = (value: Value, inside: ReadonlySet<Node>, uses: Uses): boolean =>
   !uses.isOutput(value) && uses.users(value).every((u) => inside.has(u));

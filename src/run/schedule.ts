@@ -15,6 +15,8 @@ export interface ScheduleOptions {
   readonly state?: readonly StateSpec[];
   /** Type of what contractions read, where the graph has float32. */
   readonly precision?: Precision;
+  /** What contractions read is stored in those 16 bits only: for inference. */
+  readonly storesNarrow?: boolean;
   /** Called after each pass. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -44,9 +46,9 @@ export const scheduleGraph = <K extends AnyKernel>(graph: Graph, backend: Backen
 export function* scheduleInPieces<K extends AnyKernel>(
   graph: Graph,
   backend: Backend<K>,
-  { onPass, precision, state = [] }: ScheduleOptions = {},
+  { onPass, precision, storesNarrow, state = [] }: ScheduleOptions = {},
 ): Pieces<Schedule<K>> {
-  const optimized = yield* optimizeInPieces(graph, { layout: true, anchors: backend.isAnchor, precision, onPass });
+  const optimized = yield* optimizeInPieces(graph, { layout: true, anchors: backend.isAnchor, precision, storesNarrow, onPass });
   const steps: Step<K>[] = [];
   const owners = new Map<Value, Value>();
   for (const node of topologicalOrder(optimized)) {

@@ -2,11 +2,12 @@
 import { printCuda, sharedPlaces } from "../../codegen/cuda/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
-import { type GpuKernel, isLibraryGemm, type LibraryGemm } from "../../ir/library_kernel.ts";
+import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory } from "../gpu.ts";
 import { CudaBlas } from "./blas.ts";
 import { compileCubin, compilePtx } from "./compiler.ts";
+import { CudaDnn } from "./dnn.ts";
 import { type CudaApi, type Handle, loadCuda, NOT_READY, OUT_OF_MEMORY } from "./driver.ts";
 
 export interface CudaOptions {
@@ -56,6 +57,7 @@ export class CudaDevice implements GpuDevice {
   readonly target: SimtTarget;
   readonly alignment = 256;
   readonly blas: CudaBlas | null;
+  readonly dnn: CudaDnn | null;
   readonly description: string;
   readonly multiprocessors: number;
   readonly stream: Handle;
@@ -78,7 +80,8 @@ export class CudaDevice implements GpuDevice {
     this.arch = `sm_${major}${minor}${major >= 9 ? "a" : ""}`;
     cuda.driver("cuCtxSetCurrent", cuda.handle("cuDevicePrimaryCtxRetain", this.device));
     this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
-    this.blas = CudaBlas.open(cuda);
+    this.blas = CudaBlas.open(cuda, this.stream);
+    this.dnn = CudaDnn.open(cuda, this.stream, (bytes) => this.allocate(bytes));
     const hasTensorCores = major >= 8;
     this.target = {
       name: "cuda",
@@ -89,6 +92,7 @@ export class CudaDevice implements GpuDevice {
       maxGroups: 65535,
       maxBuffers: 64,
       hasGemm: this.blas !== null,
+      hasConvolutions: this.dnn !== null,
       fragments: hasTensorCores ? ["f16", "bf16"] : [],
       storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
     };
@@ -138,7 +142,7 @@ export class CudaDevice implements GpuDevice {
   }
 
   async load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
-    const own = kernels.filter((k): k is SimtKernel => !isLibraryGemm(k));
+    const own = kernels.filter((k): k is SimtKernel => !isLibraryKernel(k));
     return new CudaLaunchList(this, kernels, own.length > 0 ? this.compile(own) : null, launches);
   }
   compile(kernels: readonly SimtKernel[]): Uint8Array {
@@ -171,6 +175,7 @@ export class CudaDevice implements GpuDevice {
   async close(): Promise<void> {
     this.cuda.attempt("cuStreamSynchronize", this.stream);
     this.blas?.close();
+    this.dnn?.close();
     this.cuda.attempt("cuStreamDestroy_v2", this.stream);
     this.cuda.attempt("cuDevicePrimaryCtxRelease_v2", this.device);
   }
@@ -208,7 +213,7 @@ class CudaLaunchList implements GpuLaunchList {
     this.codeBytes = code?.byteLength ?? 0;
     const module = code && cuda.handle("cuModuleLoadData", code);
     this.module = module;
-    const functions = kernels.map((k) => (isLibraryGemm(k) ? 0n : cuda.handle("cuModuleGetFunction", module, k.name)));
+    const functions = kernels.map((k) => (isLibraryKernel(k) ? 0n : cuda.handle("cuModuleGetFunction", module, k.name)));
     this.prepared = launches.map(({ kernel: number, args }) => {
       const kernel = kernels[number];
       const { params, name } = kernel;
@@ -216,16 +221,15 @@ class CudaLaunchList implements GpuLaunchList {
       for (const [i, { bytes }] of args.entries())
         invariant(bytes >= params[i].bytes, `${name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
       const addresses = args.map((a) => addressIn(a.memory, a.offset));
-      return isLibraryGemm(kernel) ? this.gemm(kernel, addresses) : this.simt(kernel, functions[number], addresses);
+      return isLibraryKernel(kernel) ? this.library(kernel, addresses) : this.simt(kernel, functions[number], addresses);
     });
   }
 
-  private gemm(kernel: LibraryGemm, addresses: readonly Handle[]): Prepared {
-    const { blas, stream } = this.device;
-    invariant(blas, `${kernel.name}: cuBLASLt is not there`);
-    const [a, b, out] = addresses;
-    const ready = blas.prepare(kernel, { a, b, out }, stream);
-    return { kernel, launch: () => ready.call(stream), free: () => ready.free() };
+  private library(kernel: LibraryGemm | LibraryConv, addresses: readonly Handle[]): Prepared {
+    const { blas, dnn } = this.device;
+    invariant(kernel.library === "gemm" ? blas : dnn, `${kernel.name}: its library is not there`);
+    const ready = kernel.library === "gemm" ? blas!.prepare(kernel, addresses) : dnn!.prepare(kernel, addresses); // as they are there
+    return { kernel, launch: () => ready.call(), free: () => ready.free() };
   }
 
   /** The driver takes addresses of arguments, which are addresses of memory: the arrays stay where they are as long as they live. */
@@ -245,13 +249,13 @@ class CudaLaunchList implements GpuLaunchList {
     };
   }
 
-  run(from: number, to: number): void {
+  run(from: number, to: number, isOneByOne = false): void {
     invariant(from >= 0 && from <= to && to <= this.length, `launch list: range ${from}..${to} of ${this.length} launches`);
     if (Number(process.env.HEDDLE_DEBUG) >= 1) {
       for (const p of this.prepared.slice(from, to)) this.runAlone(p);
       return;
     }
-    const graph = this.captured(from, to);
+    const graph = isOneByOne ? null : this.captured(from, to);
     if (graph) this.device.cuda.driver("cuGraphLaunch", graph, this.device.stream);
     else for (let i = from; i < to; i++) this.prepared[i].launch();
   }

@@ -2,7 +2,7 @@
 import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
-import { type GpuKernel, isLibraryGemm } from "../../ir/library_kernel.ts";
+import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { fromNumbers, toNumbers } from "../../ir/tensor.ts";
 import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory, GpuRange } from "../gpu.ts";
@@ -202,7 +202,7 @@ export class WebGpuDevice implements GpuDevice {
 
   async load(given: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
     const kernels = given.map((kernel) => {
-      invariant(!isLibraryGemm(kernel), `${kernel.name}: WebGPU has no library`);
+      invariant(!isLibraryKernel(kernel), `${kernel.name}: WebGPU has no library`);
       return kernel;
     });
     const pipelines = new Map<string, Promise<GPUComputePipeline>>();

@@ -2,7 +2,7 @@
 
 import { loadReader } from "../../ir/expr_interpreter.ts";
 import type { Node, Value } from "../../ir/graph.ts";
-import type { GpuKernel, LibraryGemm, OperandType } from "../../ir/library_kernel.ts";
+import { type GpuKernel, type LibraryGemm, NO_TAIL, type OperandType } from "../../ir/library_kernel.ts";
 import type { SimtParam, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
@@ -86,6 +86,7 @@ function libraryProduct(name: string, node: Node, left: Value, right: Value, tar
     isRightTransposed: b.isTransposed,
     leftStride: batches === 1 ? 0 : m * k,
     rightStride: batches === 1 ? 0 : k * n,
+    tail: NO_TAIL,
   };
   return { kernel, left: isLeftSeen ? a.value : left, right: b.value };
 }

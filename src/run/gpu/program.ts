@@ -4,7 +4,7 @@ import { inTurns } from "../../devices/turns.ts";
 import type { DType, TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
 import type { Graph, TensorType, Value } from "../../ir/graph.ts";
-import { type GpuKernel, isLibraryGemm, type LibraryGemm } from "../../ir/library_kernel.ts";
+import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
@@ -14,6 +14,7 @@ import type { StepTime } from "../program.ts";
 import { type Schedule, type ScheduleOptions, scheduleInPieces } from "../schedule.ts";
 import type { StateSpec } from "../state.ts";
 import { gpuBackend } from "./backend.ts";
+import { libraryText } from "./library_text.ts";
 
 /** A state in memory of the device that the caller gives. */
 export interface GpuStateSpec extends StateSpec {
@@ -89,10 +90,10 @@ export class GpuProgram {
     return this.schedule.steps.flatMap((step) => (step.calls ?? []).map(({ kernel }) => ({ step, kernel })));
   }
   print(kernel: GpuKernel): string {
-    return isLibraryGemm(kernel) ? libraryText(kernel) : this.device.print(kernel);
+    return isLibraryKernel(kernel) ? libraryText(kernel) : this.device.print(kernel);
   }
   async disassemble(kernel: GpuKernel): Promise<string> {
-    return isLibraryGemm(kernel) ? libraryText(kernel) : this.device.disassemble(kernel);
+    return isLibraryKernel(kernel) ? libraryText(kernel) : this.device.disassemble(kernel);
   }
 
   /** Copies a tensor into a state. */
@@ -123,13 +124,13 @@ export class GpuProgram {
     return this.outputs();
   }
 
-  /** Runs what was given last once more, without reading its outputs: for measuring. Waits until the device is done. */
-  async replay(times: number): Promise<void> {
+  /** Runs what was given last once more, without reading its outputs: for measuring. Waits until the device is done. One by one: not as one graph. */
+  async replay(times: number, isOneByOne = false): Promise<void> {
     invariant(
       this.image.segments.every((s) => s.k === "launch"),
       "a program with steps in JavaScript is replayed",
     );
-    for (let i = 0; i < times; i++) for (const s of this.image.segments) if (s.k === "launch") this.list.run(s.from, s.to);
+    for (let i = 0; i < times; i++) for (const s of this.image.segments) if (s.k === "launch") this.list.run(s.from, s.to, isOneByOne);
     await this.device.sync();
   }
 
@@ -198,7 +199,3 @@ export class GpuProgram {
     return constant ?? this.get(value.type, this.binding.address(value));
   }
 }
-
-/** What there is to see of a library's product. */
-const libraryText = ({ name, batch, m, n, k, type, outType }: LibraryGemm): string =>
-  `// ${name}: the library's product of ${type}, ${batch} × (${m},${k}) · (${k},${n}) → ${outType}\n`;
