@@ -1,5 +1,6 @@
 // What every algorithm for sparse times dense is to tests and benchmarks: a matrix in, kernels over prepared arrays out.
 import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
+import type { BsrBlock } from "../../src/sparse/bsr.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
 
 export type Numbers = Float32Array | Int32Array | Uint32Array | Uint16Array | Uint8Array | Int8Array;
@@ -13,6 +14,9 @@ export interface Step {
   readonly operands: readonly Operand[];
 }
 
+/** Two of four neighbours left, or square blocks. */
+export type Pruning = "2:4" | BsrBlock;
+
 export interface Machine {
   readonly target: SimdTarget;
   readonly threads: number;
@@ -20,8 +24,8 @@ export interface Machine {
 
 export interface Algorithm {
   readonly name: string;
-  /** The only matrices that it takes, where it does not take all. */
-  readonly holds?: "2:4";
+  /** The pruning that it is made for, of single elements where none is named; of 2:4 it takes no other. */
+  readonly suits?: Pruning;
   /** W·X with X of n columns; W has float32 values. Preprocessing happens here. */
   steps(w: Coo, n: number, machine: Machine): readonly Step[];
 }

@@ -1,5 +1,6 @@
 // All algorithms for sparse times dense that are compared on one matrix.
 import type { Algorithm } from "./algorithm.ts";
+import { bsr } from "./bsr.ts";
 import { pattern } from "./pattern.ts";
 
-export const ALGORITHMS: readonly Algorithm[] = [pattern];
+export const ALGORITHMS: readonly Algorithm[] = [pattern, bsr(8), bsr(16), bsr(32)];

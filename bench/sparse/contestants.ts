@@ -11,9 +11,10 @@ import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
-import { cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
+import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
 import { csrFromCoo } from "../../src/sparse/csr.ts";
+import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
 
 export type Product = "forward" | "dataGradient" | "weightGradient";
 
@@ -34,8 +35,6 @@ export interface Contestant {
   result(): Float32Array;
 }
 
-type Numbers = Float32Array | Int32Array | Uint32Array | Uint16Array | Uint8Array;
-
 /** Contestants over one problem; `close` frees all they have. */
 export class Ring {
   readonly csb: Csb;
@@ -54,6 +53,26 @@ export class Ring {
   async contestants(product: Product): Promise<Contestant[]> {
     const csr = product === "weightGradient" ? [] : [await this.rows(product)];
     return [await this.dense(product), await this.sparse(product), ...csr];
+  }
+
+  /** W·X by any algorithm, over a matrix of the problem's sizes. */
+  algorithm({ name, steps }: Algorithm, w: Coo): Promise<Contestant> {
+    const output = this.empty(4 * this.problem.rows * this.problem.n);
+    const shared = new Map<Operand, Memory>([["y", output]]);
+    const memoryOf = (operand: Operand): Memory => {
+      const known = shared.get(operand);
+      if (known) return known;
+      const memory =
+        operand === "x"
+          ? this.put(this.problem.x)
+          : ArrayBuffer.isView(operand)
+            ? this.put(operand)
+            : this.empty((operand as { bytes: number }).bytes);
+      shared.set(operand, memory);
+      return memory;
+    };
+    const run = steps(w, this.problem.n, this.device).map(({ kernel, operands }) => [kernel, operands.map(memoryOf)] as const);
+    return this.contestant(name, run, output);
   }
 
   close(): void {
@@ -91,7 +110,7 @@ export class Ring {
   }
 
   /** Our own product of dense matrices, its right operand packed beforehand. One column: the weights are packed, as a layer has them. */
-  private dense(product: Product): Promise<Contestant> {
+  dense(product: Product): Promise<Contestant> {
     const { rows, columns, n, w, x, g } = this.problem;
     if (product === "weightGradient") return this.gemm(rows, columns, n, g, x, { k: 1, n });
     if (n === 1)
