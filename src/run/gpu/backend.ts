@@ -9,18 +9,19 @@ import { type Index, newVar, varIndex } from "../../ir/index_expr.ts";
 import type { GpuKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
-import { fitsRandomWords, randomWordsKernel } from "../../kernels/simt/random_words.ts";
 import { composeReaders, type Expression } from "../../lower/compose.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
 import { MatMul } from "../../ops/matmul.ts";
-import { RandomWords, type RandomWordsAttrs } from "../../ops/random_words.ts";
+import { RandomWords } from "../../ops/random_words.ts";
+import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
 import { type Backend, type KernelCall, type Place, type Step, valuePlace } from "../step.ts";
 import * as contractions from "./contractions.ts";
+import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { libraryCalls } from "./library_gemm.ts";
@@ -42,7 +43,6 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
     AveragePool: lines.averagePool,
     ArgMax: lines.argMax,
     ArgMin: lines.argMin,
-    ScatterRows: lines.scatterRows,
   }).map(([name, expression]) => [OPS.get(name)!, expression]), // ONNX's and our own
 );
 
@@ -60,6 +60,12 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
     ConvWeightGrad: implementConvWeightGrad,
   }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
 );
+
+/** Operators that are kernels by themselves, without what is around them. */
+const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
+  [RandomWords, randomWords],
+  [ScatterRows, scatterRows],
+]);
 
 const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
 
@@ -93,32 +99,23 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
-  const written = node.op === RandomWords ? randomWords(node, name, target, shared) : writtenFor(node, name, target, shared);
+  const written = DIRECT.get(node.op)?.(node, name, target, shared) ?? writtenFor(node, name, target, shared);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
   const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   const key = structureKey(body);
-  const passes = readers.length === 1 ? twoPasses(readers[0], inputs.length, target) : null;
+  const passes = twoPasses(readers, inputs.length, target);
   if (passes) {
     const first = shared(`parts ${key}`, `${name}_parts`, (n) => lowerSimtReaders(n, [passes.first], inputs, target));
-    const second = shared(`joined ${key}`, name, (n) => lowerSimtReaders(n, [passes.second], [...inputs, passes.parts], target));
+    const second = shared(`joined ${key}`, name, (n) => lowerSimtReaders(n, passes.second, [...inputs, passes.parts], target));
     const between: Place = { k: "temporary", id: 0, bytes: first.params[first.params.length - 1].bytes };
     const places = reads.map(valuePlace);
-    return { node, calls: [{ kernel: first, places: [...places, between] }, { kernel: second, places: [...places, between, valuePlace(node.outputs[0])] }] }; // biome-ignore format: short
+    return { node, calls: [{ kernel: first, places: [...places, between] }, { kernel: second, places: [...places, between, ...node.outputs.map(valuePlace)] }] }; // biome-ignore format: short
   }
   const kernel = shared(key, name, (n) => lowerSimtReaders(n, readers, inputs, target));
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
-}
-
-/** Null where the device's grid is too small. */
-function randomWords(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<GpuKernel>[] | null {
-  const { count, fractions } = node.attrs as unknown as RandomWordsAttrs; // the operator's
-  const shape = { count, isFraction: fractions === 1 };
-  if (!fitsRandomWords(shape, target)) return null;
-  const kernel = shared(`RandomWords ${count} ${fractions}`, name, (n) => randomWordsKernel(n, shape, target));
-  return [{ kernel, places: [node.inputs[0]!, node.outputs[0]].map(valuePlace) }]; // the key is never absent
 }
 
 /** Null where there are none. */

@@ -1,10 +1,9 @@
-// Softmax, layer normalization, pools, extremes and scattered rows as expressions of one element.
+// Softmax, layer normalization, pools and extremes as expressions of one element.
 import { call, cast, constant, type Expr, reduce, select } from "../../ir/expr.ts";
 import type { Node, Reader } from "../../ir/graph.ts";
-import { type Index, newVar, unlinearIndex, varIndex } from "../../ir/index_expr.ts";
+import { type Index, newVar, varIndex } from "../../ir/index_expr.ts";
 import { layerNormGeometry } from "../../ops/norm.ts";
 import { poolGeometry } from "../../ops/pool.ts";
-import { scatterRowsGeometry } from "../../ops/scatter_rows.ts";
 import { softmaxGeometry } from "../../ops/softmax.ts";
 import { broadcastAt, type ExpressionOf, tapAt, wide } from "./contractions.ts";
 
@@ -96,23 +95,6 @@ export const averagePool: ExpressionOf = ([x], node) => {
     const { isInside } = tapAt(count_include_pad ? reach : g, spatial, taps.map(varIndex));
     const count = reduce("add", taps, cast("f32", isInside));
     return cast(type.dtype, call("div", sum, count));
-  };
-  return [{ type, at }];
-};
-
-/** Each row is the sum of the rows that name it. */
-export const scatterRows: ExpressionOf = ([indices, rows], node) => {
-  const { type } = node.outputs[0];
-  const { count, size } = scatterRowsGeometry(node);
-  const places = indices!.type.shape;
-  const at = ([row, ...rest]: readonly Index[]): Expr => {
-    const i = newVar(count);
-    const index = unlinearIndex(varIndex(i), places);
-    const named = cast("i32", indices!.at(index));
-    const fromEnd = select(call("lt", named, constant("i32", 0)), call("add", named, constant("i32", size)), named);
-    const place = call("min", call("max", fromEnd, constant("i32", 0)), constant("i32", size - 1));
-    const isHere = call("eq", place, { k: "index", dtype: "i32", at: row });
-    return cast(type.dtype, reduce("add", [i], orElse(isHere, wide(rows!.at([...index, ...rest])), 0)));
   };
   return [{ type, at }];
 };

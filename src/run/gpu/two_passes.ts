@@ -12,26 +12,30 @@ type Reduction = Extract<Expr, { k: "reduce" }>;
 export interface TwoPasses {
   readonly parts: TensorType;
   readonly first: Reader;
-  /** Reads the parts as the input behind all others. */
-  readonly second: Reader;
+  /** Read the parts as the input behind all others. */
+  readonly second: readonly Reader[];
 }
 
 /** Shorter reductions, and shorter parts of one, are not worth a second kernel. */
-const LONG = 1 << 14;
-const LEAST_PART = 1 << 10;
+const LONG = 1 << 12;
+const LEAST_PART = 1 << 8;
 const LEAST_SPLITS = 4;
 /** Results next to each other that one workgroup reduces together. */
 const COLUMNS = 32;
 const MULTIPROCESSORS = 16;
+/** Workgroups on a multiprocessor that hide each other's waiting for memory. */
+const RESIDENTS = 4;
 
-/** Null where one pass is as good. */
-export function twoPasses(reader: Reader, inputs: number, target: SimtTarget): TwoPasses | null {
+/** Null where one pass is as good, or the readers, all of one shape, do not share one reduction. */
+export function twoPasses(readers: readonly Reader[], inputs: number, target: SimtTarget): TwoPasses | null {
+  const [reader] = readers;
   const { shape } = reader.type;
   const count = elementCount(shape);
   const groups = Math.max(1, count / COLUMNS);
-  const wanted = (2 * (target.units ?? MULTIPROCESSORS)) / groups;
-  const found = onlyReduction(reader.at(shape.map((d) => varIndex(newVar(d)))));
-  if (!found || wanted < LEAST_SPLITS) return null;
+  const wanted = (RESIDENTS * (target.units ?? MULTIPROCESSORS)) / groups;
+  if (wanted < LEAST_SPLITS) return null;
+  const found = onlyReduction(readers, shape.map((d) => varIndex(newVar(d)))); // biome-ignore format: short
+  if (!found) return null;
   const length = found.r.vars.reduce((n, v) => n * v.extent, 1);
   const { dtype } = found.r;
   const axis = longest(found.r.vars);
@@ -43,39 +47,45 @@ export function twoPasses(reader: Reader, inputs: number, target: SimtTarget): T
     first: {
       type: parts,
       at([part, ...index]) {
-        const { r } = onlyReduction(reader.at(index))!; // as before
+        const { r } = onlyReduction(readers, index)!; // as before
         const own = newVar(r.vars[axis].extent / splits);
         const at = addIndex(mulIndex(part, own.extent), varIndex(own));
         return { ...r, vars: r.vars.with(axis, own), body: new Rewriter(new Map([[r.vars[axis].id, at]])).expr(r.body) };
       },
     },
-    second: { type: reader.type, at: (index) => joined(reader.at(index), index) },
+    second: readers.map(({ type }, i) => ({ type, at: (index) => joined(index, i) })),
   };
 
-  function joined(whole: Expr, index: readonly Index[]): Expr {
-    const { r, expr } = onlyReduction(whole)!; // as before
+  function joined(index: readonly Index[], i: number): Expr {
+    const { r, exprs } = onlyReduction(readers, index)!; // as before
     const part = newVar(splits);
     const at = addIndex(mulIndex(varIndex(part), count), linearIndex(index, stridesOf(shape)));
-    return replaced(expr, r, reduce(r.combine, [part], { k: "load", dtype, input: inputs, at }));
+    return replaced(exprs[i], r, reduce(r.combine, [part], { k: "load", dtype, input: inputs, at }));
   }
 }
 
-/** The one reduction of an expression, which is nowhere but in calls, and has none inside. */
-function onlyReduction(given: Expr): { readonly r: Reduction; readonly expr: Expr } | null {
-  const expr = new Rewriter().expr(given);
+/** The one reduction that all readers share, which is nowhere but in calls, and has none inside. */
+function onlyReduction(
+  readers: readonly Reader[],
+  index: readonly Index[],
+): { readonly r: Reduction; readonly exprs: readonly Expr[] } | null {
+  const rewriter = new Rewriter();
+  const exprs = readers.map((reader) => rewriter.expr(reader.at(index)));
   const all = new Set<Reduction>();
-  walk(expr, (p) => {
-    if ("k" in p && p.k === "reduce") all.add(p);
-    return true;
-  });
+  for (const e of exprs)
+    walk(e, (p) => {
+      if ("k" in p && p.k === "reduce") all.add(p);
+      return true;
+    });
   const [r] = all;
   if (all.size !== 1) return null;
   let isLeft = false;
-  walk(replaced(expr, r, { k: "const", dtype: r.dtype, value: 0 }), (p) => {
-    isLeft ||= p === r;
-    return true;
-  });
-  return isLeft ? null : { r, expr };
+  for (const e of exprs)
+    walk(replaced(e, r, { k: "const", dtype: r.dtype, value: 0 }), (p) => {
+      isLeft ||= p === r;
+      return true;
+    });
+  return isLeft ? null : { r, exprs };
 }
 
 function replaced(e: Expr, from: Expr, to: Expr): Expr {
