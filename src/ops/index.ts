@@ -42,6 +42,7 @@ import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
 import { sparseOps } from "./sparse_matmul.ts";
 import { tfIdfOps } from "./tf_idf.ts";
+import { tiledMaxPoolOps } from "./tiled_max_pool.ts";
 import { topkOps } from "./topk.ts";
 import { unpoolOps } from "./unpool.ts";
 import { viewOps } from "./view.ts";
@@ -76,6 +77,7 @@ const families: readonly (readonly Op[])[] = [
   poolOps,
   poolWindowOps,
   maxPoolGradOps,
+  tiledMaxPoolOps,
   scatterRowsOps,
   sparseOps,
   normOps,

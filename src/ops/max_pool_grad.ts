@@ -1,5 +1,5 @@
 // MaxPoolGrad: gives each window's gradient to the first element that is its maximum.
-import { apply, defineOp, type Node, type Op } from "../ir/graph.ts";
+import { apply, defineOp, type Op } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { FLOATS, inputType, sameDType, tensorOf } from "./define.ts";
@@ -47,13 +47,5 @@ export const MaxPoolGrad: Op = defineOp<WindowAttrs>({
     },
   ],
 });
-
-/** Whether windows cover every element of two float32 axes once: then a kernel writes each of them as it meets it. */
-export function hasTiledWindows(node: Node): boolean {
-  const { kernel_shape: kernel, strides, dilations, pads, layout } = node.attrs as unknown as WindowAttrs;
-  const [x, y] = [0, 1].map((i) => splitAxes("MaxPoolGrad", node.inputs[i]!.type.shape, layout).spatial); // checked by infer
-  const isTiled = kernel.every((k, i) => strides[i] === k && x[i] === k * y[i] && pads[i] === 0 && (dilations[i] === 1 || k === 1));
-  return isTiled && x.length === 2 && node.outputs[0].type.dtype === "f32" && node.inputs.every((v) => v !== null);
-}
 
 export const maxPoolGradOps: readonly Op[] = [MaxPoolGrad];

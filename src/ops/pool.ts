@@ -53,7 +53,7 @@ export const poolGeometry = (node: Node): PoolGeometry => geometryOf(node.op.nam
 const outputShape = (g: PoolGeometry): number[] => joinAxes({ batch: g.batch, channels: g.channels, spatial: g.output }, g.layout);
 
 /** Calls `one` for every output element: its number, the first element of its channel, the elements' distance there, and the channel's number. */
-function visitPool(
+export function visitPool(
   g: PoolGeometry,
   one: (to: number, base: number, step: number, taps: Taps, position: number, channel: number) => void,
 ): void {

@@ -14,6 +14,7 @@ import { mixedPrecision, type Precision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
 import { simplify } from "./simplify.ts";
 import { softmax } from "./softmax.ts";
+import { tiledPools } from "./tiled_pools.ts";
 
 export interface OptimizeOptions extends FuseOptions {
   /** Channels innermost; default true. */
@@ -32,6 +33,7 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
   const keep = (node: Node) => anchors?.(node) ?? false;
   return [
     fold, // shape arithmetic
+    tiledPools(keep),
     expand(keep),
     fold,
     simplify,

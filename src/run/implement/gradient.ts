@@ -1,24 +1,36 @@
-// MaxPoolGrad and ScatterRows to kernels.
+// TiledMaxPool, TiledMaxPoolGrad and ScatterRows to kernels.
 import type { Value } from "../../ir/graph.ts";
 import { elementCount } from "../../ir/tensor.ts";
-import { maxPoolGradientKernel } from "../../kernels/max_pool_gradient.ts";
 import { scatterRowsKernel } from "../../kernels/scatter_rows.ts";
-import { hasTiledWindows } from "../../ops/max_pool_grad.ts";
-import type { WindowAttrs } from "../../ops/pool_windows.ts";
+import { type TiledPoolShape, tiledPoolGradientKernel, tiledPoolKernel } from "../../kernels/tiled_max_pool.ts";
 import { scatterRowsGeometry } from "../../ops/scatter_rows.ts";
-import { type Implementation, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import type { TileAttrs } from "../../ops/tiled_max_pool.ts";
+import { type AnchorTask, type Implementation, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 
-export const implementMaxPoolGrad: Implementation = (task) => {
+/** Windows on two axes of pictures with channels last; null: others. */
+function shapeOf({ anchor }: AnchorTask, pooled: Value): TiledPoolShape | null {
+  const { layout, kernel_shape: taps } = anchor.attrs as unknown as TileAttrs;
+  if (layout !== "NHWC" || taps.length !== 2 || elementCount(pooled.type.shape) === 0) return null;
+  const [batch, height, width, channels] = pooled.type.shape;
+  return { batch, channels, windows: [height, width], taps: [taps[0], taps[1]] };
+}
+
+export const implementTiledMaxPool: Implementation = (task) => {
   const { anchor, inputs, name, target, threads } = task;
-  const { layout, kernel_shape } = anchor.attrs as unknown as WindowAttrs;
-  const [x, y] = inputs as readonly Value[]; // all three are there, by infer
-  if (layout !== "NHWC" || !hasTiledWindows(anchor) || elementCount(x.type.shape) === 0) return null;
-  const [batch, height, width, channels] = y.type.shape;
-  const shape = { batch, channels, windows: [height, width], taps: [kernel_shape[0], kernel_shape[1]] } as const;
-  const kernel = sharedKernel(task, `max pool gradient ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
-    maxPoolGradientKernel(name, shape, task.epilogue, target, threads),
+  const shape = shapeOf(task, task.output);
+  const kernel = shape && sharedKernel(task, `tiled pool ${JSON.stringify(shape)}`, () => tiledPoolKernel(name, shape, target, threads));
+  return kernel && [{ kernel, places: [inputs[0]!, ...anchor.outputs].map(valuePlace) }]; // checked by infer
+};
+
+export const implementTiledMaxPoolGrad: Implementation = (task) => {
+  const { inputs, name, target, threads, epilogue, epilogueKey } = task;
+  const given = inputs as readonly Value[]; // both are there, by infer
+  const shape = shapeOf(task, given[0]);
+  if (!shape) return null;
+  const kernel = sharedKernel(task, `tiled pool gradient ${JSON.stringify(shape)} ${epilogueKey}`, () =>
+    tiledPoolGradientKernel(name, shape, epilogue, target, threads),
   );
-  return [{ kernel, places: [...(inputs as readonly Value[]).map(valuePlace), ...tailPlaces(task)] }];
+  return [{ kernel, places: [...given.map(valuePlace), ...tailPlaces(task)] }];
 };
 
 export const implementScatterRows: Implementation = (task) => {
