@@ -2,5 +2,6 @@
 import type { Algorithm } from "./algorithm.ts";
 import { bsr } from "./bsr.ts";
 import { pattern } from "./pattern.ts";
+import { twoFour } from "./two_four.ts";
 
-export const ALGORITHMS: readonly Algorithm[] = [pattern, bsr(8), bsr(16), bsr(32)];
+export const ALGORITHMS: readonly Algorithm[] = [pattern, bsr(8), bsr(16), bsr(32), twoFour];
