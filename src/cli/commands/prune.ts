@@ -8,6 +8,7 @@ import {
   type PruneOptions,
   type PruneResult,
   parseGrain,
+  predictedCost,
   pruneOnnx,
 } from "../../compress/prune/index.ts";
 import { type OnnxModel, readOnnx } from "../../formats/onnx/read.ts";
@@ -70,6 +71,7 @@ export const prune: Command = async (invocation) => {
     batches: calibration,
     shapes: namedShapes(shapeTexts(options), model.inputs),
     fit: calibration.length > 0 && options.fit !== false,
+    cost: settings.allocate === "speed" ? await predictedCost(device) : undefined,
     progress,
   };
   const steps = settings.distillSteps;
@@ -107,6 +109,7 @@ interface Settings {
   readonly method: Method | undefined;
   readonly grain: PruneOptions["grain"];
   readonly scope: PruneOptions["scope"];
+  readonly allocate: "size" | "speed" | undefined;
   readonly exclude: (name: string) => boolean;
   readonly candidates: number | undefined;
   readonly seed: number;
@@ -127,6 +130,7 @@ function settingsOf(options: Options): Settings {
     method: choiceOption(options, "method", METHODS),
     grain,
     scope: choiceOption(options, "scope", ["row", "layer", "global"]),
+    allocate: choiceOption(options, "allocate", ["size", "speed"]),
     exclude: (name) => excluded.has(name),
     candidates: numberOption(options, "candidates", { min: 1, max: 1e6, isInteger: true }),
     seed: numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1,

@@ -1,4 +1,5 @@
 // Pruning: which weights go, how the others make up for them, and masks that hold while a network learns.
+export { type Allotted, allocateKept } from "./allocate.ts";
 export { type Batch, crossProducts, inputProducts, inputSquares, type Sums } from "./calibrate.ts";
 export { bestOfRandom, type CandidateOptions, type Chosen } from "./candidates.ts";
 export { cholesky, inverseFactor, invertLower, solveCholesky } from "./cholesky.ts";
@@ -19,7 +20,17 @@ export {
   selectMasks,
 } from "./mask.ts";
 export { type GradualOptions, GradualPruner, type MaskOptions, Masks } from "./masked.ts";
-export { type LayerReport, METHODS, type Method, type PruneOptions, type PruneResult, pruneOnnx } from "./prune_onnx.ts";
+export { predictedCost } from "./predicted_cost.ts";
+export {
+  type LayerCost,
+  type LayerReport,
+  type LayerSize,
+  METHODS,
+  type Method,
+  type PruneOptions,
+  type PruneResult,
+  pruneOnnx,
+} from "./prune_onnx.ts";
 export { type CubicSchedule, cubicSparsity } from "./schedule.ts";
 export { magnitudes, wandaScores } from "./scores.ts";
 export { damped, type Pruned, type SparseGptOptions, sparseGpt } from "./sparse_gpt.ts";

@@ -3,16 +3,18 @@
 import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { HeddleError } from "../../ir/error.ts";
-import { type TensorData, toNumbers } from "../../ir/tensor.ts";
+import type { Node } from "../../ir/graph.ts";
+import { elementCount, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { OnnxModule } from "../../nn/index.ts";
 import { evaluate, fromData, type Parameter } from "../../tensor/index.ts";
+import { allocateKept } from "./allocate.ts";
 import { type Batch, crossProducts, groupPart, inputProducts, inputSquares, type Sums, shapesOf } from "./calibrate.ts";
 import { bestOfRandom } from "./candidates.ts";
 import { disagreement } from "./disagreement.ts";
 import { type DistillOptions, distill } from "./distill.ts";
-import { type Layer, layersOf, layerUses, matrixOf, sizeOf, weightFrom } from "./layer.ts";
+import { type Layer, type LayerUse, layersOf, layerUses, matrixOf, sizeOf, weightFrom } from "./layer.ts";
 import { fitOnMask, outputError } from "./least_squares.ts";
-import { countKept, type Grain, type Mask, type Scope, selectMasks } from "./mask.ts";
+import { countKept, type Grain, keepLargest, type Mask, type Scope, selectMasks } from "./mask.ts";
 import { Masks } from "./masked.ts";
 import { magnitudes, wandaScores } from "./scores.ts";
 import { sparseGpt } from "./sparse_gpt.ts";
@@ -31,6 +33,8 @@ export interface PruneOptions {
   readonly batches?: readonly Batch[];
   /** Where there are no inputs: shapes by input name, if the file leaves them open. */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  /** Given: zeros go where they save most time for what they lose, layers against each other. Single weights in scope global only, and not for random candidates. */
+  readonly cost?: LayerCost;
   /** Which layers stay dense, by the name of the weight. Default: none. */
   readonly exclude?: (name: string) => boolean;
   /** Refits each layer's weights to the dense layer's outputs. Default: where there are inputs. */
@@ -44,6 +48,18 @@ export interface PruneOptions {
   readonly seed?: number;
   readonly progress?: (text: string) => void;
 }
+
+/** What a layer's time depends on. */
+export interface LayerSize {
+  readonly rows: number;
+  readonly columns: number;
+  /** Pixels, or rows of a batch. */
+  readonly positions: number;
+  /** Whether it is a matrix product: no window, stride or groups. */
+  readonly isProduct: boolean;
+}
+/** Milliseconds that a layer takes when this part of its weights stays. */
+export type LayerCost = (layer: LayerSize, density: number) => number;
 
 export interface LayerReport {
   readonly name: string;
@@ -83,12 +99,13 @@ export async function pruneOnnx(model: OnnxModel, options: PruneOptions): Promis
   const [dense, pruned] = [new OnnxModule(model), new OnnxModule(model)];
   const shapes = batches.length > 0 ? shapesOf(batches[0]) : Object.fromEntries(resolveShapes(model, options.shapes ?? {}));
   const parameters = new Map(dense.namedParameters());
-  const layers = layersOf(layerUses(dense.graph(shapes), new Set(parameters.keys()))).filter(({ name }) => !options.exclude?.(name));
+  const uses = layerUses(dense.graph(shapes), new Set(parameters.keys()));
+  const layers = layersOf(uses).filter(({ name }) => !options.exclude?.(name));
   if (layers.length === 0) throw new HeddleError("bad-argument", "prune: the network has no weights of convolutions or products to prune");
   const matrices = await Promise.all(layers.map(async (layer) => matrixOf(layer, await parameters.get(layer.name)!.value.tensorData()))); // layers are among them
   if (batches.length > 0) progress(`calibrating ${layers.length} layers on ${batches.length} batches`);
   const products = batches.length > 0 && (method === "sparsegpt" || fit) ? await inputProducts(dense, layers, batches) : null;
-  let states = await choose({ layers, matrices, dense, pruned, products, method }, options);
+  let states = await choose({ layers, uses, matrices, dense, pruned, products, method }, options);
   await assign(pruned, states);
   if (fit) states = await fitInOrder(dense, pruned, states, batches, progress);
   const losses = options.distill ? await teach(dense, pruned, states, { batches, ...options.distill }) : [];
@@ -100,6 +117,7 @@ export async function pruneOnnx(model: OnnxModel, options: PruneOptions): Promis
 
 interface Setting {
   readonly layers: readonly Layer[];
+  readonly uses: readonly LayerUse[];
   readonly matrices: readonly Float64Array[];
   readonly dense: OnnxModule;
   readonly pruned: OnnxModule;
@@ -110,7 +128,9 @@ interface Setting {
 async function choose(setting: Setting, options: PruneOptions): Promise<State[]> {
   const { layers, matrices, method, products } = setting;
   const { sparsity, grain = "element", batches = [], progress = () => {} } = options;
-  const scope = options.scope ?? (method === "wanda" && grain === "element" ? "row" : "layer");
+  const scope = options.scope ?? (options.cost ? "global" : method === "wanda" && grain === "element" ? "row" : "layer");
+  if (options.cost && (scope !== "global" || grain !== "element" || method === "random"))
+    throw new HeddleError("bad-argument", "prune: by time only single weights are chosen, in scope global, by a method with scores");
   if (method === "sparsegpt" && scope === "layer" && (grain === "element" || typeof grain === "object")) {
     const drop = typeof grain === "object" ? grain : { sparsity };
     return layers.map((layer, i) => {
@@ -155,7 +175,7 @@ function byGroups(
 }
 
 async function masksOf(
-  { layers, matrices, dense, pruned, products, method }: Setting,
+  { layers, uses, matrices, dense, pruned, products, method }: Setting,
   options: PruneOptions & { readonly grain: Grain; readonly scope: Scope; readonly batches: readonly Batch[] },
 ): Promise<readonly Mask[]> {
   const { batches, progress = () => {} } = options;
@@ -185,8 +205,25 @@ async function masksOf(
     const scores = wandaScores(matrices[i], layer.columns, squares.get(layer.name)!); // calibrated for all
     return { layer, scores: options.scope === "global" ? shares(scores) : scores };
   });
-  return selectMasks(scored, options);
+  const { cost } = options;
+  if (!cost) return selectMasks(scored, options);
+  const allotted = scored.map(({ layer, scores }) => {
+    const size = sizeIn(uses, layer);
+    return { losses: shares(scores).map((s) => s * s), milliseconds: (density: number) => cost(size, density) };
+  });
+  const kept = allocateKept(allotted, options.sparsity);
+  return scored.map(({ scores }, i) => keepLargest(scores, kept[i]));
 }
+
+/** A layer in the network, with all of its uses. */
+function sizeIn(uses: readonly LayerUse[], { name, rows, columns }: Layer): LayerSize {
+  const own = uses.filter(({ layer }) => layer.name === name);
+  const positions = own.reduce((n, { node }) => n + elementCount(node.outputs[0].type.shape) / rows, 0);
+  const isProduct = own.every(({ layer, node }) => layer.groups === 1 && layer.taps === 1 && !hasStrides(node));
+  return { rows, columns, positions, isProduct };
+}
+
+const hasStrides = ({ attrs: { strides } }: Node): boolean => Array.isArray(strides) && strides.some((s) => s !== 1);
 
 /** Scores in parts of the layer's, since inputs of different layers have different lengths: what a weight adds to the layer's relative error. */
 function shares(scores: Float64Array): Float64Array {

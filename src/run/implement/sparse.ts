@@ -2,7 +2,7 @@
 import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
-import { GROUP_HEIGHT, type Groups, groupsOf, SPARSE_BLOCK, shareBlockRows } from "../../kernels/sparse_groups.ts";
+import { type Groups, groupsOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
 import { type DenseSide, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../kernels/sparse_vector.ts";
@@ -21,7 +21,8 @@ import {
   valuePlace,
 } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { denseMs, MARGIN, type SparseLayer, sparseMs, USUAL_RATES } from "./sparse_cost.ts";
+import { USUAL_RATES } from "./sparse_cost.ts";
+import { blockOf, type Forecast, forecast, forecastOf, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
 
 /** A right operand, and whether its rows are the product's columns. */
 interface Right {
@@ -92,7 +93,6 @@ export interface SparseWeights {
   readonly isTransposed: boolean;
   readonly bias: readonly Place[];
 }
-type Size = Pick<SparseLayer, "rows" | "depth" | "n">;
 
 /** x (n,depth) · Wᵀ (depth,rows) + bias, by panels of x. */
 export function rowsTimesSparse(task: AnchorTask, x: Place, w: SparseWeights, size: Size): readonly KernelCall[] | null {
@@ -119,34 +119,16 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   const density = nonzeros / (rows * depth);
   const mode = modeOf(task);
   if (nonzeros === 0 || (mode === "auto" && (density > LEAST_TABLED || n < 2))) return null;
-  // Block rows are shared out where columns are not, or too few: small ones then.
-  const isShort = rows < 4 * SMALL_BLOCK * threads && (!sharesColumns || n < threads * SMALL_BLOCK);
-  const block = isShort ? SMALL_BLOCK : SPARSE_BLOCK;
-  const rates = task.sparse?.rates ?? USUAL_RATES[target.name];
-  const predict = (length: number, shared: number, visits: number) => {
-    const layer = { ...size, length: asRated(length, shared), visits, block, sharesColumns };
-    return { denseMs: denseMs(layer, rates, threads), sparseMs: sparseMs(layer, rates, target, threads) };
-  };
+  const machine = { target, threads, rates: task.sparse?.rates ?? USUAL_RATES[target.name] };
   // Random places first: where those lose, nothing is converted.
-  const guess = predict(nonzeros * USUAL_FILL, LEAST_SHARED + density * SHARED_OF_DENSITY, rows * Math.ceil(depth / block));
-  const loses = (ms: { denseMs: number; sparseMs: number }): boolean => mode === "auto" && ms.sparseMs > MARGIN * ms.denseMs;
-  const w = loses(guess) ? null : make(block);
-  const groups = w && groupsOf(w, "forward", task.threads);
-  const ms = groups ? predict(groups.coordinate.length, sharedPart(groups), groups.row.length) : guess;
-  const isSparse = groups !== null && !loses(ms);
+  const guess = forecast(size, density, sharesColumns, machine);
+  const isWorth = (ms: Forecast): boolean => mode === "always" || pays(ms);
+  const w = isWorth(guess) ? make(blockOf(size, sharesColumns, threads)) : null;
+  const groups = w && groupsOf(w, "forward", threads);
+  const ms = groups ? forecastOf(size, groups, sharesColumns, machine) : guess;
+  const isSparse = groups !== null && isWorth(ms);
   note(task, { rows, depth, n, density, ...ms, isSparse });
   return isSparse && w && groups ? { w, groups } : null;
-}
-
-/** Nonzeros as many as take equally long where the rate of one was measured. Those in shared turns take SHARED_COST of the others' time. */
-const asRated = (length: number, shared: number): number =>
-  (length * (1 - (1 - SHARED_COST) * shared)) / (1 - (1 - SHARED_COST) * RATED_SHARED);
-
-/** The part of the nonzeros that two rows meet in one turn. */
-function sharedPart({ bounds, coordinate }: Groups): number {
-  let turns = 0;
-  for (let g = 0; g + 2 < bounds.length; g += 2) turns += bounds[g + 1] - bounds[g];
-  return (GROUP_HEIGHT * turns) / coordinate.length;
 }
 
 /** The kernel over values that lie in the order of groups. No side: operand and result have channels first. */
@@ -177,17 +159,6 @@ const orderedValues = (w: Csb, place: Int32Array): Place =>
     for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
   });
 
-/** Layers with fewer zeros are not looked at. */
-const LEAST_TABLED = 0.7;
-const SMALL_BLOCK = 64;
-/** What groups are filled up with, for nonzeros at random places. */
-const USUAL_FILL = 1.06;
-/** At random places so much of the nonzeros shares turns, and so much more of them with density: 0.46 at four tenths, 0.29 at two, 0.17 at one twentieth. */
-const [LEAST_SHARED, SHARED_OF_DENSITY] = [0.12, 0.86];
-/** Fitted to 56 layers of 5 to 60 % density on AVX-512; with it predictions of speed-up are within a tenth for large layers, without it 60 % of zeros look a quarter slower than they are. */
-const SHARED_COST = 0.55;
-/** Of the matrices on which rates are measured (run/sparse_rates.ts), the mean. */
-const RATED_SHARED = 0.23;
 /** Rows for each thread: fewer leave threads without work. */
 const LEAST_ROWS_OF_VECTOR = 120;
 

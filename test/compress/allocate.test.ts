@@ -1,0 +1,62 @@
+// Zeros shared out by what they save: exact numbers, none where nothing is saved, and a faster network than the same part of every layer.
+import { expect, test } from "vitest";
+import { type Allotted, allocateKept, type LayerCost, pruneOnnx } from "../../src/compress/prune/index.ts";
+import { convBatches, convNetwork } from "./sample_networks.ts";
+
+/** Losses 0, 1, 2, … in a mixed order. */
+const layer = (size: number, milliseconds: Allotted["milliseconds"]): Allotted => ({
+  losses: Float64Array.from({ length: size }, (_, i) => ((i * 7) % size) / size),
+  milliseconds,
+});
+const sum = (counts: readonly number[]): number => counts.reduce((n, count) => n + count, 0);
+
+test.each([0, 0.1, 0.5, 0.77, 0.9, 0.98, 1])("exactly so many weights stay: %d", (sparsity) => {
+  const layers = [layer(501, (d) => 3 * d), layer(64, (d) => (d > 0.5 ? 1 : d)), layer(1000, () => 2)];
+  const kept = allocateKept(layers, sparsity);
+  expect(sum(kept)).toBe(Math.round(1565 * (1 - sparsity)));
+  for (const [i, count] of kept.entries()) {
+    expect(count).toBeGreaterThanOrEqual(0);
+    expect(count).toBeLessThanOrEqual(layers[i].losses.length);
+  }
+});
+
+test("of layers alike the slower one loses more, and one that gains nothing loses least", () => {
+  const [slow, quick, fixed] = allocateKept([layer(1000, (d) => 10 * d), layer(1000, (d) => 2 * d), layer(1000, () => 5)], 0.5);
+  expect(slow).toBeLessThan(quick);
+  expect(quick).toBeLessThan(fixed);
+});
+
+test("a layer goes beyond the density below which its time falls, or stays whole", () => {
+  const step = (d: number): number => (d > 0.4 ? 1 : d);
+  for (const sparsity of [0.2, 0.4, 0.6]) {
+    const kept = allocateKept(Array(6).fill(layer(400, step)), sparsity).map((count) => count / 400);
+    // One layer may lie between: the number is exact.
+    expect(kept.filter((density) => density > 0.4 && density < 0.95).length, `${sparsity}: ${kept}`).toBeLessThanOrEqual(1);
+  }
+});
+
+test("a layer that many pixels multiply loses more than windows, which gain nothing", async () => {
+  const batches = convBatches(3);
+  const times = new Map<string, number>();
+  const ms: LayerCost = ({ rows, columns, positions, isProduct }, density) => rows * columns * positions * (isProduct ? density : 1);
+  const cost: LayerCost = (size, density) => {
+    times.set(`${size.rows}×${size.columns}`, size.positions);
+    return ms(size, density);
+  };
+  for (const method of ["magnitude", "wanda", "sparsegpt"] as const) {
+    const { density, layers } = await pruneOnnx(convNetwork(), { sparsity: 0.5, method, batches, cost });
+    expect(density, method).toBeCloseTo(0.5, 3);
+    const byName = new Map(layers.map((l) => [l.name, l.density]));
+    // The 1×1 convolution sees 64 pixels of 4 pictures; windows gain nothing.
+    expect(byName.get("points"), method).toBeLessThan(Math.min(byName.get("conv")!, byName.get("grouped")!)); // layers of the network
+  }
+  expect(times.get("12×8")).toBeGreaterThan(times.get("16×12")!); // asked for all layers
+});
+
+test.each([
+  [{ scope: "layer" }, /in scope global/],
+  [{ grain: "filter" }, /only single weights/],
+  [{ method: "random" }, /a method with scores/],
+] as const)("%j by time is refused", async (options, message) => {
+  await expect(pruneOnnx(convNetwork(), { sparsity: 0.5, batches: convBatches(2), cost: () => 1, ...options })).rejects.toThrow(message);
+});
