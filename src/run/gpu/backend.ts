@@ -13,7 +13,6 @@ import { composeReaders, type Expression } from "../../lower/compose.ts";
 import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
-import { MatMul } from "../../ops/matmul.ts";
 import { RandomWords } from "../../ops/random_words.ts";
 import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { constantOf, input } from "../../ops/source.ts";
@@ -24,7 +23,7 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
-import { libraryCalls } from "./library_gemm.ts";
+import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, Shared } from "./product_calls.ts";
 import { twoPasses } from "./two_passes.ts";
@@ -125,7 +124,7 @@ function writtenFor(node: Node, name: string, target: SimtTarget, shared: Shared
   const parts = implementation ? anchorParts(node) : null;
   if (!implementation || !parts) return null;
   const task = { ...parts, name, target, shared };
-  return (target.hasGemm && anchor?.op === MatMul ? libraryCalls(task) : null) ?? implementation(task);
+  return libraryCalls(task) ?? implementation(task);
 }
 
 /** A node over inputs of its own, and what they stand for; constants stay what they are. Null when it has several outputs. */

@@ -55,7 +55,7 @@ function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonl
 const slidingOf = ({ input, output, kernel, strides, dilations, padsBegin }: ConvGeometry): Sliding => ({ input, output, kernel, strides, dilations, padsBegin }); // biome-ignore format: short
 
 /** One tap at every place: the image is a matrix as it lies. */
-const isPointwise = (g: ConvGeometry): boolean =>
+export const isPointwise = (g: ConvGeometry): boolean =>
   g.layout === "NHWC" && elementCount(g.kernel) === 1 && g.input.join() === g.output.join() && [...g.strides].every((s) => s === 1) && g.padsBegin.every((p) => p === 0); // biome-ignore format: short
 
 function imageOperand(image: Image, g: ConvGeometry, isSpread: boolean): Operand {
@@ -67,7 +67,7 @@ function imageOperand(image: Image, g: ConvGeometry, isSpread: boolean): Operand
 }
 
 /** Weights as (group, output channel, tap, input channel), by a kernel where they lie otherwise. */
-function orderedWeights(
+export function orderedWeights(
   task: GpuTask,
   w: Value,
   g: ConvGeometry,

@@ -24,7 +24,7 @@ interface LibraryProduct {
 }
 
 /** Launches of a large product by the library; null where it has none for it, or a kernel is as good. */
-export function libraryCalls(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
+export function libraryProducts(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
   const { anchor, inputs, name, output, epilogueInputs, epilogueKey, target, shared } = task;
   const [left, right] = inputs as readonly [Value, Value]; // MatMul's inputs are never absent
   const product = libraryProduct(name, anchor, left, right, target);
