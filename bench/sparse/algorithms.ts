@@ -2,6 +2,7 @@
 import type { Algorithm } from "./algorithm.ts";
 import { bsr } from "./bsr.ts";
 import { pattern } from "./pattern.ts";
+import { merge, swizzle } from "./rows.ts";
 import { twoFour } from "./two_four.ts";
 
-export const ALGORITHMS: readonly Algorithm[] = [pattern, bsr(8), bsr(16), bsr(32), twoFour];
+export const ALGORITHMS: readonly Algorithm[] = [swizzle, merge, pattern, bsr(8), bsr(16), bsr(32), twoFour];
