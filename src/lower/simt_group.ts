@@ -4,7 +4,9 @@ import type { Expr } from "../ir/expr.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import {
+  bits,
   cast,
+  exchange,
   fn,
   group,
   int,
@@ -67,12 +69,18 @@ function merged({ exprs, out, axes }: Task): Task {
 
 /** Threads of a workgroup where each works for itself. */
 const THREADS = 256;
+/** Threads that exchange values, where the target has them. */
+const SUBGROUP = 32;
 /** Elements that keep a whole GPU busy with a thread each. */
 const MANY = 1 << 15;
 /** Shorter reductions are a thread's own. */
 const SHORT = 32;
 /** Neighbouring elements of a workgroup whose reductions run across memory. */
 const COLUMNS = 32;
+/** Elements that keep a whole GPU busy with a subgroup each. */
+const MANY_LINES = 1 << 12;
+/** Longer reductions are a workgroup's. */
+const LINE = 1 << 13;
 
 const extentOf = (vars: readonly IndexVar[]): number => vars.reduce((n, v) => n * v.extent, 1);
 
@@ -97,10 +105,11 @@ class GroupLowering {
     const inner = axes.filter((v) => !needed.has(v.id));
     const isShared = inner.length > 0 && longest > 4;
     if (longest <= SHORT && !isShared) return this.perThread();
-    if (isShared) return this.perGroup(outer, inner, 1, longest);
+    const hasSubgroups = this.b.target.subgroup === SUBGROUP && extentOf(outer) >= MANY_LINES && longest <= LINE;
+    if (isShared) return hasSubgroups ? this.perSubgroup(outer, inner) : this.perGroup(outer, inner, 1, longest);
     const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
     if (runsAcross) return extentOf(outer) >= MANY ? this.perThread() : this.perGroup(outer, [], COLUMNS, longest);
-    return this.perGroup(outer, [], 1, longest);
+    return hasSubgroups ? this.perSubgroup(outer, []) : this.perGroup(outer, [], 1, longest);
   }
 
   private store(): void {
@@ -124,7 +133,7 @@ class GroupLowering {
 
   /** A workgroup for `columns` elements of the outer axes; its threads share their reductions, then the elements of the inner axes. */
   private perGroup(outer: readonly IndexVar[], inner: readonly IndexVar[], columns: number, longest: number): SimtKernel {
-    const { b, code } = this;
+    const { b } = this;
     const total = extentOf(outer);
     const wanted = 2 ** Math.ceil(Math.log2(Math.max(1, longest / (columns > 1 ? 8 : 4))));
     const rows = Math.max(columns > 1 ? 2 : 32, Math.min(b.target.maxThreads, THREADS, columns * wanted) / columns);
@@ -132,9 +141,27 @@ class GroupLowering {
     const first = fn("mul", linearGroup(grid), columns);
     const [column, row] = columns > 1 ? [thread(0), thread(1)] : [int(0), thread(0)];
     const at = b.let(sum(first, column));
+    this.together(outer, inner, at, { columns, rows, column, row });
+    return b.build(columns > 1 ? [columns, rows, 1] : [rows, 1, 1], grid);
+  }
+
+  /** A subgroup for each element of the outer axes: no thread waits for those of others. */
+  private perSubgroup(outer: readonly IndexVar[], inner: readonly IndexVar[]): SimtKernel {
+    const { b } = this;
+    const lines = THREADS / SUBGROUP;
+    const grid = gridOf(Math.ceil(extentOf(outer) / lines), b.target);
+    const at = b.let(sum(fn("mul", linearGroup(grid), lines), fn("div", thread(), SUBGROUP)));
+    this.together(outer, inner, at, { columns: 1, rows: SUBGROUP, column: int(0), row: b.let(fn("rem", thread(), SUBGROUP)) });
+    return b.build([THREADS, 1, 1], grid);
+  }
+
+  /** A team's work on element `at` of the outer axes. */
+  private together(outer: readonly IndexVar[], inner: readonly IndexVar[], at: Reg, team: Team): void {
+    const { b, code } = this;
+    const { row, rows } = team;
+    const total = extentOf(outer);
     // All threads go through all barriers: those beyond the end work on the last element.
     code.bind(outer, b.let(fn("min", at, total - 1)));
-    const team: Team = { columns, rows, column, row };
     for (const r of this.task.exprs.flatMap(outermost)) code.reduceTogether(r, team);
     const isInside = fn("lt", at, total);
     if (inner.length === 0) b.when(fn("and", isInside, fn("eq", row, 0)), () => this.store());
@@ -147,7 +174,6 @@ class GroupLowering {
           }),
         ),
       );
-    return b.build(columns > 1 ? [columns, rows, 1] : [rows, 1, 1], grid);
   }
 }
 
@@ -312,19 +338,16 @@ export class ExprCode {
     this.scopes[0].set(e, this.joined(e, own, team));
   }
 
-  /** By a tree in shared memory; columns next to each other. */
+  /** Within a subgroup by exchange, in any order the same bits; else by a tree in shared memory, columns next to each other. */
   private joined(e: Reduction, own: Reg, { columns, rows, column, row }: Team): Reg {
     const { b } = this;
     const { join } = combination(e.combine, own.type);
     const stored = own.type === "f32" ? "f32" : "i32";
-    const key = `${stored} ${columns} ${rows}`;
-    const array = this.arrays.get(key) ?? b.array(stored, columns * rows);
-    this.arrays.set(key, array);
+    if (columns === 1 && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, row, rows / SUBGROUP);
+    const array = this.sharedArray(stored, columns * rows);
     const place = (r: Reg): Reg => sum(fn("mul", r, columns), column);
-    const back = (a: Reg): Reg => (own.type === stored ? a : own.type === "u32" ? { k: "bits", type: "u32", a } : cast(own.type, a));
-    const put = (r: Reg, a: Reg): void =>
-      b.storeShared(array, place(r), own.type === "u32" ? { k: "bits", type: "i32", a } : cast(stored, a));
-    const get = (r: Reg): Reg => back(b.loadShared(array, place(r)));
+    const put = (r: Reg, a: Reg): void => b.storeShared(array, place(r), toStored(a));
+    const get = (r: Reg): Reg => fromStored(b.loadShared(array, place(r)), own.type);
     b.barrier(); // others may still read what was here before
     put(row, own);
     b.barrier();
@@ -334,6 +357,34 @@ export class ExprCode {
     }
     return b.let(get(int(0)));
   }
+
+  /** By exchange in each of the subgroups, then of their results in shared memory. */
+  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", row: Reg, subgroups: number): Reg {
+    const { b } = this;
+    const joinStored = (x: Reg, y: Reg): Reg => b.let(toStored(join(fromStored(x, own.type), fromStored(y, own.type))));
+    let all = b.let(toStored(own));
+    for (let by = SUBGROUP / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
+    if (subgroups > 1) {
+      const array = this.sharedArray(stored, subgroups);
+      b.barrier(); // others may still read what was here before
+      b.when(fn("eq", fn("rem", row, SUBGROUP), 0), () => b.storeShared(array, fn("div", row, SUBGROUP), all));
+      b.barrier();
+      all = b.let(b.loadShared(array, int(0)));
+      for (let i = 1; i < subgroups; i++) all = joinStored(all, b.loadShared(array, int(i)));
+    }
+    return b.let(fromStored(all, own.type));
+  }
+
+  private sharedArray(type: "f32" | "i32", elements: number): number {
+    const key = `${type} ${elements}`;
+    const array = this.arrays.get(key) ?? this.b.array(type, elements);
+    this.arrays.set(key, array);
+    return array;
+  }
 }
+
+/** As shared memory and other threads get it: f32 or i32. */
+const toStored = (a: Reg): Reg => (a.type === "f32" ? a : a.type === "u32" ? bits("i32", a) : cast("i32", a));
+const fromStored = (a: Reg, type: Reg["type"]): Reg => (a.type === type ? a : type === "u32" ? bits("u32", a) : cast(type, a));
 
 const limited = (a: Reg, lo: number, hi: number): Reg => fn("min", fn("max", a, lo), hi);

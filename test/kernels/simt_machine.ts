@@ -9,7 +9,7 @@ type Call = (...args: number[]) => number;
 const bool = (b: boolean): number => (b ? 1 : 0);
 const FUNCTIONS: Readonly<Partial<Record<RegisterFn, Call>>> = {
   add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b, rem: (a, b) => a % b,
-  min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp,
+  min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp, sqrt: Math.sqrt, log: Math.log,
   eq: (a, b) => bool(a === b), ne: (a, b) => bool(a !== b), lt: (a, b) => bool(a < b), le: (a, b) => bool(a <= b),
   gt: (a, b) => bool(a > b), ge: (a, b) => bool(a >= b), and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
 }; // biome-ignore format: a table
@@ -17,6 +17,8 @@ const FUNCTIONS: Readonly<Partial<Record<RegisterFn, Call>>> = {
 interface Workgroup {
   readonly group: readonly number[];
   readonly shared: readonly Float64Array[];
+  /** By thread. */
+  readonly exchanged: Float64Array;
   /** Of each subgroup, by fragment number. */
   readonly fragments: readonly Map<number, Float64Array>[];
 }
@@ -92,7 +94,8 @@ class Thread {
   private *statement(s: SimtStmt): Generator<void> {
     switch (s.k) {
       case "let":
-        if (s.value) this.registers.set(s.v.id, this.value(s.value));
+        if (s.value?.k === "exchange") yield* this.exchange(s.v.id, s.value);
+        else if (s.value) this.registers.set(s.v.id, this.value(s.value));
         break;
       case "set":
         this.registers.set(s.v.id, this.value(s.value));
@@ -141,6 +144,14 @@ class Thread {
         // A subgroup's fragments are worked on by its first thread.
         if (this.number % 32 === 0) this.fragment(s);
     }
+  }
+
+  /** Meets the others twice: what was computed is there, and has been read. */
+  private *exchange(register: number, { a, by }: Extract<Reg, { k: "exchange" }>): Generator<void> {
+    this.own.exchanged[this.number] = this.value(a);
+    yield;
+    this.registers.set(register, this.own.exchanged[this.number ^ by]);
+    yield;
   }
 
   private copy({ array, to, buffer, from, count, isInside }: Extract<SimtStmt, { k: "copy" }>): void {
@@ -198,6 +209,7 @@ export function runKernel(kernel: SimtKernel, buffers: readonly Float64Array[], 
     const own: Workgroup = {
       group: [id % g[0], Math.floor(id / g[0]) % g[1], Math.floor(id / g[0] / g[1])],
       shared: kernel.shared.map((s) => new Float64Array(s.elements).fill(Number.NaN)),
+      exchanged: new Float64Array(count),
       fragments: Array.from({ length: Math.ceil(count / 32) }, () => new Map()),
     };
     let threads = Array.from({ length: count }, (_, t) => {

@@ -1,4 +1,4 @@
-// What a GPU with matrix units would run for contractions, run in JavaScript: whole schedules for CUDA, float32 and 16-bit, against float64.
+// What a GPU with matrix units and subgroups would run for contractions and lines, run in JavaScript: whole schedules for CUDA, float32 and 16-bit, against float64.
 import { expect, test } from "vitest";
 import { DTYPES } from "../../src/ir/dtype.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
@@ -24,7 +24,8 @@ const target: SimtTarget = {
 };
 
 const NHWC = { layout: "NHWC" };
-const CASES: readonly (readonly [op: string, a: readonly number[], b: readonly number[], attrs: Attrs])[] = [
+type Case = readonly [op: string, a: readonly number[], b: readonly number[] /* none: one operand */, attrs: Attrs];
+const CASES: readonly Case[] = [
   ["Conv", [1, 6, 7, 16], [16, 16, 3, 3], { ...NHWC, pads: [1, 1, 1, 1] }],
   ["Conv", [2, 5, 6, 12], [24, 6, 3, 3], { ...NHWC, pads: [1, 1, 1, 1], group: 2, strides: [2, 1] }],
   ["Conv", [1, 6, 7, 5], [16, 5, 3, 3], { ...NHWC, pads: [1, 0, 0, 1] }],
@@ -35,9 +36,16 @@ const CASES: readonly (readonly [op: string, a: readonly number[], b: readonly n
   ["MatMul", [5, 64], [64, 96], {}],
 ];
 
+/** With a subgroup for a line, and a workgroup for one. */
+const LINES: readonly Case[] = [
+  ["Softmax", [4100, 40], [], {}],
+  ["Softmax", [3, 700], [], {}],
+  ["LayerNormalization", [4, 1030, 36], [36], {}],
+];
+
 for (const dtype of ["f32", "bf16", "f16"] as const)
-  test.each(CASES)(`${dtype} %s (%s) by (%s) %o`, (name, a, b, attrs) => {
-    const inputs = [a, b].map((shape, i) => input(`in${i}`, { dtype, shape }));
+  test.each(dtype === "f32" ? [...CASES, ...LINES] : CASES)(`${dtype} %s (%s) by (%s) %o`, (name, a, b, attrs) => {
+    const inputs = [a, b].filter((shape) => shape.length > 0).map((shape, i) => input(`in${i}`, { dtype, shape }));
     const [value] = apply(OPS.get(name)!, inputs, attrs, name); // the test names operators that exist
     const graph: Graph = { inputs, outputs: [{ name: "y", value }] };
     const data = Object.fromEntries(
@@ -57,8 +65,8 @@ for (const dtype of ["f32", "bf16", "f16"] as const)
         runKernel(kernel as SimtKernel, buffers, "late");
       }
     const got = memory.get(schedule.outputs[0].value)!; // a kernel stored it
-    const largest = Math.max(...want.map(Math.abs));
-    const worst = Math.max(...Array.from(want, (v, i) => (Number.isNaN(got[i]) ? Number.POSITIVE_INFINITY : Math.abs(got[i] - v))));
+    const largest = want.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+    const worst = want.reduce((most, v, i) => Math.max(most, Number.isNaN(got[i]) ? Number.POSITIVE_INFINITY : Math.abs(got[i] - v)), 0);
     // The reference rounds its result, the machine does not.
     expect(worst / largest).toBeLessThan({ f32: 1e-6, f16: 2 ** -10, bf16: 2 ** -7 }[dtype]);
   });

@@ -26,7 +26,11 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     const graph: Graph = { inputs, outputs: [{ name: "y", value }] };
     const numbers = randomNumbers(3, count);
     const given = {
-      places: fromNumbers("i32", [count], Float64Array.from(numbers, (x) => Math.floor(x * size))), // negative ones count from the end
+      places: fromNumbers(
+        "i32",
+        [count],
+        Float64Array.from(numbers, (x) => Math.floor(x * size)),
+      ), // negative ones count from the end
       rows: fromNumbers("f32", [count, width], randomNumbers(1, elementCount([count, width]))),
     };
     const program = await compileForGpu(graph, { device });
