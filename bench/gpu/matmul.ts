@@ -12,7 +12,7 @@ import { divIndex, modIndex } from "../../src/ir/index_expr.ts";
 import type { SimtKernel } from "../../src/ir/simt.ts";
 import { planProduct, productKernel, usesFragments } from "../../src/kernels/simt/choose.ts";
 import { fewRowsProduct } from "../../src/kernels/simt/few_rows.ts";
-import { FRAGMENT_SCHEDULES, fragmentBytes, fragmentProduct } from "../../src/kernels/simt/fragment_product.ts";
+import { fragmentProduct, fragmentSchedules } from "../../src/kernels/simt/fragment_product.ts";
 import { stridedOperand } from "../../src/kernels/simt/operand.ts";
 import { PLAIN_SCHEDULES, plainBytes, plainProduct } from "../../src/kernels/simt/plain_product.ts";
 import type { Product } from "../../src/kernels/simt/product.ts";
@@ -64,12 +64,11 @@ function* schedules(product: Product, { target }: GpuDevice): Generator<readonly
   if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
   if ((!only || only === "fragments") && usesFragments(product, target))
-    for (const s of FRAGMENT_SCHEDULES)
-      if (fragmentBytes(s) <= target.sharedBytes)
-        yield [
-          `fragments ${s.bm}×${s.bn}×${s.bk} by ${s.wm}×${s.wn}, ${s.stages} stages`,
-          (name) => fragmentProduct(name, product, s, target),
-        ];
+    for (const s of fragmentSchedules(product, target))
+      yield [
+        `fragments ${s.bm}×${s.bn}×${s.bk} by ${s.wm}×${s.wn}, ${s.stages} stages`,
+        (name) => fragmentProduct(name, product, s, target),
+      ];
   if (!only || only === "plain")
     for (const s of PLAIN_SCHEDULES)
       if (plainBytes(s) <= Math.min(target.sharedBytes, 48 << 10))

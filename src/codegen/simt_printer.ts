@@ -39,6 +39,10 @@ export abstract class SimtPrinter {
   protected abstract copy(s: Extract<SimtStmt, { k: "copy" }>): string[];
   protected abstract copiesDone(pending: number): string[];
   protected abstract commitCopies(): string[];
+  /** Stands before an inner block, and at the end of a block: what names of the block have yet to do. */
+  protected leaveBlock(): string[] {
+    return [];
+  }
   /** Stands before a loop that is to be written out. */
   protected unrolled(): string[] {
     return [];
@@ -98,6 +102,7 @@ export abstract class SimtPrinter {
   private block(body: readonly SimtStmt[]): void {
     this.depth++;
     this.statements(body);
+    this.line(...this.leaveBlock());
     this.depth--;
   }
 
@@ -135,6 +140,7 @@ export abstract class SimtPrinter {
         this.line(...this.copiesDone(s.pending));
         break;
       case "if":
+        this.line(...this.leaveBlock());
         this.line(`if (${this.text(s.cond)}) {`);
         this.block(s.then);
         if (s.otherwise.length > 0) {
@@ -145,6 +151,7 @@ export abstract class SimtPrinter {
         break;
       case "for":
         invariant(s.step > 0, `${this.kernel.name}: loop step ${s.step}`);
+        this.line(...this.leaveBlock());
         if (s.isUnrolled) this.line(...this.unrolled());
         this.line(`${this.forHead(this.name(s.v), this.text(s.from), this.text(s.to), s.step)} {`);
         this.block(s.body);

@@ -1,17 +1,10 @@
 // SIMT kernels to WGSL: one module a kernel, buffers as bindings 0, 1, … of group 0.
 import type { DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
-import {
-  FRAGMENT,
-  type Fragment,
-  type Reg,
-  type Register,
-  type RegisterType,
-  type SharedArray,
-  type SimtKernel,
-  type SimtStmt,
-} from "../../ir/simt.ts";
+import type { Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
+import { FRAGMENT_DIRECTIVES, type FragmentStmt, fragmentText } from "./fragments.ts";
+import { elementOf, mostOf, type Stored, toWord, type Words, wordType } from "./words.ts";
 
 export interface WgslOptions {
   /** Whether shaders have 16-bit floats; without, f16 is kept as f32. */
@@ -21,7 +14,7 @@ export interface WgslOptions {
 }
 
 /** How an element is kept in a storage buffer: there are no types narrower than 32 bits but f16. */
-export function storedType(dtype: DType, hasF16: boolean): "f32" | "f16" | "i32" | "u32" | undefined {
+export function storedType(dtype: DType, hasF16: boolean): Stored | undefined {
   switch (dtype) {
     case "f32":
     case "bf16":
@@ -46,8 +39,15 @@ export function storedType(dtype: DType, hasF16: boolean): "f32" | "f16" | "i32"
   }
 }
 
-/** The kernel as a module with the entry point `main`. */
-export const printWgsl = (kernel: SimtKernel, options: WgslOptions): string => new WgslPrinter(kernel, options).module();
+/** The kernel as a module with the entry point `main`. Printing finds how wide words all accesses take: it is done again until they stay. */
+export function printWgsl(kernel: SimtKernel, options: WgslOptions): string {
+  const words: Words = new Map();
+  for (;;) {
+    const before = [...words.values()].join();
+    const text = new WgslPrinter(kernel, options, words).module();
+    if ([...words.values()].join() === before) return text;
+  }
+}
 
 const TYPES: Readonly<Record<RegisterType, string>> = { f32: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const AXES = ["x", "y", "z"] as const;
@@ -93,12 +93,15 @@ const SPECIALS = "var<private> hd_inf_bits: u32 = 0x7f800000u;\nvar<private> hd_
 
 class WgslPrinter extends SimtPrinter {
   private readonly helpers = new Set<string>();
-  private usesSubgroups = false;
-  private usesFragments = false;
+  private readonly directives = new Set<string>();
+  /** Stores to shared memory of copies whose loads are under way. */
+  private readonly pending: string[] = [];
+  private copies = 0;
 
   constructor(
     kernel: SimtKernel,
     private readonly options: WgslOptions,
+    private readonly words: Words,
   ) {
     super(kernel);
   }
@@ -107,16 +110,19 @@ class WgslPrinter extends SimtPrinter {
     const body = this.body();
     const { params, shared, workgroup } = this.kernel;
     const stored = params.map((p) => this.stored(p.dtype));
-    const isHalf = stored.includes("f16") || shared.some((s) => s.type === "f16");
-    const enables = [isHalf && "f16", this.usesSubgroups && "subgroups", this.usesFragments && "chromium_experimental_subgroup_matrix"];
+    if (stored.includes("f16") || shared.some((s) => s.type === "f16")) this.directives.add("enable f16;");
     const bindings = params.map((_, i) => this.options.bindings?.[i] ?? i);
     return [
-      ...enables.flatMap((e) => (e ? [`enable ${e};`] : [])),
+      ...this.directives,
       // One usage for a buffer in a pass: all are bound for writing, so that parts of one buffer can be read and written.
       ...params.flatMap(({ name }, i) =>
-        bindings[i] === i ? [`@group(0) @binding(${i}) var<storage, read_write> b${i}: array<${stored[i]}>; // ${name}`] : [],
+        bindings[i] === i
+          ? [
+              `@group(0) @binding(${i}) var<storage, read_write> b${i}: array<${wordType(stored[i], this.width(`b${i}`, stored[i]))}>; // ${name}`,
+            ]
+          : [],
       ),
-      ...shared.map(({ type, elements }, i) => `var<workgroup> s${i}: array<${type === "bf16" ? "f32" : type}, ${elements}>;`),
+      ...this.sharedArrays(),
       SPECIALS,
       ...[...this.helpers].map((h) => HELPERS[h]),
       `@compute @workgroup_size(${workgroup.join(", ")})`,
@@ -129,13 +135,48 @@ class WgslPrinter extends SimtPrinter {
     ].join("\n");
   }
 
-  private stored(dtype: DType): "f32" | "f16" | "i32" | "u32" {
+  private stored(dtype: DType): Stored {
     const type = storedType(dtype, this.options.hasF16);
     invariant(type, `${this.kernel.name}: ${dtype} in a WGSL buffer`);
     return type;
   }
   private binding(buffer: number): string {
     return `b${this.options.bindings?.[buffer] ?? buffer}`;
+  }
+  private sharedType(array: number): Stored {
+    const { type } = this.kernel.shared[array];
+    return type === "bf16" ? "f32" : type;
+  }
+
+  /** Elements of a word, of `count` at most, which one access takes from a multiple of them on. */
+  private width(name: string, type: Stored, count = mostOf(type)): number {
+    const width = Math.min(this.words.get(name) ?? count, count);
+    this.words.set(name, width);
+    return width;
+  }
+  private access({ k, number }: Source, count: number): Access {
+    const dtype = k === "buffer" ? this.kernel.params[number].dtype : undefined;
+    const type = dtype ? this.stored(dtype) : this.sharedType(number);
+    const own = dtype ? this.binding(number) : `s${number}`;
+    const width = this.width(own, type, Math.min(count, mostOf(type)));
+    const home = dtype ? number : this.home(number);
+    return { name: home === number ? own : `s${home}`, type, isBool: dtype === "bool", width, isForeign: home !== number };
+  }
+  /** The array of halves whose memory an array takes: where both are accessed by 16 bytes. Otherwise it has its own. */
+  private home(array: number): number {
+    const { over } = this.kernel.shared[array];
+    const isWide = (i: number): boolean => this.width(`s${i}`, this.sharedType(i)) === mostOf(this.sharedType(i));
+    return over !== undefined && this.sharedType(over) === "f16" && isWide(over) && isWide(array) ? over : array;
+  }
+  private sharedArrays(): string[] {
+    const { shared } = this.kernel;
+    const words = shared.map(({ elements }, i) => elements / this.width(`s${i}`, this.sharedType(i)));
+    return shared.flatMap((_, i) => {
+      if (this.home(i) !== i) return [];
+      const count = Math.max(...words.filter((_, j) => this.home(j) === i));
+      const type = this.sharedType(i);
+      return [`var<workgroup> s${i}: array<${wordType(type, this.width(`s${i}`, type))}, ${Math.ceil(count)}>;`];
+    });
   }
 
   protected declare(v: Register, value: Reg | null, isMutable: boolean): string {
@@ -199,28 +240,29 @@ class WgslPrinter extends SimtPrinter {
     return `select(${b}, ${a}, ${cond})`;
   }
   protected exchange(a: string, by: number): string {
-    this.usesSubgroups = true;
+    this.directives.add("enable subgroups;");
     return `subgroupShuffleXor(${a}, ${by}u)`;
   }
 
   protected load(buffer: number, at: string): string {
-    const { dtype } = this.kernel.params[buffer];
-    const element = `${this.binding(buffer)}[${at}]`;
-    if (dtype === "bool") return `(${element} != 0u)`;
-    return this.stored(dtype) === "f16" ? `f32(${element})` : element;
+    return this.take({ k: "buffer", number: buffer }, at);
   }
   protected store(buffer: number, at: string, value: string): string {
-    const { dtype } = this.kernel.params[buffer];
-    return `${this.binding(buffer)}[${at}] = ${this.stored(dtype) === "f16" ? `f16(${value})` : dtype === "bool" ? `u32(${value})` : value};`;
+    return this.put({ k: "buffer", number: buffer }, at, value);
   }
   protected loadShared(array: number, at: string): string {
-    return this.sharedType(array) === "f16" ? `f32(s${array}[${at}])` : `s${array}[${at}]`;
+    return this.take({ k: "shared", number: array }, at);
   }
   protected storeShared(array: number, at: string, value: string): string {
-    return `s${array}[${at}] = ${this.sharedType(array) === "f16" ? `f16(${value})` : value};`;
+    return this.put({ k: "shared", number: array }, at, value);
   }
-  private sharedType(array: number): SharedArray["type"] {
-    return this.kernel.shared[array].type;
+  private take(from: Source, at: string): string {
+    const { name, type, isBool } = this.access(from, 1);
+    return elementOf(`${name}[${at}]`, type, isBool, 1, 0);
+  }
+  private put(to: Source, at: string, value: string): string {
+    const { name, type, isBool } = this.access(to, 1);
+    return `${name}[${at}] = ${toWord(type, isBool, [value])};`;
   }
   protected barrier(): string {
     return "workgroupBarrier();";
@@ -229,45 +271,75 @@ class WgslPrinter extends SimtPrinter {
     return `for (var ${v}: i32 = ${from}; ${v} < ${to}; ${v} += ${step})`;
   }
 
-  /** Copies are not asynchronous: they are done at once. */
-  protected copy(s: Extract<SimtStmt, { k: "copy" }>): string[] {
-    const [to, from] = [this.text(s.to), this.text(s.from)];
-    const inside = s.isInside && this.text(s.isInside);
-    return Array.from({ length: s.count }, (_, i) => {
-      const element = `${this.binding(s.buffer)}[${from} + ${i}]`;
-      return `s${s.array}[${to} + ${i}] = ${inside ? `select(0, ${element}, ${inside})` : element};`;
+  protected override vectorLoad(to: readonly Register[], from: Source, at: Reg): string[] {
+    const { name, type, isBool, width, isForeign } = this.access(from, to.length);
+    if (width === 1) return super.vectorLoad(to, from, at);
+    return to.flatMap((v, i) => {
+      const word = `w${to[i - (i % width)].id}`;
+      const value = `let ${this.name(v)}: ${TYPES[v.type]} = ${elementOf(word, type, isBool, width, i % width)};`;
+      const element = `${name}[${wordAt(this.text(at), width, i / width)}]`;
+      return i % width === 0 ? [`let ${word} = ${isForeign ? `bitcast<vec4<${type}>>(${element})` : element};`, value] : [value];
     });
   }
+  protected override vectorStore(values: readonly Reg[], to: Source, at: Reg): string[] {
+    const { name, type, isBool, width, isForeign } = this.access(to, values.length);
+    if (width === 1) return super.vectorStore(values, to, at);
+    return values.flatMap((_, i) => {
+      const word = toWord(type, isBool, values.slice(i, i + width).map((v) => this.text(v))); // biome-ignore format: short
+      const given = isForeign ? `bitcast<vec4<u32>>(${word})` : word;
+      return i % width === 0 ? [`${name}[${wordAt(this.text(at), width, i / width)}] = ${given};`] : [];
+    });
+  }
+
+  /** Loads at once; what is loaded goes to shared memory when copies are waited for, so that threads need not wait for memory before. */
+  protected copy(s: Extract<SimtStmt, { k: "copy" }>): string[] {
+    const [source, target] = [{ k: "buffer", number: s.buffer } as const, { k: "shared", number: s.array } as const];
+    const count = Math.min(this.access(source, s.count).width, this.access(target, s.count).width);
+    const [from, to] = [this.access(source, count), this.access(target, count)];
+    invariant(from.type === to.type && !to.isForeign, `${this.kernel.name}: a copy from ${from.type} to ${to.type}`);
+    const id = this.copies++;
+    const inside = s.isInside && this.text(s.isInside);
+    const words = Array.from({ length: s.count / count }, (_, i) => i);
+    this.pending.push(...words.map((i) => `${to.name}[c${id} + ${i}] = c${id}_${i};`));
+    return [
+      `let c${id} = ${wordAt(this.text(s.to), count, 0)};`,
+      ...words.map((i) => {
+        const word = `${from.name}[${wordAt(this.text(s.from), count, i)}]`;
+        return `let c${id}_${i} = ${inside ? `select(${wordType(from.type, count)}(), ${word}, ${inside})` : word};`;
+      }),
+    ];
+  }
   protected copiesDone(): string[] {
-    return [];
+    return this.pending.splice(0);
+  }
+  protected override leaveBlock(): string[] {
+    return this.pending.splice(0);
   }
   protected commitCopies(): string[] {
     return [];
   }
 
-  protected fragment(s: Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>): string[] {
-    this.usesFragments = true;
-    switch (s.k) {
-      case "fragment":
-        return [`var ${this.fragmentName(s.fragment)}: ${matrixType(s.fragment)};`];
-      case "loadFragment":
-        return [
-          `${this.fragmentName(s.fragment)} = subgroupMatrixLoad<${matrixType(s.fragment)}>(&s${s.array}, u32(${this.text(s.at)}), ${s.isTransposed}, ${s.stride}u);`,
-        ];
-      case "multiply": {
-        const [sum, a, b] = [s.sum, s.a, s.b].map((f) => this.fragmentName(f));
-        return [`${sum} = subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${sum});`];
-      }
-      case "storeFragment":
-        return [`subgroupMatrixStore(&s${s.array}, u32(${this.text(s.at)}), ${this.fragmentName(s.fragment)}, false, ${s.stride}u);`];
-      default:
-        return s satisfies never;
-    }
+  protected fragment(s: FragmentStmt): string[] {
+    for (const d of FRAGMENT_DIRECTIVES) this.directives.add(d);
+    if (!("array" in s)) return [fragmentText(s, null)];
+    const { name, width } = this.access({ k: "shared", number: s.array }, 8);
+    return [fragmentText(s, { name, at: this.text(s.at), width })];
   }
 }
 
-const matrixType = ({ role, dtype }: Fragment): string =>
-  `subgroup_matrix_${{ a: "left", b: "right", sum: "result" }[role]}<${dtype}, ${FRAGMENT}, ${FRAGMENT}>`;
+/** A buffer or shared array, and how it is accessed. */
+interface Access {
+  readonly name: string;
+  readonly type: Stored;
+  readonly isBool: boolean;
+  readonly width: number;
+  /** Its memory is another array's, of halves. */
+  readonly isForeign: boolean;
+}
+
+/** Number of the word with element `at`, a multiple of its elements, and `more`. */
+const wordAt = (at: string, width: number, more: number): string =>
+  `(${at}${width === 1 ? "" : ` >> ${Math.log2(width)}u`})${more === 0 ? "" : ` + ${more}`}`;
 
 function floatLiteral(value: number): string {
   if (Number.isNaN(value)) return "bitcast<f32>(hd_nan_bits)";

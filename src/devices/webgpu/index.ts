@@ -1,4 +1,5 @@
 // The WebGPU device: the browser's, or Dawn in Node; buffers, cached pipelines, and one submission for a stretch of launches.
+import { FRAGMENT_FEATURES, fragmentTypes } from "../../codegen/wgsl/fragments.ts";
 import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
@@ -50,7 +51,7 @@ export async function openWebGpu(): Promise<WebGpuDevice> {
   const gpu = await entryPoint();
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) throw new HeddleError("missing", `device webgpu: ${await noAdapter()}`);
-  const features = FEATURES.filter((f) => adapter.features.has(f));
+  const features = [...FEATURES, ...(FRAGMENT_FEATURES as readonly GPUFeatureName[])].filter((f) => adapter.features.has(f)); // an experiment, of which the types do not know
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
   const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
   return new WebGpuDevice(device, adapter.info);
@@ -97,7 +98,7 @@ export class WebGpuDevice implements GpuDevice {
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       maxGroups: limits.maxComputeWorkgroupsPerDimension,
       maxBuffers: limits.maxStorageBuffersPerShaderStage,
-      fragments: [],
+      fragments: this.hasF16 ? fragmentTypes(info, features) : [],
       storedBytes: Object.fromEntries(dtypes.flatMap((d) => this.storedEntry(d))),
     };
     device.addEventListener("uncapturederror", ({ error }) => {

@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { HeddleError } from "../../ir/error.ts";
 
-/** Runs of kernels one after another on fragments, and timestamps as they are, need this of Dawn. */
-const FLAGS = ["enable-dawn-features=allow_unsafe_apis"];
+/** Matrix fragments, and timestamps as they are, are unsafe to Dawn; 16-bit floats on NVIDIA's GPUs, and the memory model that fragments need, are off unless asked for. */
+const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
 
 /** Where Debian's chromium puts SwiftShader, a GPU in software, with a loader beside it. */
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";

@@ -2,7 +2,7 @@
 import { DTYPES } from "../../ir/dtype.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { FEW_ROWS, fewRowsProduct } from "./few_rows.ts";
-import { FRAGMENT_SCHEDULES, type FragmentSchedule, fragmentBytes, fragmentProduct } from "./fragment_product.ts";
+import { type FragmentSchedule, fragmentProduct, fragmentSchedules } from "./fragment_product.ts";
 import { PLAIN_SCHEDULES, type PlainSchedule, plainBytes, plainProduct } from "./plain_product.ts";
 import type { Product } from "./product.ts";
 
@@ -70,7 +70,7 @@ export function usesFragments({ left, right }: Operands, target: SimtTarget): bo
 export function planProduct(p: Operands, target: SimtTarget): ProductPlan {
   if (p.left.rows <= FEW_ROWS) return { k: "few", splits: 1 };
   if (usesFragments(p, target)) {
-    const fit = FRAGMENT_SCHEDULES.filter((s) => fragmentBytes(s) <= target.sharedBytes);
+    const fit = fragmentSchedules(p, target);
     if (fit.length > 0) return { k: "fragments", ...cheapest(p, fit, RATE.fragments, target) };
   }
   const fit = PLAIN_SCHEDULES.flatMap((s) => fitting(s, target) ?? []);

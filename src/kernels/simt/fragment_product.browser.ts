@@ -3,8 +3,7 @@ import { invariant } from "../../ir/error.ts";
 
 type Fragments = typeof import("./fragment_product.ts");
 
-export const FRAGMENT_SCHEDULES: Fragments["FRAGMENT_SCHEDULES"] = [];
-export const fragmentBytes: Fragments["fragmentBytes"] = () => 0;
+export const fragmentSchedules: Fragments["fragmentSchedules"] = () => [];
 export const fragmentProduct: Fragments["fragmentProduct"] = (name) => {
   invariant(false, `${name}: a product on fragments in a browser`);
 };

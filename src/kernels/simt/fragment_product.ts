@@ -29,7 +29,7 @@ export interface FragmentSchedule {
 }
 
 /** From large to small. */
-export const FRAGMENT_SCHEDULES: readonly FragmentSchedule[] = [
+const SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 256, bn: 128, bk: 64, wm: 64, wn: 64, stages: 3 },
   { bm: 128, bn: 256, bk: 64, wm: 64, wn: 64, stages: 3 },
   { bm: 128, bn: 256, bk: 32, wm: 64, wn: 64, stages: 4 },
@@ -42,6 +42,13 @@ export const FRAGMENT_SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 4 },
 ];
 
+const WGSL_SCHEDULES: readonly FragmentSchedule[] = [
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, stages: 2 },
+  { bm: 128, bn: 64, bk: 32, wm: 32, wn: 32, stages: 2 },
+  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 2 },
+  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 2 },
+];
+
 const SUBGROUP = 32;
 /** 16 bytes more in each line: eight lines of a fragment then lie in different banks. */
 const PAD = 8;
@@ -52,9 +59,22 @@ const SUM_PAD = 8;
 const lineOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? depth : rows) + PAD;
 const linesOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? rows : depth);
 
-/** Bytes of shared memory, at most. */
-export const fragmentBytes = ({ bm, bn, bk, stages }: FragmentSchedule): number =>
-  2 * stages * (Math.max(bm * (bk + PAD), bk * (bm + PAD)) + Math.max(bn * (bk + PAD), bk * (bn + PAD))) + 256;
+/** Rows of sums that go through shared memory at once, for each row of subgroups. */
+const ROWS_IN_WGSL = FRAGMENT;
+
+/** Bytes of shared memory, at most. WGSL keeps sums in the tiles' memory only where tiles are filled by 16 bytes. */
+function bytesOf({ bm, bn, bk, wm, stages }: FragmentSchedule, { left, right }: Pick<Product, "left" | "right">, isWgsl: boolean): number {
+  const tiles = 2 * stages * (Math.max(bm * (bk + PAD), bk * (bm + PAD)) + Math.max(bn * (bk + PAD), bk * (bn + PAD))) + 256;
+  const isWide = [left, right].every((o) => o.run === 8);
+  return isWgsl && !isWide ? tiles + 4 * (bm / wm) * ROWS_IN_WGSL * (bn + SUM_PAD) : tiles;
+}
+
+/** Those that the target's workgroups have threads and shared memory for. Copies that are not asynchronous need no more than two stages. */
+export const fragmentSchedules = (operands: Pick<Product, "left" | "right">, target: SimtTarget): readonly FragmentSchedule[] =>
+  (target.name === "cuda" ? SCHEDULES : WGSL_SCHEDULES).filter(
+    (s) =>
+      ((s.bm * s.bn) / (s.wm * s.wn)) * SUBGROUP <= target.maxThreads && bytesOf(s, operands, target.name === "wgsl") <= target.sharedBytes,
+  );
 
 /** One operand on its way: memory, a ring of tiles in shared memory, fragments. */
 class Lane {

@@ -1,0 +1,12 @@
+// Matrix fragments in WGSL: none in browsers.
+import { invariant } from "../../ir/error.ts";
+
+type Fragments = typeof import("./fragments.ts");
+
+export type { FragmentStmt } from "./fragments.ts";
+export const FRAGMENT_DIRECTIVES: Fragments["FRAGMENT_DIRECTIVES"] = [];
+export const FRAGMENT_FEATURES: Fragments["FRAGMENT_FEATURES"] = [];
+export const fragmentTypes: Fragments["fragmentTypes"] = () => [];
+export const fragmentText: Fragments["fragmentText"] = () => {
+  invariant(false, "fragments in a browser");
+};

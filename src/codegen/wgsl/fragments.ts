@@ -1,0 +1,55 @@
+// Matrix fragments in WGSL: Dawn's experimental subgroup matrices.
+import { FRAGMENT, type Fragment, type SimtStmt } from "../../ir/simt.ts";
+
+export type FragmentStmt = Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>;
+
+/** Which matrix a subgroup loads it computes from the thread's number, in a way that compilers do not see to be the same for all of its threads. */
+export const FRAGMENT_DIRECTIVES = [
+  "enable chromium_experimental_subgroup_matrix;",
+  "enable subgroups;",
+  "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+];
+
+/** What a device needs for them. */
+export const FRAGMENT_FEATURES = ["chromium-experimental-subgroup-matrix", "subgroups"];
+
+/** What an adapter says of the matrices that it multiplies. */
+interface MatrixInfo {
+  readonly subgroupMinSize?: number;
+  readonly subgroupMaxSize?: number;
+  readonly subgroupMatrixConfigs?: readonly { readonly componentType: string; readonly resultType: string; readonly M: number; readonly N: number; readonly K: number }[]; // biome-ignore format: a line an entry
+}
+
+/** Element types of fragments that a device with these features multiplies, in subgroups of as many threads as kernels count on. */
+export function fragmentTypes(info: object, features: ReadonlySet<string>): readonly "f16"[] {
+  const { subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = [] } = info as MatrixInfo; // an experiment, of which the types do not know
+  if (!FRAGMENT_FEATURES.every((f) => features.has(f)) || subgroupMinSize !== 32 || subgroupMaxSize !== 32) return [];
+  const isOurs = subgroupMatrixConfigs.some(
+    (c) => c.componentType === "f16" && c.resultType === "f32" && [c.M, c.N, c.K].every((n) => n === FRAGMENT),
+  );
+  return isOurs ? ["f16"] : [];
+}
+
+/** `array`: the shared array's name, the place in it and the elements of its words, which all places are counted in. */
+export function fragmentText(
+  s: FragmentStmt,
+  array: { readonly name: string; readonly at: string; readonly width: number } | null,
+): string {
+  const { name = "", at = "", width = 1 } = array ?? {};
+  const from = `&${name}, (${at}) / ${width}`;
+  switch (s.k) {
+    case "fragment":
+      return `var m${s.fragment.id}: ${matrixType(s.fragment)};`;
+    case "loadFragment":
+      return `m${s.fragment.id} = subgroupMatrixLoad<${matrixType(s.fragment)}, ${s.isTransposed ? "col" : "row"}_major>(${from}, ${s.stride / width});`;
+    case "multiply":
+      return `m${s.sum.id} = subgroupMatrixMultiplyAccumulate(m${s.a.id}, m${s.b.id}, m${s.sum.id});`;
+    case "storeFragment":
+      return `subgroupMatrixStore<row_major>(${from}, m${s.fragment.id}, ${s.stride / width});`;
+    default:
+      return s satisfies never;
+  }
+}
+
+const matrixType = ({ role, dtype }: Fragment): string =>
+  `subgroup_matrix_${{ a: "left", b: "right", sum: "result" }[role]}<${dtype}, ${FRAGMENT}, ${FRAGMENT}>`;
