@@ -10,6 +10,8 @@ export interface Checkpoint {
   readonly optimizer?: Tensors;
   /** Averaged weights, by the same keys as `model`. */
   readonly ema?: Tensors;
+  /** Of weights that are pruned while they learn. */
+  readonly masks?: Tensors;
   /** DataLoader.state(). */
   readonly loader?: Json;
   /** Steps that were taken. */
@@ -18,7 +20,7 @@ export interface Checkpoint {
   readonly notes?: Json;
 }
 
-const SECTIONS = ["optimizer", "ema"] as const;
+const SECTIONS = ["optimizer", "ema", "masks"] as const;
 /** What our files say of themselves. */
 const MARK = "heddle.checkpoint";
 const VERSION = 1;

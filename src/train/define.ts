@@ -1,4 +1,5 @@
 // What a training script says: what learns, from what, by which loss and optimizer; and the options that it adds to the command line.
+import type { GradualPruner } from "../compress/prune/index.ts";
 import type { Dataset } from "../data/index.ts";
 import { HeddleError } from "../ir/error.ts";
 import type { Module, RandomStream } from "../nn/index.ts";
@@ -53,6 +54,8 @@ export interface TrainingParts {
   optimizer(given: { readonly parameters: readonly Parameter[]; readonly steps: number }): Optimizer;
   /** All gradients together get no longer than this. Default: as long as they are. */
   readonly clipNorm?: number;
+  /** Weights that go while the network learns: the masks follow a schedule between steps, and hold in every step, for averages too. `steps` as for the optimizer. Default: none go. */
+  pruning?(given: { readonly steps: number }): GradualPruner;
   /** How slowly averages of the weights move, 0.999 for example; they are what is evaluated and written at the end. Default: no averages. */
   readonly ema?: number;
   readonly evaluate?: Evaluation;

@@ -53,7 +53,7 @@ export interface StepEvent {
 export interface Planned {
   /** Tensors of the step's program. */
   readonly arenaBytes: number;
-  /** Weights, running statistics, what the optimizer remembers, averages. */
+  /** Weights, running statistics, what the optimizer remembers, averages, masks. */
   readonly stateBytes: number;
 }
 
@@ -142,14 +142,19 @@ class Run implements AsyncDisposable {
     this.steps = epochs * loader.length;
     const parameters = model.parameters();
     const optimizer = parts.optimizer({ parameters, steps: this.steps });
-    const ema = decay === undefined ? null : new EMA(averagedOf(model), decay);
+    const averaged = averagedOf(model);
+    const ema = decay === undefined ? null : new EMA(averaged, decay);
+    const pruner = parts.pruning?.({ steps: this.steps }) ?? null;
     const history: History = { losses: [], epochs: [], pending: [], seconds: 0 };
-    this.state = { model, optimizer, ema, loader, streams: streamsOf(model, random), history };
+    this.state = { model, optimizer, ema, pruner, loader, streams: streamsOf(model, random), history };
     this.step = jit((given: TensorBatch) => {
       model.train();
       const { value, grads } = valueAndGrad(() => loss(given), [...optimizer.parameters]);
-      optimizer.step(clipNorm === undefined ? grads : clipGradNorm(grads, clipNorm).grads);
+      const clipped = clipNorm === undefined ? grads : clipGradNorm(grads, clipNorm).grads;
+      if (pruner) pruner.masks.step(optimizer, clipped);
+      else optimizer.step(clipped);
       ema?.update();
+      for (const [i, average] of (ema?.averages ?? []).entries()) pruner?.masks.hold(averaged[i], average);
       return value;
     });
     this.measure = jit((given: TensorBatch) => {
@@ -195,8 +200,9 @@ class Run implements AsyncDisposable {
   }
 
   private async learnFrom(batch: Readonly<Record<string, TensorData>>): Promise<void> {
-    const { loader, history } = this.state;
+    const { loader, history, pruner } = this.state;
     const start = performance.now() - this.takeWaited();
+    await pruner?.before(this.done);
     const given = tensorsOf(batch);
     using result = this.step(given);
     const loss = await result.item();
@@ -244,10 +250,13 @@ class Run implements AsyncDisposable {
   }
 
   private async endEpoch(): Promise<void> {
-    const { history, loader } = this.state;
+    const { history, loader, pruner } = this.state;
     const epoch = this.done / loader.length;
     const { evaluate } = this.parts;
-    const metrics = evaluate ? await this.withAverages(() => this.evaluate(evaluate)) : {};
+    const metrics = {
+      ...(pruner && { sparsity: 1 - (await pruner.masks.density()) }),
+      ...(evaluate && (await this.withAverages(() => this.evaluate(evaluate)))),
+    };
     const loss = mean(history.losses.filter((p) => p.step > this.done - loader.length).map((p) => p.loss));
     history.epochs.push({ epoch, step: this.done, metrics });
     this.say({ kind: "epoch", epoch, step: this.done, metrics, loss, seconds: history.seconds });
@@ -291,11 +300,12 @@ class Run implements AsyncDisposable {
   }
 
   private async plannedBytes(): Promise<Planned> {
-    const { model, optimizer, ema } = this.state;
+    const { model, optimizer, ema, pruner } = this.state;
     const tensors: readonly Pick<Parameter, "shape" | "dtype">[] = [
       ...[...model.namedState()].map(([, parameter]) => parameter),
       ...Object.values(await optimizer.stateDict()),
       ...(ema?.state ?? []),
+      ...(pruner?.masks.state ?? []),
     ];
     const stateBytes = tensors.reduce((n, t) => n + elementCount(t.shape) * DTYPES[t.dtype].bytes, 0);
     return { arenaBytes: await this.step.arenaBytes(), stateBytes };

@@ -1,4 +1,5 @@
 // The whole state of a run ↔ a checkpoint: weights, optimizer, averages, where the loader is, keys of random streams, settings and history.
+import type { GradualPruner } from "../compress/prune/index.ts";
 import type { DataLoader, LoaderState } from "../data/index.ts";
 import type { Checkpoint, Json } from "../formats/checkpoint.ts";
 import { HeddleError } from "../ir/error.ts";
@@ -41,6 +42,7 @@ export interface RunState {
   readonly model: Module;
   readonly optimizer: Optimizer;
   readonly ema: EMA | null;
+  readonly pruner: GradualPruner | null;
   readonly loader: DataLoader;
   readonly streams: readonly RandomStream[];
   readonly history: History;
@@ -58,12 +60,13 @@ export function streamsOf(model: Module, first: RandomStream): RandomStream[] {
   return [...new Set([first, ...held])];
 }
 
-export async function saved({ model, optimizer, ema, loader, streams, history }: RunState, step: number, identity: RunIdentity) {
+export async function saved({ model, optimizer, ema, pruner, loader, streams, history }: RunState, step: number, identity: RunIdentity) {
   const notes: Notes = { identity, history, keys: await Promise.all(streams.map(async (s) => [...(await s.state.value.numbers())])) };
   return {
     model: await model.stateDict(),
     optimizer: await optimizer.stateDict(),
     ...(ema && { ema: await ema.stateDict() }),
+    ...(pruner && { masks: await pruner.stateDict() }),
     loader: loader.state() as LoaderState & Json,
     step,
     notes: notes as Notes & Json,
@@ -78,11 +81,13 @@ const notesOf = ({ notes }: Checkpoint): Notes | undefined => {
 /** Puts a checkpoint's state in place. Throws HeddleError ("bad-argument", "bad-input") where it is of another run. */
 export async function restore(state: RunState, checkpoint: Checkpoint, path: string): Promise<void> {
   const notes = notesOf(checkpoint);
-  if (notes?.keys.length !== state.streams.length || !checkpoint.optimizer || (state.ema && !checkpoint.ema))
+  const lacks = !checkpoint.optimizer || (state.ema && !checkpoint.ema) || (state.pruner && !checkpoint.masks);
+  if (notes?.keys.length !== state.streams.length || !checkpoint.optimizer || lacks)
     throw new HeddleError("bad-input", `${path}: is not a checkpoint of this training script`);
   state.model.loadStateDict(checkpoint.model);
   state.optimizer.loadStateDict(checkpoint.optimizer);
   if (checkpoint.ema) state.ema?.loadStateDict(checkpoint.ema);
+  if (checkpoint.masks) state.pruner?.loadStateDict(checkpoint.masks);
   await state.loader.restore(checkpoint.loader as Json & LoaderState); // checked there
   for (const [i, stream] of state.streams.entries()) stream.state.value = fromArray(Uint32Array.from(notes.keys[i]), [2]);
   Object.assign(state.history, notes.history);

@@ -1,8 +1,8 @@
 // Masks that hold while a network learns: weights, gradients and what the optimizer remembers are masked inside of the compiled step.
 import { HeddleError } from "../../ir/error.ts";
-import { toNumbers } from "../../ir/tensor.ts";
+import { fromNumbers, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import type { Optimizer } from "../../optim/index.ts";
-import { evaluate, fromArray, ones, Parameter, type Tensor } from "../../tensor/index.ts";
+import { evaluate, fromArray, fromData, ones, Parameter, type Tensor } from "../../tensor/index.ts";
 import type { Layer } from "./layer.ts";
 import { countKept, type Grain, type Mask, type Scope, selectMasks } from "./mask.ts";
 import { magnitudes } from "./scores.ts";
@@ -39,16 +39,27 @@ export class Masks {
 
   /** The optimizer's step in place of `optimizer.step(grads)`: what is masked stays 0, and nothing of it is remembered. */
   step(optimizer: Optimizer, grads: readonly Tensor[]): void {
-    const masked = (p: Parameter, value: Tensor): Tensor => {
-      const mask = this.masks.get(p);
-      return mask ? value.mul(mask.value.cast(value.dtype)) : value;
-    };
     const { parameters } = optimizer;
-    optimizer.step(grads.map((grad, i) => masked(parameters[i], grad)));
+    optimizer.step(grads.map((grad, i) => this.masked(parameters[i], grad)));
     for (const [i, p] of parameters.entries()) {
-      if (!this.masks.has(p)) continue;
-      for (const held of [p, ...[...optimizer.memories.values()].map((memory) => memory[i])]) held.value = masked(p, held.value);
+      this.hold(p, p);
+      for (const memory of optimizer.memories.values()) this.hold(p, memory[i]);
     }
+  }
+
+  /** Masks what belongs to a parameter: what an optimizer remembers of it, its average. Others stay as they are. */
+  hold(parameter: Parameter, held: Parameter): void {
+    if (this.masks.has(parameter)) held.value = this.masked(parameter, held.value);
+  }
+
+  private masked(parameter: Parameter, value: Tensor): Tensor {
+    const mask = this.masks.get(parameter);
+    return mask ? value.mul(mask.value.cast(value.dtype)) : value;
+  }
+
+  /** The masks, in the order of the parameters. */
+  get state(): Parameter[] {
+    return [...this.masks.values()];
   }
 
   /** Sets masks that were chosen elsewhere, by parameter, and zeroes the weights. */
@@ -110,5 +121,20 @@ export class GradualPruner {
       this.sparsity = wanted;
     }
     return this.sparsity;
+  }
+
+  /** Masks, and how far the schedule has come. */
+  async stateDict(): Promise<Record<string, TensorData>> {
+    const masks = await Promise.all(this.masks.state.map(async (mask, i) => [`${i}`, await mask.value.tensorData()] as const));
+    return { ...Object.fromEntries(masks), sparsity: fromNumbers("f64", [], [this.sparsity]) };
+  }
+
+  /** Throws HeddleError ("bad-input") where it is of other weights. */
+  loadStateDict(dict: Readonly<Record<string, TensorData>>): void {
+    const { state } = this.masks;
+    const fits = state.every(({ shape }, i) => dict[i]?.shape.join() === shape.join());
+    if (!fits || !dict.sparsity) throw new HeddleError("bad-input", "GradualPruner: the masks are of other weights");
+    for (const [i, mask] of state.entries()) mask.value = fromData(dict[i]);
+    [this.sparsity] = toNumbers(dict.sparsity);
   }
 }
