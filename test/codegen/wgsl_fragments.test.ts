@@ -81,11 +81,11 @@ test("operands whose lines begin at 16 bytes are read by 16, others by what thei
 
 test("fragments are used only where subgroups have 32 threads and 16×16×16 of f16 to f32 is there", () => {
   const features = new Set(["subgroups", "chromium-experimental-subgroup-matrix"]);
-  const config = { componentType: "f16", resultType: "f32", M: 16, N: 16, K: 16 };
+  const config = { componentType: "f16", resultComponentType: "f32", M: 16, N: 16, K: 16 };
   const info = { subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: [config] };
   expect(fragmentTypes(info, features)).toEqual(["f16"]);
   expect(fragmentTypes(info, new Set(["subgroups"]))).toEqual([]);
   expect(fragmentTypes({ ...info, subgroupMinSize: 8 }, features)).toEqual([]);
-  expect(fragmentTypes({ ...info, subgroupMatrixConfigs: [{ ...config, resultType: "f16" }] }, features)).toEqual([]);
+  expect(fragmentTypes({ ...info, subgroupMatrixConfigs: [{ ...config, resultComponentType: "f16" }] }, features)).toEqual([]);
   expect(fragmentTypes({ ...info, subgroupMatrixConfigs: undefined }, features)).toEqual([]);
 });

@@ -17,7 +17,7 @@ export const FRAGMENT_FEATURES = ["chromium-experimental-subgroup-matrix", "subg
 interface MatrixInfo {
   readonly subgroupMinSize?: number;
   readonly subgroupMaxSize?: number;
-  readonly subgroupMatrixConfigs?: readonly { readonly componentType: string; readonly resultType: string; readonly M: number; readonly N: number; readonly K: number }[]; // biome-ignore format: a line an entry
+  readonly subgroupMatrixConfigs?: readonly { readonly componentType: string; readonly resultComponentType: string; readonly M: number; readonly N: number; readonly K: number }[]; // biome-ignore format: a line an entry
 }
 
 /** Element types of fragments that a device with these features multiplies, in subgroups of as many threads as kernels count on. */
@@ -25,7 +25,7 @@ export function fragmentTypes(info: object, features: ReadonlySet<string>): read
   const { subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = [] } = info as MatrixInfo; // an experiment, of which the types do not know
   if (!FRAGMENT_FEATURES.every((f) => features.has(f)) || subgroupMinSize !== 32 || subgroupMaxSize !== 32) return [];
   const isOurs = subgroupMatrixConfigs.some(
-    (c) => c.componentType === "f16" && c.resultType === "f32" && [c.M, c.N, c.K].every((n) => n === FRAGMENT),
+    (c) => c.componentType === "f16" && c.resultComponentType === "f32" && [c.M, c.N, c.K].every((n) => n === FRAGMENT),
   );
   return isOurs ? ["f16"] : [];
 }

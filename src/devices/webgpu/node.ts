@@ -3,8 +3,11 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { HeddleError } from "../../ir/error.ts";
 
-/** Matrix fragments, and timestamps as they are, are unsafe to Dawn; 16-bit floats on NVIDIA's GPUs, and the memory model that fragments need, are off unless asked for. */
-const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
+/** What Dawn takes for unsafe (matrix fragments), what is off unless asked for (16-bit floats on NVIDIA's GPUs, the memory model that fragments need), and times to the nanosecond. */
+const FLAGS = [
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
+  "disable-dawn-features=timestamp_quantization",
+];
 
 /** Where Debian's chromium puts SwiftShader, a GPU in software, with a loader beside it. */
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";

@@ -153,12 +153,13 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
     left.load(set, slot, firsts[0], depth);
     right.load(set, slot, firsts[1], depth);
   };
-  for (let s = 0; s < stages - 1; s++) copy(int(s), sum(from, s * bk));
-  b.copiesDone(stages - 2);
+  const ahead = Math.max(1, stages - 1);
+  for (let s = 0; s < ahead; s++) copy(int(s), sum(from, s * bk));
+  b.copiesDone(Math.max(0, stages - 2));
   b.barrier();
   load(0, int(0), 0);
   const slot = b.variable("i32", int(0));
-  const filled = b.variable("i32", int(stages - 1));
+  const filled = b.variable("i32", int(ahead % stages));
   const after = (v: Reg): Reg => {
     const next = b.let(sum(v, 1));
     return b.let(select(fn("eq", next, stages), int(0), next));
@@ -167,14 +168,15 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   b.loop(from, to, bk, (at) => {
     for (let step = 0; step < steps; step++) {
       if (step === steps - 1) {
+        if (stages === 1) b.barrier();
         // The next tile is there, and all have read the last of this one.
-        b.copiesDone(stages - 2);
+        b.copiesDone(Math.max(0, stages - 2));
         b.barrier();
         b.set(slot, after(slot));
       }
       load((step + 1) % 2, slot, ((step + 1) % steps) * FRAGMENT);
       if (step === 0) {
-        copy(filled, b.let(sum(at, (stages - 1) * bk)));
+        copy(filled, b.let(sum(at, ahead * bk)));
         b.set(filled, after(filled));
       }
       const set = step % 2;
