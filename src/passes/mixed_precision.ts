@@ -50,7 +50,9 @@ export function mixedPrecision(precision: Precision, storesNarrow = false): Pass
 
 const isChoice = (node: Node): boolean => CHOICES.has(node.op.name) && node.outputs.length === 1;
 
-/** Computed values that contractions and choices read, and the first of two contractions' results that are added: the second is added where it is computed. */
+const isOfImages = ({ op, inputs: [x] }: Node): boolean => op.name === "ReduceMean" && x !== null && x.type.shape.length > 3;
+
+/** Computed values that contractions, choices and averages of whole images read, and the first of two contractions' results that are added: the second is added where it is computed. */
 function narrowValues(graph: Graph): Set<Value> {
   const order = topologicalOrder(graph);
   const position = new Map(order.map((node, i) => [node, i]));
@@ -60,7 +62,7 @@ function narrowValues(graph: Graph): Set<Value> {
     if (source && source.type.dtype === "f32" && source.node.op.kind !== "source") narrow.add(source);
   };
   for (const node of order) {
-    for (const i of CONTRACTIONS[node.op.name] ?? (isChoice(node) ? [0] : [])) mark(node.inputs[i]);
+    for (const i of CONTRACTIONS[node.op.name] ?? (isChoice(node) || isOfImages(node) ? [0] : [])) mark(node.inputs[i]);
     const [a, b] = node.inputs;
     if (node.op.name !== "Add" || !a || !b || !sameShape(a.type.shape, b.type.shape)) continue;
     if ([a, b].every((v) => CONTRACTIONS[v.node.op.name] && !constantOf(v))) mark(position.get(a.node)! < position.get(b.node)! ? a : b);

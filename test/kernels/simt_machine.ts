@@ -12,7 +12,16 @@ const FUNCTIONS: Readonly<Partial<Record<RegisterFn, Call>>> = {
   min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp, sqrt: Math.sqrt, log: Math.log,
   eq: (a, b) => bool(a === b), ne: (a, b) => bool(a !== b), lt: (a, b) => bool(a < b), le: (a, b) => bool(a <= b),
   gt: (a, b) => bool(a > b), ge: (a, b) => bool(a >= b), and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
+  shr: (a, b) => a >>> b, isnan: (a) => bool(Number.isNaN(a)), abs: Math.abs,
 }; // biome-ignore format: a table
+
+const WORD = new DataView(new ArrayBuffer(4));
+/** The same 32 bits as another type. */
+function reinterpreted(value: number, from: Reg["type"], to: Reg["type"]): number {
+  if (from === "f32") WORD.setFloat32(0, value);
+  else WORD.setUint32(0, value >>> 0);
+  return to === "f32" ? WORD.getFloat32(0) : to === "u32" ? WORD.getUint32(0) : WORD.getInt32(0);
+}
 
 interface Workgroup {
   readonly group: readonly number[];
@@ -57,13 +66,12 @@ class Thread {
         const call = FUNCTIONS[a.fn];
         invariant(call, `no ${a.fn}`);
         const result = call(...a.args.map((x) => this.value(x)));
-        return a.type === "i32" ? Math.trunc(result) : a.type === "f32" ? Math.fround(result) : result;
+        return a.type === "i32" ? Math.trunc(result) : a.type === "f32" ? Math.fround(result) : a.type === "u32" ? result >>> 0 : result;
       }
       case "cast":
         return a.type === "i32" ? Math.trunc(this.value(a.a)) : this.value(a.a);
       case "bits":
-        invariant(a.type === "u32" && a.a.type === "i32", "bits of integers only");
-        return this.value(a.a) >>> 0;
+        return reinterpreted(this.value(a.a), a.a.type, a.type);
       case "select":
         return this.value(this.value(a.cond) ? a.a : a.b);
       case "load":

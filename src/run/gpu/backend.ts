@@ -23,6 +23,7 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, Shared } from "./product_calls.ts";
@@ -57,6 +58,7 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
     Conv: implementConv,
     ConvTranspose: implementConvTranspose,
     ConvWeightGrad: implementConvWeightGrad,
+    MaxPool: implementMaxPool,
   }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
 );
 

@@ -1,19 +1,19 @@
 // Convolutions, transposed ones and gradients of weights to SIMT products: images are gathered on the fly, weights put in the order in which they are read.
 
-import { interpret, loadReader } from "../../ir/expr_interpreter.ts";
-import type { Node, Reader, TensorType, Value } from "../../ir/graph.ts";
+import { loadReader } from "../../ir/expr_interpreter.ts";
+import type { Node, Reader, Value } from "../../ir/graph.ts";
 import { addIndex, divIndex, type Index, modIndex, mulIndex, unlinearIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { type Image, type Sliding, spreadOperand, turnedWindow, windowOperand } from "../../kernels/simt/image_operand.ts";
 import { type Operand, stridedOperand } from "../../kernels/simt/operand.ts";
-import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
-import { constantOf } from "../../ops/source.ts";
-import { constantPlace, type KernelCall, type Place, packedPlace, valuePlace } from "../step.ts";
+import { type KernelCall, valuePlace } from "../step.ts";
+import { implementDepthwise } from "./implement_windows.ts";
 import { type GpuImplementation, type GpuTask, productCalls, type Source } from "./product_calls.ts";
+import { reordered } from "./weights.ts";
 
 /** Fewer output channels of a group, or products of a sum, are not worth tiles: a thread for each element reads as much. */
 const LEAST_CHANNELS = 8;
@@ -22,8 +22,12 @@ const LEAST_DEPTH = 8;
 const isFloat = (values: readonly (Value | null)[]): boolean =>
   values.every((v) => !v || v.type.dtype === "f32" || v.type.dtype === "f16" || v.type.dtype === "bf16");
 
-export const implementConv: GpuImplementation = (task) => convolution(task, convGeometry(taskNode(task)), false);
-export const implementConvTranspose: GpuImplementation = (task) => convolution(task, convTransposeGeometry(taskNode(task)), true);
+export const implementConv: GpuImplementation = (task) =>
+  implementDepthwise(task) ?? convolution(task, convGeometry(taskNode(task)), false);
+export const implementConvTranspose: GpuImplementation = (task) => {
+  const g = convTransposeGeometry(taskNode(task));
+  return isBlocks(g) ? blocks(task, g) : convolution(task, g, true);
+};
 
 const taskNode = ({ anchor }: GpuTask): Node => anchor;
 
@@ -59,7 +63,12 @@ export const isPointwise = (g: ConvGeometry): boolean =>
   g.layout === "NHWC" && elementCount(g.kernel) === 1 && g.input.join() === g.output.join() && [...g.strides].every((s) => s === 1) && g.padsBegin.every((p) => p === 0); // biome-ignore format: short
 
 function imageOperand(image: Image, g: ConvGeometry, isSpread: boolean): Operand {
-  if (!isPointwise(g)) return isSpread ? spreadOperand(image, slidingOf(g)) : windowOperand(image, slidingOf(g));
+  if (isPointwise(g)) return matrixOperand(image, g);
+  return isSpread ? spreadOperand(image, slidingOf(g)) : windowOperand(image, slidingOf(g));
+}
+
+/** A row for each position. */
+function matrixOperand(image: Image, g: ConvGeometry): Operand {
   const rows = g.batch * elementCount(g.input);
   const all = g.inChannels;
   const batch = [{ extent: g.group, stride: image.channels }];
@@ -77,33 +86,58 @@ export function orderedWeights(
   const taps = elementCount(g.kernel);
   const depth = taps * channels;
   const { dtype } = w.type;
-  const count = elementCount(w.type.shape);
-  const operand = stridedOperand(dtype, count, [{ extent: g.group, stride: perGroup * depth }], { extent: perGroup, stride: depth }, { extent: depth, stride: 1 }); // biome-ignore format: short
+  const operand = stridedOperand(dtype, elementCount(w.type.shape), [{ extent: g.group, stride: perGroup * depth }], { extent: perGroup, stride: depth }, { extent: depth, stride: 1 }); // biome-ignore format: short
   if (!isSpread && taps === 1) return { weights: { operand, place: valuePlace(w) }, calls: [] };
-  const type: TensorType = { dtype, shape: [g.group, perGroup, ...g.kernel, channels] };
   const given = loadReader(w.type, 0);
   const ordered: Reader = {
-    type,
+    type: { dtype, shape: [g.group, perGroup, ...g.kernel, channels] },
     at([group, m, ...rest]) {
       const [tap, c] = [rest.slice(0, -1), rest[rest.length - 1]];
       const own = (i: Index, size: number): Index => addIndex(mulIndex(group, size), i);
       return given.at(isSpread ? [own(c, channels), m, ...tap] : [own(m, perGroup), c, ...tap]);
     },
   };
-  const known = constantPlaceOf(w, ordered, task);
-  if (known) return { weights: { operand, place: known }, calls: [] };
-  const key = `weights ${isSpread} ${g.group} ${dtype}[${w.type.shape}]`;
-  const kernel = task.shared(key, `${task.name}_weights`, (n) => lowerSimtReaders(n, [ordered], [w.type], task.target));
-  const place: Place = { k: "temporary", id: 1, bytes: count * (task.target.storedBytes[dtype] ?? 0) };
-  return { weights: { operand, place }, calls: [{ kernel, places: [valuePlace(w), place] }] };
+  const { place, calls } = reordered(task, w, ordered, `${isSpread} ${g.group}`);
+  return { weights: { operand, place }, calls };
 }
 
-/** Constant weights are put in order when compiling: float32, and others where the device keeps them as the host does. */
-function constantPlaceOf(w: Value, ordered: Reader, { target }: GpuTask): Place | undefined {
-  const tensor = constantOf(w);
-  if (!tensor) return undefined;
-  if (tensor.dtype === "f32") return packedPlace((out) => out.set(interpret(ordered, [tensor]).data as Float32Array)); // as its type is
-  return target.name === "cuda" ? constantPlace(interpret(ordered, [tensor]).data) : undefined;
+/** Windows that do not overlap: each position gives a block of the output, by a product of its channels with all taps. */
+const isBlocks = (g: ConvGeometry): boolean =>
+  g.layout === "NHWC" && g.kernel.every((k, i) => k === g.strides[i] && g.padsBegin[i] === 0 && g.output[i] === g.input[i] * k);
+
+function blocks(task: GpuTask, g: ConvGeometry): readonly KernelCall<SimtKernel>[] | null {
+  const [x, w, bias] = task.inputs as readonly [Value, Value, Value?]; // neither is ever absent
+  const [channels, perGroup] = [g.inChannels / g.group, g.outChannels / g.group];
+  if (!isFloat([x, w, bias ?? null]) || channels < LEAST_DEPTH || elementCount(x.type.shape) === 0) return null;
+  const columns = elementCount(g.kernel) * perGroup;
+  const given = loadReader(w.type, 0);
+  const ordered: Reader = {
+    type: { dtype: w.type.dtype, shape: [g.group, ...g.kernel, perGroup, channels] },
+    at([group, ...rest]) {
+      const [tap, m, c] = [rest.slice(0, -2), rest[rest.length - 2], rest[rest.length - 1]];
+      return given.at([addIndex(mulIndex(group, channels), c), m, ...tap]);
+    },
+  };
+  const { place, calls } = reordered(task, w, ordered, `blocks ${g.group}`);
+  const batch = [{ extent: g.group, stride: columns * channels }];
+  const operand = stridedOperand(w.type.dtype, elementCount(w.type.shape), batch, { extent: columns, stride: channels }, { extent: channels, stride: 1 }); // biome-ignore format: short
+  const image: Image = { dtype: x.type.dtype, images: g.batch, groups: g.group, channels, isChannelsLast: true };
+  return [
+    ...calls,
+    ...productCalls(task, {
+      left: { operand: matrixOperand(image, g), place: valuePlace(x) },
+      right: { operand, place },
+      batch: g.group,
+      place: (group, row, column) => {
+        const [n, ...position] = unlinearIndex(row, [g.batch, ...g.input]);
+        const parts = unlinearIndex(column, [...g.kernel, perGroup]);
+        const at = position.map((q, i) => addIndex(mulIndex(q, g.kernel[i]), parts[i]));
+        return [n, ...at, addIndex(mulIndex(group, perGroup), parts[parts.length - 1])];
+      },
+      bias: bias && { value: bias, axis: g.output.length + 1 },
+      key: `blocks ${JSON.stringify([image, slidingOf(g), w.type.dtype, perGroup])}`,
+    }),
+  ];
 }
 
 export const implementConvWeightGrad: GpuImplementation = (task) => {

@@ -1,19 +1,25 @@
 // Conv to a call of the device's libraries with all of its tail: a product where one tap sees each place once, a convolution elsewhere.
-import type { Value } from "../../ir/graph.ts";
+import type { TensorType, Value } from "../../ir/graph.ts";
 import type { GpuKernel, LibraryConv, LibraryGemm, LibraryTail, OperandType } from "../../ir/library_kernel.ts";
 import type { SimtParam, SimtTarget } from "../../ir/simt.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../ir/tensor.ts";
+import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { constantPlace, type KernelCall, type Place, valuePlace } from "../step.ts";
+import { foldedStrides } from "./folded_strides.ts";
 import { isPointwise, orderedWeights } from "./implement_conv.ts";
 import { type MatchedTail, matchedTail, withBias } from "./library_tail.ts";
 import type { GpuTask } from "./product_calls.ts";
+import { reordered } from "./weights.ts";
 
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
 const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 
 /** Multiply-adds from which a library is faster than our kernels, by the type of what is multiplied. */
 const LEAST_PRODUCTS: Readonly<Record<OperandType, number>> = { f32: 2 ** 40, f16: 2 ** 27, bf16: 2 ** 27 };
+
+/** Channels come in multiples of this for matrix units. */
+const MATRIX_CHANNELS = 8;
 
 /** Null where our kernels are as fast, or the libraries have no such tail. */
 export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
@@ -28,17 +34,62 @@ export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel
   const found = matchedTail(output);
   const tail = found && withBias(found, bias);
   if (!tail) return null;
-  const { weights, calls } = orderedWeights(task, w, g, false);
-  const extra: readonly (readonly [OperandType, Place])[] = [
+  const operands = isProduct ? asTheyLie(task, x, w, g) : (folded(task, x, w, g) ?? asTheyLie(task, x, w, g));
+  const extra: readonly Operand[] = [
     ...(tail.bias ? [biasOf(tail.bias, g.outChannels, isProduct ? outType : "f32")] : []),
-    ...(tail.added ? [[outType, valuePlace(tail.added)] as const] : []),
+    ...(tail.added ? [{ type: outType, elements: elementCount(output.type.shape), place: valuePlace(tail.added) }] : []),
   ];
-  const places = [valuePlace(x), weights.place, ...extra.map(([, place]) => place), valuePlace(output)];
-  const elements = [x.type, w.type, ...extra.map((_, i) => ({ shape: i === 0 && tail.bias ? [g.outChannels] : output.type.shape })), output.type].map(({ shape }) => elementCount(shape)); // biome-ignore format: one idea
-  const types = [dtype, dtype, ...extra.map(([type]) => type), outType];
-  const params = types.map((type, i) => param(i, type, elements[i], i === types.length - 1, target));
-  const kernel = { name, params, type: dtype, outType, tail: plain(tail) };
-  return [...calls, { kernel: isProduct ? asProduct(kernel, g) : asConvolution(kernel, g), places }];
+  const result: Operand = { type: outType, elements: elementCount(output.type.shape), place: valuePlace(output) };
+  const all = [operands.image, operands.weights, ...extra, result];
+  const params = all.map(({ type, elements }, i) => param(i, type, elements, i === all.length - 1, target));
+  const common = { name, params, type: dtype, outType, tail: plain(tail) };
+  const kernel = isProduct ? asProduct(common, g) : asConvolution(common, operands.g);
+  return [...operands.calls, { kernel, places: all.map(({ place }) => place) }];
+}
+
+/** A parameter of a library's kernel. */
+interface Operand {
+  readonly type: OperandType;
+  readonly elements: number;
+  readonly place: Place;
+}
+
+/** What is convolved, after calls that prepare it. */
+interface Operands {
+  readonly image: Operand;
+  readonly weights: Operand;
+  readonly g: ConvGeometry;
+  readonly calls: readonly KernelCall<GpuKernel>[];
+}
+
+const operand = ({ dtype, shape }: TensorType, place: Place): Operand => ({
+  type: dtype as OperandType,
+  elements: elementCount(shape),
+  place,
+}); // checked before
+
+function asTheyLie(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands {
+  const { weights, calls } = orderedWeights(task, w, g, false);
+  return { image: operand(x.type, valuePlace(x)), weights: operand(w.type, weights.place), g, calls };
+}
+
+/** With blocks as channels, where matrix units want more channels than there are. */
+function folded(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands | null {
+  const made = x.type.dtype === "f32" ? null : foldedStrides(x.type, w.type, g, MATRIX_CHANNELS);
+  if (!made) return null;
+  const { target, shared, name } = task;
+  const { type } = made.image;
+  const kernel = shared(`blocks ${JSON.stringify(g)} ${type.dtype}`, `${name}_blocks`, (n) =>
+    lowerSimtReaders(n, [made.image], [x.type], target),
+  );
+  const place: Place = { k: "temporary", id: 2, bytes: kernel.params[1].bytes };
+  const { place: weights, calls } = reordered(task, w, made.weights, `blocks ${JSON.stringify(g)}`);
+  return {
+    image: operand(type, place),
+    weights: operand(made.weights.type, weights),
+    g: made.g,
+    calls: [...calls, { kernel, places: [valuePlace(x), place] }],
+  };
 }
 
 const isWorthIt = (g: ConvGeometry, type: OperandType): boolean =>
@@ -50,10 +101,10 @@ const isWorthIt = (g: ConvGeometry, type: OperandType): boolean =>
 const plain = ({ hasBias, hasAdded, isRelu }: MatchedTail): LibraryTail => ({ hasBias, hasAdded, isRelu });
 
 /** One number for each channel, in a library's type. */
-function biasOf(bias: TensorData, channels: number, type: OperandType): readonly [OperandType, Place] {
+function biasOf(bias: TensorData, channels: number, type: OperandType): Operand {
   const numbers = toNumbers(bias);
   const all = numbers.length === channels ? numbers : new Float64Array(channels).fill(numbers[0]);
-  return [type, constantPlace(fromNumbers(type, [channels], all).data)];
+  return { type, elements: channels, place: constantPlace(fromNumbers(type, [channels], all).data) };
 }
 
 const param = (number: number, dtype: OperandType, elements: number, isOutput: boolean, target: SimtTarget): SimtParam => ({

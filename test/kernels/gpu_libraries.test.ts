@@ -1,0 +1,148 @@
+// Whole schedules for a GPU with libraries, run in JavaScript: what is given to a library, with which tail, and that all of it together is the network.
+import { expect, test } from "vitest";
+import { DTYPES } from "../../src/ir/dtype.ts";
+import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
+import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
+import type { SimtTarget } from "../../src/ir/simt.ts";
+import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import { convolve } from "../../src/ops/conv.ts";
+import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { constantOf, constantValue, input } from "../../src/ops/source.ts";
+import { gpuBackend } from "../../src/run/gpu/backend.ts";
+import { scheduleGraph } from "../../src/run/schedule.ts";
+import type { Place } from "../../src/run/step.ts";
+import { randomNumbers } from "../run/devices.ts";
+import { runKernel } from "./simt_machine.ts";
+
+const target: SimtTarget = {
+  name: "cuda",
+  subgroup: 32,
+  maxThreads: 1024,
+  sharedBytes: 227 << 10,
+  units: 132,
+  maxGroups: 65535,
+  maxBuffers: 64,
+  hasGemm: true,
+  hasConvolutions: true,
+  fragments: ["f16", "bf16"],
+  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
+};
+
+const op = (name: string, inputs: readonly Value[], attrs: object = {}): Value => apply(OPS.get(name)!, inputs, { ...attrs }, name)[0]; // ONNX's
+const numbers = (shape: readonly number[], scale: number, seed: number): Value =>
+  constantValue(
+    fromNumbers(
+      "f32",
+      shape,
+      randomNumbers(seed, elementCount(shape)).map((v) => v * scale),
+    ),
+  );
+const conv = (x: Value, outChannels: number, kernel: number, stride: number, seed: number): Value => {
+  const pad = (kernel - 1) / 2;
+  const weights = numbers([outChannels, x.type.shape[1], kernel, kernel], 1 / (kernel * Math.sqrt(x.type.shape[1])), seed);
+  return op("Conv", [x, weights, numbers([outChannels], 0.5, seed + 1)], { strides: [stride, stride], pads: [pad, pad, pad, pad] });
+};
+const relu = (x: Value): Value => op("Relu", [x]);
+
+/** What a place of a constant, a value or a temporary holds. */
+function memoryOf(data: Readonly<Record<string, TensorData>>, inputs: readonly Value[], owners: ReadonlyMap<Value, Value>) {
+  const memory = new Map<unknown, Float64Array>(inputs.map((v, i) => [v, toNumbers(data[`in${i}`])]));
+  return (place: Place, { dtype, elements }: { dtype: keyof typeof DTYPES; elements: number }): Float64Array => {
+    if (place.k === "constant") return toNumbers({ dtype, shape: [elements], data: place.data });
+    if (place.k === "packed") {
+      const out = new Float32Array(elements);
+      place.pack(out);
+      return Float64Array.from(out);
+    }
+    const constant = place.k === "value" ? constantOf(place.value) : undefined;
+    if (constant) return toNumbers(constant);
+    const key = place.k === "value" ? (owners.get(place.value) ?? place.value) : `temporary ${place.id}`;
+    const known = memory.get(key);
+    if (known && known.length >= elements) return known;
+    const made = new Float64Array(elements);
+    memory.set(key, made);
+    return made;
+  };
+}
+
+/** Products as they lie, with their tail. */
+function multiply({ m, n, k, isRightTransposed }: LibraryGemm, [a, b]: readonly Float64Array[]): Float64Array {
+  const out = new Float64Array(m * n);
+  for (let i = 0; i < m; i++)
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let p = 0; p < k; p++) sum += a[i * k + p] * (isRightTransposed ? b[j * k + p] : b[p * n + j]);
+      out[i * n + j] = sum;
+    }
+  return out;
+}
+
+function convolution(kernel: LibraryConv, [x, w]: readonly Float64Array[]): Float64Array {
+  const { images, inChannels, outChannels, groups } = kernel;
+  const taps = elementCount(kernel.kernel);
+  const outermost = new Float64Array(w.length); // (output channel, tap, channel) to (output channel, channel, tap)
+  for (let m = 0; m < outChannels; m++)
+    for (let t = 0; t < taps; t++)
+      for (let c = 0; c < inChannels; c++) outermost[(m * inChannels + c) * taps + t] = w[(m * taps + t) * inChannels + c];
+  return convolve(x, outermost, null, { ...kernel, batch: images, group: groups, layout: "NHWC" });
+}
+
+function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64Array[]): void {
+  const sums = kernel.library === "gemm" ? multiply(kernel, buffers) : convolution(kernel, buffers);
+  const { hasBias, hasAdded, isRelu } = kernel.tail;
+  const channels = kernel.library === "gemm" ? kernel.n : kernel.outChannels;
+  const [bias, added] = [hasBias ? buffers[2] : null, hasAdded ? buffers[buffers.length - 2] : null];
+  const out = buffers[buffers.length - 1];
+  expect(out.length).toBe(sums.length);
+  for (const [i, s] of sums.entries()) {
+    const v = s + (bias ? bias[i % channels] : 0) + (added ? added[i] : 0);
+    out[i] = isRelu ? Math.max(0, v) : v;
+  }
+}
+
+const nameOf = (kernel: GpuKernel): string => {
+  if (!isLibraryKernel(kernel)) return "ours";
+  const { hasBias, hasAdded, isRelu } = kernel.tail;
+  return [kernel.library, hasBias && "bias", hasAdded && "added", isRelu && "relu"].filter(Boolean).join(" ");
+};
+
+/** The kernels' names, and how far the result is from float64's, of the largest element. */
+function run(graph: Graph, data: Readonly<Record<string, TensorData>>): { names: string[]; error: number } {
+  const want = toNumbers(evaluateGraph(graph, data).y);
+  const schedule = scheduleGraph(graph, gpuBackend(target, 256), { precision: "bf16", storesNarrow: true });
+  const buffer = memoryOf(data, graph.inputs, schedule.owners);
+  const names: string[] = [];
+  for (const { calls } of schedule.steps)
+    for (const { kernel, places } of calls ?? []) {
+      const buffers = places.map((place, i) => buffer(place, kernel.params[i]));
+      names.push(nameOf(kernel));
+      if (isLibraryKernel(kernel)) runLibrary(kernel, buffers);
+      else runKernel(kernel, buffers, "late");
+    }
+  const got = buffer({ k: "value", value: schedule.outputs[0].value }, { dtype: "f32", elements: want.length });
+  const largest = want.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
+  return { names, error: want.reduce((worst, v, i) => Math.max(worst, Math.abs(v - got[i])), 0) / largest };
+}
+
+const given = (shape: readonly number[]): { x: Value; data: Record<string, TensorData> } => ({
+  x: input("in0", { dtype: "f32", shape }),
+  data: { in0: fromNumbers("f32", shape, randomNumbers(1, elementCount(shape))) },
+});
+
+test("a bottleneck block is library calls with bias, sum and ReLU", () => {
+  const { x, data } = given([1, 1024, 8, 8]);
+  const first = relu(x);
+  const inner = relu(conv(relu(conv(first, 256, 3, 1, 2)), 1024, 3, 1, 4));
+  const y = op("GlobalAveragePool", [relu(op("Add", [conv(inner, 2048, 1, 1, 6), conv(first, 2048, 1, 1, 8)]))]);
+  const { names, error } = run({ inputs: [x], outputs: [{ name: "y", value: y }] }, data);
+  expect(names.filter((n) => n !== "ours").sort()).toEqual(["conv bias relu", "conv bias relu", "gemm bias", "gemm bias added relu"]);
+  expect(error).toBeLessThan(2 ** -6); // some roundings to bf16 on the way
+});
+
+test("an image of three channels is convolved in blocks of its strides, and pooled", () => {
+  const { x, data } = given([1, 3, 255, 256]);
+  const y = op("MaxPool", [relu(conv(x, 64, 7, 2, 2))], { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] });
+  const { names, error } = run({ inputs: [x], outputs: [{ name: "y", value: op("Mul", [y, numbers([1], 2, 9)]) }] }, data);
+  expect(names).toContain("conv bias relu");
+  expect(error).toBeLessThan(2 ** -7);
+});
