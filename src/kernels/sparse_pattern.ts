@@ -3,7 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csr } from "../sparse/csr.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { type DenseBuffers, type DenseSide, type PanelTile, type SparseProductShape, sparseVectors } from "./sparse_product.ts";
+import { sparseVectors } from "./sparse_product.ts";
 import { type Part, shareOut } from "./work.ts";
 
 /** Rows whose sums stay in registers together, and the columns of a panel in which they have nonzeros. */
@@ -36,14 +36,16 @@ export interface Pattern {
 const BLOCK = 48;
 /** Of the dense operand's rows as many as that, in bytes, stay in the first-level cache. */
 const PANEL_BYTES = 3 * BLOCK * 256;
-/** Code takes 35 to 60 bytes a nonzero; more of it than this comes from memory too slowly for any gain. */
-export const MOST_PATTERN_NONZEROS = 65536;
+/** Code takes 40 to 60 bytes a nonzero; more of it than this comes from memory too slowly for any gain. */
+const MOST_NONZEROS = 65536;
+/** A WebAssembly function has at most 50,000 variables, of which a nonzero takes some. */
+const MOST_IN_WASM = 8192;
 
 /** Throws HeddleError ("unsupported") where there are too many nonzeros. */
 export function patternOf(w: Pick<Csr, "rows" | "columns" | "pointers" | "column">, n: number, target: SimdTarget): Pattern {
   const nonzeros = w.column.length;
-  if (nonzeros > MOST_PATTERN_NONZEROS)
-    throw new HeddleError("unsupported", `pattern as code: ${nonzeros} nonzeros, wanted at most ${MOST_PATTERN_NONZEROS}`);
+  const most = target.name === "wasm" ? MOST_IN_WASM : MOST_NONZEROS;
+  if (nonzeros > most) throw new HeddleError("unsupported", `pattern as code: ${nonzeros} nonzeros, wanted at most ${most}`);
   const vectors = sparseVectors(n, target);
   const height = Math.floor((target.registers >= 32 ? 24 : 12) / vectors);
   const width = BLOCK * Math.max(1, Math.floor(PANEL_BYTES / (4 * BLOCK * vectors * target.lanes)));
@@ -84,33 +86,23 @@ const blocksOf = (rows: number, height: number): number[][][] =>
 export const patternKey = ({ rows, depth, n, panels }: Pattern): string =>
   JSON.stringify([rows, depth, n, panels.flat(2).map((g) => g.columns.map((c) => [c.column, ...c.rows]))]);
 
-/** Buffers: values in the pattern's order, those of the dense side (none given: operand (depth, n), result (rows, n)), the epilogue's inputs, output. */
-export function sparsePatternKernel(
-  name: string,
-  pattern: Pattern,
-  epilogue: Epilogue,
-  target: SimdTarget,
-  threads: number,
-  side?: DenseSide,
-): Kernel {
-  return new SparsePattern(name, pattern, epilogue, target, threads, side).build();
+/** Buffers: values in the pattern's order, operand (depth, n), the epilogue's inputs, output (rows, n). */
+export function sparsePatternKernel(name: string, pattern: Pattern, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
+  return new SparsePattern(name, pattern, epilogue, target, threads).build();
 }
 
 class SparsePattern {
   private readonly b: KernelBuilder;
-  private readonly shape: SparseProductShape;
   private readonly values: number;
-  private readonly operand: number;
-  private readonly dense: DenseBuffers;
-  /** Whether the operand is a panel as it lies, and whether sums leave registers for the output. */
-  private readonly isPanel: boolean;
-  private readonly isDirect: boolean;
+  private readonly x: number;
   private readonly epilogue: EpilogueCode;
   private readonly scratch: number;
   /** Columns of a tile, and bytes from one row of it to the next. */
   private readonly width: number;
   private readonly pitch: number;
-  /** Where sums begin in scratch. */
+  /** Whether the operand is a tile as it lies. */
+  private readonly isPanel: boolean;
+  /** Where sums that wait for the next panel begin in scratch. */
   private readonly sums: number;
 
   constructor(
@@ -119,71 +111,71 @@ class SparsePattern {
     epilogue: Epilogue,
     private readonly target: SimdTarget,
     threads: number,
-    given: DenseSide | undefined,
   ) {
     const { rows, depth, n, nonzeros, vectors } = pattern;
-    const side = given ?? featuresFirst;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.width = vectors * target.lanes;
     this.pitch = this.width * 4;
-    this.shape = { rows, depth, n, block: BLOCK, strip: 1, length: nonzeros, groups: 0 };
     this.values = b.buffer("values", 4 * nonzeros, "read");
-    this.operand = this.values + 1; // the first that it declares
-    this.dense = side.declare(b, this.shape);
-    this.epilogue = new EpilogueCode(b, epilogue, side.columns(this.shape));
-    this.isPanel = !given && n === this.width;
-    this.isDirect = !given && (n < this.width || n % this.width === 0);
-    this.sums = this.isPanel ? 0 : panelRow(Math.ceil(depth / BLOCK) * BLOCK) * this.pitch;
-    const end = this.sums + Math.ceil(rows / BLOCK) * BLOCK * this.pitch;
-    const waiting = this.epilogue.scratchBytes({ rows: side.rowsAtOnce(target), vectors: 1 }, depth);
-    this.scratch = b.buffer("scratch", end + waiting, "scratch");
-    if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
+    this.x = b.buffer("x", 4 * depth * n, "read");
+    this.epilogue = new EpilogueCode(b, epilogue, n);
+    this.isPanel = n === this.width;
+    this.sums = this.isPanel ? 0 : depth * this.pitch;
+    this.scratch = b.buffer("scratch", this.sums + rows * this.pitch, "scratch");
   }
 
   build(): Kernel {
-    const { b, width, pattern } = this;
-    const { n, rows } = pattern;
-    const whole = Math.floor(n / width);
-    const rest = n - whole * width;
-    shareOut(b, [Math.ceil(n / width), Math.ceil(rows / BLOCK)], ([columns, blocks]) => {
-      // The code is there once: the last tile is as wide for it, but not for what fills panels and stores results.
-      b.loop(columns.from, columns.to, 1, (t) => {
-        const either = (part: (column: Int, width: number) => void): void => {
-          const some = () => part(times(rest === 0 ? t : b.min(t, whole - 1), width), width);
-          const last = () => part(whole * width, rest);
-          if (rest === 0) some();
-          else if (whole === 0) last();
-          else b.when(t, whole, some, last);
-        };
-        if (!this.isPanel) either((column, count) => this.dense.fill(this.tile(column, count)));
-        this.multiply(blocks, times(t, width));
-        if (this.isDirect) return;
-        either((column, count) =>
-          b.loop(blocks.from, blocks.to, 1, (i) => {
-            const sums = plus(this.sums, times(i, BLOCK * this.pitch));
-            this.dense.store({ ...this.tile(column, count), sums }, i, this.epilogue);
-          }),
-        );
+    const { b, pattern, width } = this;
+    shareOut(b, [Math.ceil(pattern.n / width), Math.ceil(pattern.rows / BLOCK)], ([tiles, blocks]) => {
+      b.loop(tiles.from, tiles.to, 1, (t) => {
+        if (!this.isPanel) this.onTile(t, (column, count) => this.copy(column, count));
+        this.multiply(blocks, t);
       });
     });
     return b.build();
   }
 
-  private tile(column: Int, width: number): PanelTile {
-    const { b, target, shape, scratch, pitch, sums, pattern } = this;
-    return { b, target, shape, scratch, rowBytes: pitch, blockColumns: Math.ceil(pattern.depth / BLOCK), sums, column, width };
+  /** The code for sums is there once: as wide for the last tile, too, but not what fills panels and stores results. */
+  private onTile(t: Int, part: (column: Int, count: number) => void): void {
+    const { b, width } = this;
+    const whole = Math.floor(this.pattern.n / width);
+    const rest = this.pattern.n % width;
+    if (rest === 0) part(times(t, width), width);
+    else if (whole === 0) part(0, rest);
+    else
+      b.when(
+        t,
+        whole,
+        () => part(times(b.min(t, whole - 1), width), width),
+        () => part(whole * width, rest),
+      );
+  }
+
+  private lanesOf(v: number, count: number): number {
+    return Math.min(this.target.lanes, count - v * this.target.lanes);
+  }
+
+  /** Columns of the operand as rows next to each other: rows a power of two apart would fall into few sets of the cache. */
+  private copy(column: Int, count: number): void {
+    const { b, pattern, pitch, target, scratch, x } = this;
+    b.loop(0, pattern.depth, 1, (k) => {
+      for (let v = 0; v * target.lanes < count; v++) {
+        const at = plus(times(k, pattern.n * 4), times(column, 4), v * target.lanes * 4);
+        b.store(b.load(x, at, this.lanesOf(v, count)), scratch, plus(times(k, pitch), v * target.lanes * 4));
+      }
+    });
   }
 
   /** Sums of some blocks of rows, over one tile of columns. */
-  private multiply(blocks: Part, column: Int): void {
+  private multiply(blocks: Part, tile: Int): void {
     const { b, pattern } = this;
     let next = 0;
     for (const [p, panel] of pattern.panels.entries())
       for (const [i, groups] of panel.entries()) {
         const first = next;
         next += groups.reduce((sum, g) => sum + g.columns.reduce((count, c) => count + c.rows.length, 0), 0);
-        const block = (): void => this.block(groups, first, p, column);
+        const block = (): void => this.block(groups, first, p, tile);
         const isShared = typeof blocks.from !== "number" || typeof blocks.to !== "number";
         if (isShared) b.when(blocks.from, i + 1, () => b.when(i, blocks.to, block));
         else block();
@@ -191,11 +183,9 @@ class SparsePattern {
   }
 
   /** `first`: the number of the block's first value. */
-  private block(groups: readonly PatternGroup[], first: number, panel: number, column: Int): void {
-    const { b, pattern, pitch, target, scratch, sums, epilogue } = this;
-    const { vectors, n } = pattern;
-    const { lanes } = target;
-    const isLast = this.isDirect && panel === pattern.panels.length - 1;
+  private block(groups: readonly PatternGroup[], first: number, panel: number, tile: Int): void {
+    const { b, pattern, pitch, target, scratch, sums } = this;
+    const { vectors } = pattern;
     const vectorBytes = target.lanes * 4;
     const valueAt = nearby(b, 4);
     const sumAt = nearby(b, vectorBytes);
@@ -206,16 +196,19 @@ class SparsePattern {
       const zero = panel === 0 ? b.f32(0) : null;
       const totals = rows.map((row) => Array.from({ length: vectors }, (_, v) => (zero ? b.op("mov", zero) : b.load(scratch, at(row, v)))));
       for (const { column, rows } of columns) this.column(column, rows, totals, () => b.splat(this.values, valueAt(4 * next++)), panelAt);
-      for (const [h, row] of rows.entries())
-        if (isLast)
-          epilogue.storeTile([totals[h]], {
-            row,
-            rowStep: 1,
-            column: (v) => plus(column, v * lanes),
-            lanesOf: (v) => Math.min(lanes, n - v * lanes),
-          });
-        else for (const [v, total] of totals[h].entries()) b.store(total, scratch, at(row, v));
+      if (panel === pattern.panels.length - 1) this.finish(rows, totals, tile);
+      else for (const [h, row] of rows.entries()) for (const [v, total] of totals[h].entries()) b.store(total, scratch, at(row, v));
     }
+  }
+
+  private finish(rows: readonly number[], totals: readonly (readonly Vec[])[], tile: Int): void {
+    const { lanes } = this.target;
+    this.onTile(tile, (first, count) => {
+      const column = (v: number): Int => plus(first, v * lanes);
+      const used = Math.ceil(count / lanes);
+      for (const [h, row] of rows.entries())
+        this.epilogue.storeTile([totals[h].slice(0, used)], { row, rowStep: 1, column, lanesOf: (v) => this.lanesOf(v, count) });
+    });
   }
 
   /** The nonzeros of a group in one column: its row of the panel is loaded once for several. */
@@ -227,15 +220,12 @@ class SparsePattern {
       const some = rows.slice(first, first + atOnce);
       const factors = some.map(value);
       for (let v = 0; v < pattern.vectors; v++) {
-        const x = b.load(isPanel ? this.operand : scratch, panelAt((isPanel ? k : panelRow(k)) * pitch + v * target.lanes * 4));
+        const x = b.load(isPanel ? this.x : scratch, panelAt(k * pitch + v * target.lanes * 4));
         for (const [i, h] of some.entries()) b.accumulate(totals[h][v], factors[i], x);
       }
     }
   }
 }
-
-/** A row follows each block: those who fill panels leave it free. */
-const panelRow = (k: number): number => Math.floor(k / BLOCK) * (BLOCK + 1) + (k % BLOCK);
 
 /** Addresses as what variables near them hold plus a displacement that fits one byte of an instruction, which counts in `unit`. */
 function nearby(b: KernelBuilder, unit: number): (at: number) => Int {
@@ -248,43 +238,3 @@ function nearby(b: KernelBuilder, unit: number): (at: number) => Int {
     return plus(middle, at - centre);
   };
 }
-
-/** Operand (depth, n), result (rows, n). */
-const featuresFirst: DenseSide = {
-  columns: ({ n }) => n,
-  sharesColumns: false,
-  rowsAtOnce: () => 1,
-  declare(b, { depth, n, rows }) {
-    const x = b.buffer("x", 4 * depth * n, "read");
-    const lines = (
-      { target, shape, width }: PanelTile,
-      block: Int,
-      end: number,
-      line: (row: Int, inBlock: Int, v: number, lanes: number) => void,
-    ) => {
-      const first = times(block, shape.block);
-      b.loop(first, b.min(plus(first, shape.block), end), 1, (row) => {
-        const inBlock = b.mod(row, shape.block);
-        for (let v = 0; v * target.lanes < width; v++) line(row, inBlock, v, Math.min(target.lanes, width - v * target.lanes));
-      });
-    };
-    return {
-      fill(tile) {
-        const { scratch, rowBytes, column, target, blockColumns, shape } = tile;
-        b.loop(0, blockColumns, 1, (c) =>
-          lines(tile, c, depth, (k, inBlock, v, lanes) => {
-            const part = b.load(x, plus(times(k, n * 4), times(column, 4), v * target.lanes * 4), lanes);
-            b.store(part, scratch, plus(times(c, (shape.block + 1) * rowBytes), times(inBlock, rowBytes), v * target.lanes * 4));
-          }),
-        );
-      },
-      store(tile, blockRow, epilogue) {
-        const { scratch, rowBytes, column, target, sums } = tile;
-        lines(tile, blockRow, rows, (row, inBlock, v, lanes) => {
-          const sum = b.load(scratch, plus(sums, times(inBlock, rowBytes), v * target.lanes * 4));
-          epilogue.storeTile([[sum]], { row, rowStep: 1, column: () => plus(column, v * target.lanes), lanesOf: () => lanes });
-        });
-      },
-    };
-  },
-};
