@@ -1,7 +1,7 @@
 // A training script: pictures of clothes (Fashion-MNIST) → a network that tells them apart.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { data, defineTraining, HeddleError, nn, optim } from "heddle/train";
+import { data, defineTraining, HeddleError, nn, optim, prune } from "heddle/train";
 import { ClothesNet } from "./network.ts";
 
 /** Where Debian's package puts the files. */
@@ -15,6 +15,15 @@ function openPictures(folder: string, part: "train" | "t10k"): Promise<data.IdxD
   return data.IdxDataset.open({ images, labels });
 }
 
+/** All weights of convolutions and linear layers compete; they go between a tenth and two thirds of the steps. */
+function prunerOf(model: ClothesNet, final: number, steps: number): prune.GradualPruner {
+  const sparsity = prune.cubicSparsity({ final, begin: Math.round(0.1 * steps), end: Math.round(0.65 * steps) });
+  return new prune.GradualPruner(
+    model.parameters().filter(({ shape }) => shape.length > 1),
+    { sparsity, scope: "global" },
+  );
+}
+
 export default defineTraining({
   name: "fashion-mnist",
   epochs: 16,
@@ -24,6 +33,7 @@ export default defineTraining({
     decay: { default: 0.02, help: "Weight decay" },
     smoothing: { default: 0.1, help: "Label smoothing" },
     dropout: { default: 0.1, help: "Part of the features that each step leaves out" },
+    sparsity: { default: 0, help: "Part of the weights that goes while it learns" },
     folder: { default: FOLDER, help: "Where the IDX files are" },
   },
   async setup({ options, random }) {
@@ -39,6 +49,7 @@ export default defineTraining({
           weightDecay: options.decay,
           decays: (p) => p.shape.length > 1,
         }),
+      pruning: options.sparsity > 0 ? ({ steps }) => prunerOf(model, options.sparsity, steps) : undefined,
       evaluate: {
         data: judged,
         batch: 500,

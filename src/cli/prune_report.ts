@@ -5,13 +5,8 @@ import { readOnnx } from "../formats/onnx/read.ts";
 import { HeddleError } from "../ir/error.ts";
 import { toNumbers } from "../ir/tensor.ts";
 import { OnnxModule } from "../nn/index.ts";
+import type { SweepPoint } from "./prune_sweep.ts";
 import { percentText, short } from "./units.ts";
-
-export interface SweepPoint {
-  readonly sparsity: number;
-  readonly meanCosine: number;
-  readonly sameClass: number;
-}
 
 /** One model as `heddle bench --json` timed it. */
 export interface BenchPoint {
@@ -62,7 +57,7 @@ async function zerosOf(path: string): Promise<number> {
 
 const [WIDTH, HEIGHT] = [720, 300];
 const MARGIN = { left: 60, right: 20, top: 40, bottom: 44 };
-const COLORS = ["#2563eb", "#d97706"];
+const COLORS = ["#2563eb", "#d97706", "#059669"];
 
 const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]!);
 
@@ -98,30 +93,37 @@ function plot(title: string, series: readonly Series[], xText: (x: number) => st
 ${[...marks, ...lines].join("\n")}</svg>`;
 }
 
+/** Each network as it runs here; the dense one as a level; networks that heddle bench timed. */
+function timeSeries(sweep: readonly SweepPoint[], bench: readonly BenchPoint[]): Series[] {
+  const dense = sweep.find(({ sparsity }) => sparsity === 0);
+  const most = Math.max(...sweep.map(({ sparsity }) => sparsity));
+  const benched = bench.toSorted((a, b) => a.sparsity - b.sparsity);
+  return [
+    ...(sweep.length > 0 ? [{ name: "pruned", points: sweep.map((p) => [p.sparsity, p.ms] as const) }] : []),
+    ...(dense ? [{ name: "dense", points: [[0, dense.ms] as const, [most, dense.ms] as const] }] : []),
+    ...(bench.length > 0 ? [{ name: "heddle bench", points: benched.map((p) => [p.sparsity, p.ms] as const) }] : []),
+  ];
+}
+
 export function reportPage({ title, facts, layers, sweep, bench, losses }: Report): string {
   const row = (cells: readonly string[], tag: "td" | "th" = "td"): string =>
     `<tr>${cells.map((c) => `<${tag}>${escaped(c)}</${tag}>`).join("")}</tr>`;
   const plots: string[] = [];
-  const bySparsity = [...sweep].sort((a, b) => a.sparsity - b.sparsity);
-  if (sweep.length > 0)
+  const judged = (of: "meanCosine" | "sameClass"): Series["points"] =>
+    sweep.flatMap((p) => (p[of] === null ? [] : [[p.sparsity, p[of]] as const]));
+  if (judged("meanCosine").length > 0)
     plots.push(
       plot(
         "Agreement against sparsity",
         [
-          { name: "mean cosine", points: bySparsity.map((p) => [p.sparsity, p.meanCosine]) },
-          { name: "same class", points: bySparsity.map((p) => [p.sparsity, p.sameClass]) },
+          { name: "mean cosine", points: judged("meanCosine") },
+          { name: "same class", points: judged("sameClass") },
         ],
         percentText,
       ),
     );
-  if (bench.length > 0)
-    plots.push(
-      plot(
-        "Time against sparsity, ms",
-        [{ name: "median", points: [...bench].sort((a, b) => a.sparsity - b.sparsity).map((p) => [p.sparsity, p.ms]) }],
-        percentText,
-      ),
-    );
+  const timed = timeSeries(sweep, bench);
+  if (timed.length > 0) plots.push(plot("Time against sparsity, ms", timed, percentText));
   if (losses.length > 1)
     plots.push(plot("Distillation", [{ name: "loss", points: losses.map((loss, i) => [i + 1, loss]) }], (x) => `${Math.round(x)}`));
   const layerRows = layers.map((l) =>

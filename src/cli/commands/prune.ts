@@ -15,15 +15,12 @@ import { type OnnxModel, readOnnx } from "../../formats/onnx/read.ts";
 import { replaceWeights } from "../../formats/onnx/replace_weights.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { writeFileAtomic } from "../../formats/write_file.ts";
-import { isFloat } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
-import { type TensorData, toNumbers } from "../../ir/tensor.ts";
-import { loadModel, type Tensors } from "../../model.ts";
 import { OnnxModule } from "../../nn/index.ts";
 import { setDevice } from "../../tensor/index.ts";
-import { compareOutputs } from "../agreement.ts";
 import { generatedBatches, type Inputs, readBatches } from "../batches.ts";
-import { type Command, type Invocation, type Options, type Outcome, UsageError } from "../command.ts";
+import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
+import { type HeldOut, judgeOf } from "../held_out.ts";
 import { type InputType, modelPath } from "../open_model.ts";
 import {
   choiceOption,
@@ -37,20 +34,11 @@ import {
   textsOption,
 } from "../options.ts";
 import { pictureOptions } from "../picture_options.ts";
-import { type BenchPoint, readBench, reportPage, type SweepPoint } from "../prune_report.ts";
+import { type BenchPoint, readBench, reportPage } from "../prune_report.ts";
+import { type SweepPoint, sweepSparsities } from "../prune_sweep.ts";
+import { randomInputs } from "../random.ts";
 import { formatTable } from "../table.ts";
 import { countText, percentText, short } from "../units.ts";
-
-/** How the pruned network's outputs compare with the dense one's, on inputs that neither calibration nor distillation saw. */
-export interface HeldOut {
-  readonly batches: number;
-  /** The least and the mean of all outputs of all batches. */
-  readonly minCosine: number;
-  readonly meanCosine: number;
-  readonly maxAbs: number | null;
-  /** Places at which the largest entry along the last axis is the same. */
-  readonly sameClass: number;
-}
 
 export const prune: Command = async (invocation) => {
   const { options, progress } = invocation;
@@ -87,9 +75,21 @@ export const prune: Command = async (invocation) => {
   const written = replaceWeights(model, result.weights, { sparseStorage: flagOption(options, "sparseStorage") });
   progress("comparing with the dense network");
   const judge = await judgeOf(bytes, held, device, dirname(path));
-  const agreement = held.length > 0 ? await judge(written) : null;
+  const agreement = judge && (await judge(written));
   if (settings.output) await writeFileAtomic(settings.output, written);
-  if (settings.report) await writeReport(settings.report, { path, model, pruneOptions, result, agreement, judge, options, progress });
+  const directory = dirname(path);
+  const inputs = held[0] ?? randomInputs(batchTypes(model, options), settings.seed);
+  const sweep = settings.report
+    ? await sweepSparsities({
+        ...{ model, pruneOptions, judge, inputs, device, directory, progress },
+        sparsities: typeof settings.grain === "object" ? [] : settings.sweep,
+        known: [
+          { bytes, sparsity: 0, agreement: judge && (await judge(bytes)) },
+          { bytes: written, sparsity: 1 - result.density, agreement },
+        ],
+      })
+    : null;
+  if (settings.report && sweep) await writeReport(settings.report, { path, pruneOptions, result, agreement, sweep, options });
   const json = {
     model: path,
     output: settings.output ?? null,
@@ -98,6 +98,7 @@ export const prune: Command = async (invocation) => {
     networkSparsity: 1 - result.networkDensity,
     bytes: { dense: bytes.length, pruned: written.length },
     agreement,
+    ...(sweep && { sweep }),
     distillation: steps ? { steps, firstLoss: result.losses[0], lastLoss: result.losses.at(-1) } : null,
     layers: result.layers,
   };
@@ -117,6 +118,7 @@ interface Settings {
   readonly rate: number | undefined;
   readonly output: string | undefined;
   readonly report: string | undefined;
+  readonly sweep: readonly number[];
 }
 
 function settingsOf(options: Options): Settings {
@@ -138,7 +140,16 @@ function settingsOf(options: Options): Settings {
     rate: numberOption(options, "rate", { min: 0, max: 10 }),
     output: textOption(options, "output"),
     report: textOption(options, "report"),
+    sweep: sweepOption(options),
   };
+}
+
+const SWEEP = [0.5, 0.7, 0.8, 0.9];
+
+function sweepOption(options: Options): readonly number[] {
+  const wanted = listOption(options, "sweep").map(Number);
+  if (wanted.some((s) => !(s >= 0 && s <= 1))) throw new UsageError(`--sweep: got ${wanted.join(",")}, wanted numbers from 0 to 1`);
+  return wanted.length > 0 ? wanted : SWEEP;
 }
 
 /** A name that is mistyped would prune what was to stay. */
@@ -186,114 +197,27 @@ function batchTypes(model: OnnxModel, options: Options): InputType[] {
   return model.inputs.map(({ name, dtype }) => ({ name, dtype, shape: shapes.get(name)! })); // resolved for all
 }
 
-type Judge = (pruned: Uint8Array) => Promise<HeldOut>;
-
-async function judgeOf(
-  dense: Uint8Array,
-  held: readonly Inputs[],
-  device: ReturnType<typeof deviceOptions>,
-  directory: string,
-): Promise<Judge> {
-  const outputs = async (bytes: Uint8Array): Promise<Tensors[]> => {
-    using model = await loadModel(bytes, { ...device, directory, cache: false });
-    const all: Tensors[] = [];
-    for (const inputs of held) all.push(await model.run(inputs));
-    return all;
-  };
-  const wanted = held.length > 0 ? await outputs(dense) : [];
-  return async (pruned) => {
-    const got = await outputs(pruned);
-    const all = wanted.flatMap((tensors, i) => compareOutputs(got[i], tensors));
-    const places = wanted.map((tensors, i) => sameClasses(got[i], tensors));
-    return {
-      batches: held.length,
-      minCosine: Math.min(...all.map((a) => a.cosine)),
-      meanCosine: all.reduce((sum, a) => sum + a.cosine, 0) / all.length,
-      maxAbs: all.some((a) => a.maxAbs === null) ? null : Math.max(...all.map((a) => a.maxAbs ?? 0)),
-      sameClass:
-        places.reduce((n, p) => n + p.same, 0) /
-        Math.max(
-          1,
-          places.reduce((n, p) => n + p.count, 0),
-        ),
-    };
-  };
-}
-
-function sameClasses(got: Tensors, wanted: Tensors): { same: number; count: number } {
-  let [same, count] = [0, 0];
-  for (const [name, tensor] of Object.entries(wanted)) {
-    if (!isFloat(tensor.dtype) || tensor.shape.length === 0) continue;
-    const [a, b] = [largest(got[name]), largest(tensor)];
-    for (const [i, place] of b.entries()) same += Number(a[i] === place);
-    count += b.length;
-  }
-  return { same, count };
-}
-
-/** Where the last axis is largest, for each place along the others. */
-function largest(tensor: TensorData): number[] {
-  const values = toNumbers(tensor);
-  const length = tensor.shape.at(-1)!; // asked for tensors with an axis
-  return Array.from({ length: length ? values.length / length : 0 }, (_, i) => {
-    let best = 0;
-    for (let k = 1; k < length; k++) if (values[i * length + k] > values[i * length + best]) best = k;
-    return best;
-  });
-}
-
-const SWEEP = [0.5, 0.7, 0.8, 0.9];
-
 interface ReportTask {
   readonly path: string;
-  readonly model: OnnxModel;
   readonly pruneOptions: PruneOptions;
   readonly result: PruneResult;
   readonly agreement: HeldOut | null;
-  readonly judge: Judge;
+  readonly sweep: readonly SweepPoint[];
   readonly options: Options;
-  readonly progress: Invocation["progress"];
 }
 
-/** Prunes to other sparsities too, without distillation, for the curve. */
-async function writeReport(
-  file: string,
-  { path, model, pruneOptions, result, agreement, judge, options, progress }: ReportTask,
-): Promise<void> {
-  const sweep: SweepPoint[] = [];
-  const wanted = listOption(options, "sweep").map(Number);
-  if (wanted.some((s) => !(s >= 0 && s <= 1))) throw new UsageError(`--sweep: got ${wanted.join(",")}, wanted numbers from 0 to 1`);
-  const isSwept = agreement !== null && typeof pruneOptions.grain !== "object";
-  for (const sparsity of isSwept ? (wanted.length > 0 ? wanted : SWEEP) : []) {
-    progress(`report: ${percentText(sparsity)} sparse`);
-    const other = await pruneOnnx(model, { ...pruneOptions, sparsity, progress: () => {} });
-    const { meanCosine, sameClass } = await judge(replaceWeights(model, other.weights));
-    sweep.push({ sparsity: 1 - other.density, meanCosine, sameClass });
-  }
+async function writeReport(file: string, { path, pruneOptions, result, agreement, sweep, options }: ReportTask): Promise<void> {
   const bench: BenchPoint[] = await Promise.all(textsOption(options, "bench").map(readBench));
-  const facts = [
+  const facts: (readonly [name: string, value: string])[] = [
     ["model", path],
     ["method", pruneOptions.method ?? "magnitude"],
     ["sparsity of the layers", percentText(1 - result.density)],
     ["sparsity of the network", percentText(1 - result.networkDensity)],
-    ...(agreement
-      ? [
-          ["mean cosine on held-out inputs", agreement.meanCosine.toFixed(6)],
-          ["same class", percentText(agreement.sameClass)],
-        ]
-      : []),
-  ] as const;
-  await writeFileAtomic(
-    file,
-    reportPage({
-      title: `Pruned: ${path}`,
-      facts: facts.map(([name, value]) => [name, value]),
-      layers: result.layers,
-      sweep,
-      bench,
-      losses: result.losses,
-    }),
-  );
+  ];
+  if (agreement)
+    facts.push(["mean cosine on held-out inputs", agreement.meanCosine.toFixed(6)], ["same class", percentText(agreement.sameClass)]);
+  const { layers, losses } = result;
+  await writeFileAtomic(file, reportPage({ title: `Pruned: ${path}`, facts, layers, sweep, bench, losses }));
 }
 
 interface Summary {
