@@ -54,8 +54,8 @@ export type SimtStmt =
   | { readonly k: "loadVector"; readonly to: readonly Register[]; readonly from: Source; readonly at: Reg }
   | { readonly k: "storeVector"; readonly values: readonly Reg[]; readonly to: Source; readonly at: Reg }
   /**
-   * 4, 8 or 16 bytes of elements from a buffer to shared memory of the same type, both at multiples of so many; zeros where `isInside` is not, with
-   * `from` still in the buffer. Done after `copiesDone` and a barrier.
+   * 4, 8 or 16 bytes of elements (or a single one, where the target holds copies) from a buffer to shared memory of the same type, both at multiples of so many; zeros where `isInside` is not, with
+   * `from` still in the buffer. Done after `copiesDone` and a barrier; where the target holds copies, not begun before `copiesDone`.
    */
   | { readonly k: "copy"; readonly array: number; readonly to: Reg; readonly buffer: number; readonly from: Reg; readonly count: number; readonly isInside: Reg | null }
   /** Waits until at most `pending` groups of copies are under way; `commit` closes a group. */
@@ -117,6 +117,8 @@ export interface SimtTarget {
   readonly units?: number;
   /** Most workgroups along one axis of the grid. */
   readonly maxGroups: number;
+  /** What is copied waits in registers until it is waited for: shared memory keeps what it held until then. */
+  readonly holdsCopies?: boolean;
   /** Element types of fragments a and b that it multiplies. */
   readonly fragments: readonly ("f16" | "bf16")[];
   /** Whether a library multiplies matrices there. */

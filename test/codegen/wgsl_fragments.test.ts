@@ -19,6 +19,7 @@ const target: SimtTarget = {
   sharedBytes: 48 << 10,
   maxGroups: 65535,
   maxBuffers: 8,
+  holdsCopies: true,
   fragments: ["f16"],
   storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, dtype === "f16" ? 2 : Math.max(4, bytes)])),
 };

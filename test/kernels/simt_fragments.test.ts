@@ -36,33 +36,42 @@ const CASES: readonly Case[] = [
   { size: [50, 70, 96], turned: [false, false], schedule: { bm: 64, bn: 64, bk: 64, wm: 64, wn: 32, stages: 3 }, splits: 1 },
 ];
 
-for (const { size, turned, schedule, splits } of CASES)
-  test.each<Arrival>(["early", "late"])(`(${size}) turned ${turned}, ${schedule.stages} stages, ${splits} parts, copies %s`, (arrival) => {
-    const [m, n, k] = size;
-    const kernel = fragmentProduct(
-      "product",
-      {
-        left: stridedOperand("bf16", m * k, [], { extent: m, stride: turned[0] ? 1 : k }, { extent: k, stride: turned[0] ? m : 1 }),
-        right: stridedOperand("bf16", n * k, [], { extent: n, stride: turned[1] ? k : 1 }, { extent: k, stride: turned[1] ? 1 : n }),
-        batch: 1,
-        splits,
-        tail: noTail({ dtype: "f32", shape: [splits, m, n] }),
-        place: (part, row, column) => [modIndex(part, splits), row, column],
-      },
-      schedule,
-      target,
-    );
-    const [a, b] = [randomNumbers(1, m * k), randomNumbers(2, n * k)].map((v) => Float64Array.from(v));
-    const out = new Float64Array(splits * m * n).fill(Number.NaN);
-    runKernel(kernel, [a, b, out], arrival);
-    let worst = 0;
-    for (let i = 0; i < m; i++)
-      for (let j = 0; j < n; j++) {
-        let want = 0;
-        for (let p = 0; p < k; p++) want += a[turned[0] ? p * m + i : i * k + p] * b[turned[1] ? j * k + p : p * n + j];
-        let got = 0;
-        for (let s = 0; s < splits; s++) got += out[(s * m + i) * n + j];
-        worst = Math.max(worst, Number.isNaN(got) ? Number.POSITIVE_INFINITY : Math.abs(got - want));
-      }
-    expect(worst).toBeLessThan(1e-6);
-  });
+/** Copies that are held arrive late. */
+const HELD: readonly Case[] = [
+  { size: [37, 50, 61], turned: [false, true], schedule: { ...small, stages: 1 }, splits: 1 },
+  { size: [64, 72, 128], turned: [true, false], schedule: { ...small, bk: 64, wm: 32, stages: 1 }, splits: 2 },
+];
+
+for (const { size, turned, schedule, splits } of [...CASES, ...HELD])
+  test.each<Arrival>(schedule.stages === 1 ? ["late"] : ["early", "late"])(
+    `(${size}) turned ${turned}, ${schedule.stages} stages, ${splits} parts, copies %s`,
+    (arrival) => {
+      const [m, n, k] = size;
+      const kernel = fragmentProduct(
+        "product",
+        {
+          left: stridedOperand("bf16", m * k, [], { extent: m, stride: turned[0] ? 1 : k }, { extent: k, stride: turned[0] ? m : 1 }),
+          right: stridedOperand("bf16", n * k, [], { extent: n, stride: turned[1] ? k : 1 }, { extent: k, stride: turned[1] ? 1 : n }),
+          batch: 1,
+          splits,
+          tail: noTail({ dtype: "f32", shape: [splits, m, n] }),
+          place: (part, row, column) => [modIndex(part, splits), row, column],
+        },
+        schedule,
+        { ...target, holdsCopies: schedule.stages === 1 },
+      );
+      const [a, b] = [randomNumbers(1, m * k), randomNumbers(2, n * k)].map((v) => Float64Array.from(v));
+      const out = new Float64Array(splits * m * n).fill(Number.NaN);
+      runKernel(kernel, [a, b, out], arrival);
+      let worst = 0;
+      for (let i = 0; i < m; i++)
+        for (let j = 0; j < n; j++) {
+          let want = 0;
+          for (let p = 0; p < k; p++) want += a[turned[0] ? p * m + i : i * k + p] * b[turned[1] ? j * k + p : p * n + j];
+          let got = 0;
+          for (let s = 0; s < splits; s++) got += out[(s * m + i) * n + j];
+          worst = Math.max(worst, Number.isNaN(got) ? Number.POSITIVE_INFINITY : Math.abs(got - want));
+        }
+      expect(worst).toBeLessThan(1e-6);
+    },
+  );

@@ -98,6 +98,7 @@ export class WebGpuDevice implements GpuDevice {
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       maxGroups: limits.maxComputeWorkgroupsPerDimension,
       maxBuffers: limits.maxStorageBuffersPerShaderStage,
+      holdsCopies: true,
       fragments: this.hasF16 ? fragmentTypes(info, features) : [],
       storedBytes: Object.fromEntries(dtypes.flatMap((d) => this.storedEntry(d))),
     };

@@ -1,4 +1,5 @@
 // Matrix products of 16-bit operands on matrix units: a ring of tiles filled by asynchronous copies, fragments one step ahead of the products, float32 sums.
+import { invariant } from "../../ir/error.ts";
 import {
   FRAGMENT,
   type Fragment,
@@ -42,11 +43,14 @@ const SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 4 },
 ];
 
-const WGSL_SCHEDULES: readonly FragmentSchedule[] = [
-  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, stages: 2 },
-  { bm: 128, bn: 64, bk: 32, wm: 32, wn: 32, stages: 2 },
+/** Where copies are held in registers, one stage does: the next tile waits there. */
+const HELD_SCHEDULES: readonly FragmentSchedule[] = [
+  { bm: 256, bn: 128, bk: 32, wm: 64, wn: 64, stages: 1 },
+  { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, stages: 1 },
+  { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, stages: 1 },
+  { bm: 64, bn: 64, bk: 64, wm: 32, wn: 32, stages: 1 },
   { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 2 },
-  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 2 },
+  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 1 },
 ];
 
 const SUBGROUP = 32;
@@ -69,9 +73,9 @@ function bytesOf({ bm, bn, bk, wm, stages }: FragmentSchedule, { left, right }: 
   return isWgsl && !isWide ? tiles + 4 * (bm / wm) * ROWS_IN_WGSL * (bn + SUM_PAD) : tiles;
 }
 
-/** Those that the target's workgroups have threads and shared memory for. Copies that are not asynchronous need no more than two stages. */
+/** Those that the target's workgroups have threads and shared memory for. */
 export const fragmentSchedules = (operands: Pick<Product, "left" | "right">, target: SimtTarget): readonly FragmentSchedule[] =>
-  (target.name === "cuda" ? SCHEDULES : WGSL_SCHEDULES).filter(
+  (target.holdsCopies ? HELD_SCHEDULES : SCHEDULES).filter(
     (s) =>
       ((s.bm * s.bn) / (s.wm * s.wn)) * SUBGROUP <= target.maxThreads && bytesOf(s, operands, target.name === "wgsl") <= target.sharedBytes,
   );
@@ -112,7 +116,7 @@ class Lane {
   }
   private start(to: Reg, { at, isInside }: Take): void {
     const { array, b, buffer, share } = this;
-    if (share.run > 1) b.copy(array, to, buffer, at, share.run, isInside);
+    if (share.run > 1 || b.target.holdsCopies) b.copy(array, to, buffer, at, share.run, isInside);
     else {
       // Copies have 4 bytes at least.
       const value = b.load(buffer, at);
@@ -134,6 +138,7 @@ class Lane {
 
 export function fragmentProduct(name: string, product: Product, schedule: FragmentSchedule, target: SimtTarget): SimtKernel {
   const { bm, bn, bk, wm, wn, stages } = schedule;
+  invariant(stages > 1 || target.holdsCopies, `${name}: one stage, which copies fill while it is read`);
   const { b, buffers, tail } = productCode(name, product, target);
   const tiles = tiling(sizeOf(product), bm, bn, bk, target);
   const { batch, part, from, to, row, column } = tiles.place(b);
@@ -168,7 +173,7 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   b.loop(from, to, bk, (at) => {
     for (let step = 0; step < steps; step++) {
       if (step === steps - 1) {
-        if (stages === 1) b.barrier();
+        if (stages === 1) b.barrier(); // all have read the tile before the next takes its place
         // The next tile is there, and all have read the last of this one.
         b.copiesDone(Math.max(0, stages - 2));
         b.barrier();
