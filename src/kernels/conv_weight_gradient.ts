@@ -1,20 +1,10 @@
 // Gradients of convolutions with respect to their weights, channels last: for each tap the product xᵀ·gy, summed over all pixels in register tiles.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
-import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";
+import { overChannels, spreadMaxima } from "./tiled_max_pool.ts";
+import { paddedOut, rowsOf, slotElements, type WeightGradientShape, weightSumElements } from "./weight_sums.ts";
 import type { WindowAxis } from "./window.ts";
-import { type Part, shareOut } from "./work.ts";
-
-/** Of a convolution from `inputs` to `outputs` of the axes. */
-export interface WeightGradientShape {
-  readonly batch: number;
-  readonly groups: number;
-  /** Channels of one group. */
-  readonly inChannels: number;
-  readonly outChannels: number;
-  readonly y: WindowAxis;
-  readonly x: WindowAxis;
-}
+import type { Part } from "./work.ts";
 
 export interface WeightGradientSchedule {
   /** Rows are taps and in channels, vectors are out channels. */
@@ -33,17 +23,6 @@ export interface WeightGradientSchedule {
 const TAPWISE_CHANNELS = 12;
 const MAX_WRITTEN_ROWS = 256;
 
-const rowsOf = ({ y, x, inChannels }: WeightGradientShape): number => y.taps * x.taps * inChannels;
-const paddedOut = ({ outChannels }: WeightGradientShape, { lanes }: SimdTarget): number => Math.ceil(outChannels / lanes) * lanes;
-/** Elements of one slot of sums: [group][tile of out channels][tap y][tap x][in channel][out channel of the tile]. */
-const slotElements = (shape: WeightGradientShape, target: SimdTarget): number => shape.groups * rowsOf(shape) * paddedOut(shape, target);
-
-export const weightSumElements = (
-  shape: WeightGradientShape,
-  { slots }: Pick<WeightGradientSchedule, "slots">,
-  target: SimdTarget,
-): number => slots * slotElements(shape, target);
-
 /** Inputs that some outputs of an axis see, from the first tap of the first to the last of the last. */
 const seen = ({ stride, dilation, taps }: WindowAxis, outputs: number): number => (outputs - 1) * stride + (taps - 1) * dilation + 1;
 const isInside = (axis: WindowAxis): boolean => axis.offset >= 0 && axis.offset + seen(axis, axis.outputs) <= axis.inputs;
@@ -54,16 +33,19 @@ export function scheduleWeightGradient(shape: WeightGradientShape, target: SimdT
   const isTapwise = inChannels >= TAPWISE_CHANNELS || rows > MAX_WRITTEN_ROWS;
   const tile = chooseTile(target, isTapwise ? inChannels : rows, Math.ceil(outChannels / target.lanes));
   const bytesPerRow = 4 * groups * (y.stride * seen(x, x.outputs) * inChannels + x.outputs * outChannels);
-  const fit = Math.max(1, Math.min(y.outputs, Math.floor(target.l2 / 2 / bytesPerRow)));
+  // A gradient that is spread out into a band is written and read there, for few sums each time.
+  const cache = shape.pool && rows <= tile.rows ? target.l1 : target.l2;
+  const fit = Math.max(1, Math.min(y.outputs, Math.floor(cache / 2 / bytesPerRow)));
   const bands = Math.min(y.outputs, Math.max(Math.ceil(y.outputs / fit), threads > 1 ? Math.ceil((2 * threads) / batch) : 1));
   const columnTiles = Math.max(1, Math.floor(target.l2 / 2 / (4 * rows * tile.vectors * target.lanes)));
   const tiles = Math.ceil(outChannels / (tile.vectors * target.lanes));
   const isLarge = 4 * slotElements(shape, target) * threads > 8 * target.l2;
   const slots = isLarge && tiles >= threads ? 1 : threads;
-  return { tile, isTapwise, bandRows: Math.ceil(y.outputs / bands), columnTiles, slots };
+  const window = shape.pool?.[0] ?? 1;
+  return { tile, isTapwise, bandRows: Math.ceil(y.outputs / bands / window) * window, columnTiles, slots };
 }
 
-/** Buffers: x (batch, y, x, channels), gy (batch, y, x, channels), sums (weightSumElements). */
+/** Buffers: x (batch, y, x, channels), gy (batch, y, x, channels) or with a pool (batch, windows, channels) and places like it in bytes, sums (weightSumElements). */
 export function weightGradientKernel(
   name: string,
   shape: WeightGradientShape,
@@ -111,8 +93,12 @@ class WeightGradient {
   private readonly b: KernelBuilder;
   private readonly input: number;
   private readonly gradient: number;
+  private readonly places: number = -1;
   private readonly sums: number;
+  /** Zeros around a band's inputs, and a gradient that is spread out, which is behind them. */
   private readonly scratch: number;
+  private readonly isPadded: boolean;
+  private readonly spreadAt: number;
   private readonly bands: number;
   /** Channels of all groups. */
   private readonly inChannels: number;
@@ -131,10 +117,16 @@ class WeightGradient {
     this.outChannels = groups * shape.outChannels;
     this.bands = Math.ceil(y.outputs / schedule.bandRows);
     this.input = this.b.buffer("x", 4 * batch * y.inputs * x.inputs * this.inChannels, "read");
-    this.gradient = this.b.buffer("gy", 4 * batch * y.outputs * x.outputs * this.outChannels, "read");
+    const pixels = batch * y.outputs * x.outputs;
+    const { pool } = shape;
+    const given = (pixels * this.outChannels) / (pool ? pool[0] * pool[1] : 1);
+    this.gradient = this.b.buffer("gy", 4 * given, "read");
+    if (pool) this.places = this.b.buffer("places", given, "read");
     this.sums = this.b.buffer("sums", 4 * weightSumElements(shape, schedule, target), "readwrite");
-    const patch = 4 * seen(y, schedule.bandRows) * seen(x, x.outputs) * this.inChannels;
-    this.scratch = isInside(y) && isInside(x) ? -1 : this.b.buffer("band", patch, "scratch");
+    this.isPadded = !isInside(y) || !isInside(x);
+    this.spreadAt = this.isPadded ? 4 * seen(y, schedule.bandRows) * seen(x, x.outputs) * this.inChannels : 0;
+    const bytes = this.spreadAt + (pool ? 4 * schedule.bandRows * x.outputs * this.outChannels : 0);
+    this.scratch = bytes > 0 ? this.b.buffer("band", bytes, "scratch") : -1;
   }
 
   build(): Kernel {
@@ -210,7 +202,8 @@ class WeightGradient {
     const first = times(number, bandRows);
     const rows = y.outputs % bandRows === 0 ? bandRows : b.min(plus(y.outputs, times(first, -1)), bandRows);
     const pixel = 4 * this.inChannels;
-    if (this.scratch >= 0) {
+    if (shape.pool) this.spread(image, first, shape.pool);
+    if (this.isPadded) {
       const row = seen(x, x.outputs) * pixel;
       this.copyBand(image, plus(times(first, y.stride), y.offset), row);
       return { image, first, rows, input: { buffer: this.scratch, at: 0, row, pixel, isBand: true } };
@@ -244,6 +237,27 @@ class WeightGradient {
         );
       };
       b.when(-1, b.min(source, plus(y.inputs - 1, times(source, -1))), copy, () => clear(from, to));
+    });
+  }
+
+  /** Gives the gradient of each window of the band to the element that was its maximum, and zeros to the others. */
+  private spread(image: Int, firstRow: Int, [py, px]: readonly [number, number]): void {
+    const { b, shape, schedule, outChannels } = this;
+    const [rows, columns] = [shape.y.outputs / py, shape.x.outputs / px];
+    const firstWindow = b.div(firstRow, py);
+    b.loop(0, schedule.bandRows / py, 1, (r) => {
+      // Rows behind the image's last are not looked at.
+      const row = plus(times(image, rows), b.min(plus(firstWindow, r), rows - 1));
+      b.loop(0, columns, 1, (column) => {
+        const window = times(plus(times(row, columns), column), outChannels);
+        const corner = plus(times(r, py * shape.x.outputs), times(column, px));
+        overChannels(b, outChannels, (channel, lanes) =>
+          spreadMaxima(b, this.gradient, this.places, { at: plus(window, channel), lanes, taps: py * px }, (tap, part) => {
+            const pixel = plus(corner, Math.floor(tap / px) * shape.x.outputs + (tap % px));
+            b.store(part, this.scratch, plus(this.spreadAt, times(plus(times(pixel, outChannels), channel), 4)), lanes);
+          }),
+        );
+      });
     });
   }
 
@@ -303,7 +317,10 @@ class WeightGradient {
     b.loop(0, rows, 1, (i) => {
       // The last band may be shorter; its bound keeps the row inside, clamping is what proves it.
       const row = typeof rows === "number" ? plus(first, i) : b.min(plus(first, i), y.outputs - 1);
-      const right = plus(times(plus(times(image, y.outputs), row), x.outputs * pixel), channel);
+      const line = shape.pool
+        ? plus(this.spreadAt, times(i, x.outputs * pixel))
+        : times(plus(times(image, y.outputs), row), x.outputs * pixel);
+      const right = plus(line, channel);
       const left = plus(input.at, at, times(input.isBand ? i : row, y.stride * input.row));
       overDepth(b, x.outputs, unrollOf(target, x.outputs, offsets.length * vectors), (o, count) =>
         multiplyTile(b, sums, count, {
@@ -311,59 +328,14 @@ class WeightGradient {
             buffer: input.buffer,
             at: (r, k) => plus(left, times(o, x.stride * input.pixel), k * x.stride * input.pixel + offsets[r]),
           },
-          right: { buffer: this.gradient, at: (v, k) => plus(right, times(o, pixel), k * pixel + 4 * v * lanes), lanesOf },
+          right: {
+            buffer: shape.pool ? this.scratch : this.gradient,
+            at: (v, k) => plus(right, times(o, pixel), k * pixel + 4 * v * lanes),
+            lanesOf,
+          },
         }),
       );
     });
     for (const [r, row] of sums.entries()) for (const [v, sum] of row.entries()) b.store(sum, this.sums, sumAt(r, v));
   }
-}
-
-/** Adds up the slots and puts the weights in ONNX's order (out, in of the group, tap y, tap x). Buffers: sums, the epilogue's inputs, output. */
-export function sumWeightsKernel(
-  name: string,
-  shape: WeightGradientShape,
-  schedule: Pick<WeightGradientSchedule, "tile" | "slots">,
-  epilogue: Epilogue,
-  target: SimdTarget,
-  threads: number,
-): Kernel {
-  const { groups, inChannels, outChannels, y, x } = shape;
-  const { lanes } = target;
-  const b = new KernelBuilder(name, target, threads);
-  const sums = b.buffer("sums", 4 * weightSumElements(shape, schedule, target), "read");
-  const taps = y.taps * x.taps;
-  const code = new EpilogueCode(b, epilogue, inChannels * taps);
-  const rows = rowsOf(shape);
-  const tileWidth = schedule.tile.vectors * lanes;
-  const padded = paddedOut(shape, target);
-  // A row of the output holds the taps of each in channel: vectors run along the taps, or along the channels where there is one tap.
-  const [outer, inner] = taps > 1 ? [inChannels, taps] : [1, inChannels];
-
-  const element = (row: Int, at: Int, width: number, outerAt: Int): void => {
-    for (let v = 0; v * lanes < inner; v++) {
-      const count = Math.min(lanes, inner - v * lanes);
-      const step = 4 * width * (taps > 1 ? inChannels : 1);
-      const load = (slot: number): Vec => b.strided(sums, plus(at, 4 * slot * slotElements(shape, target) + v * lanes * step), step, count);
-      let sum = load(0);
-      for (let slot = 1; slot < schedule.slots; slot++) sum = b.op("add", sum, load(slot));
-      const column = plus(times(outerAt, inner), v * lanes);
-      code.storeTile([[sum]], { row, rowStep: 1, column: () => column, lanesOf: () => count });
-    }
-  };
-  shareOut(b, [groups, outer], ([groupPart, outerPart]) => {
-    b.loop(groupPart.from, groupPart.to, 1, (group) => {
-      const tile = (first: Int, channels: number, width: number): void =>
-        b.loop(outerPart.from, outerPart.to, 1, (c) => {
-          b.loop(0, channels, 1, (m) => {
-            const at = plus(times(group, 4 * rows * padded), times(first, 4 * rows), times(c, 4 * width), times(m, 4));
-            element(plus(times(group, outChannels), first, m), at, width, c);
-          });
-        });
-      const full = Math.floor(outChannels / tileWidth);
-      if (full > 0) b.loop(0, full, 1, (t) => tile(times(t, tileWidth), tileWidth, tileWidth));
-      if (full * tileWidth < outChannels) tile(full * tileWidth, outChannels - full * tileWidth, padded - full * tileWidth);
-    });
-  });
-  return b.build();
 }

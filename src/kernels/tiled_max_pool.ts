@@ -22,9 +22,28 @@ interface Window {
 const tapsOf = ({ taps }: TiledPoolShape): number => taps[0] * taps[1];
 const pooledElements = ({ batch, windows, channels }: TiledPoolShape): number => batch * windows[0] * windows[1] * channels;
 
+/** Calls `body` for every vector of channels. */
+export function overChannels(b: KernelBuilder, channels: number, body: (channel: Int, lanes: number) => void): void {
+  const whole = channels - (channels % b.lanes);
+  b.loop(0, whole, b.lanes, (channel) => body(channel, b.lanes));
+  if (whole < channels) body(whole, channels - whole);
+}
+
+/** Calls `give` with what each element of a window gets of the gradient of its maximum. `at`: the element's number in dy and places. */
+export function spreadMaxima(
+  b: KernelBuilder,
+  dy: number,
+  places: number,
+  { at, lanes, taps }: { readonly at: Int; readonly lanes: number; readonly taps: number },
+  give: (tap: number, part: Vec) => void,
+): void {
+  const given = b.load(dy, times(at, 4), lanes);
+  const place = b.load(places, at, lanes, "u8");
+  for (let tap = 0; tap < taps; tap++) give(tap, b.op("and", b.op("ieq", place, b.i32(tap)), given));
+}
+
 /** Calls `body` for every vector of channels of every window. */
 function overWindows(b: KernelBuilder, { batch, channels, windows, taps }: TiledPoolShape, body: (window: Window) => void): void {
-  const whole = channels - (channels % b.lanes);
   shareOut(b, [batch * windows[0]], ([rows]) => {
     b.loop(rows.from, rows.to, 1, (row) => {
       b.loop(0, windows[1], 1, (column) => {
@@ -33,15 +52,14 @@ function overWindows(b: KernelBuilder, { batch, channels, windows, taps }: Tiled
           return plus(times(line, windows[1] * taps[1]), times(column, taps[1]), tap % taps[1]);
         };
         const at = { pooled: plus(times(row, windows[1]), column), pixel };
-        b.loop(0, whole, b.lanes, (channel) => body({ ...at, channel, lanes: b.lanes }));
-        if (whole < channels) body({ ...at, channel: whole, lanes: channels - whole });
+        overChannels(b, channels, (channel, lanes) => body({ ...at, channel, lanes }));
       });
     });
   });
 }
 
-/** Buffers: x (batch, rows, columns, channels), y (batch, windows, channels), places like y in bytes. */
-export function tiledPoolKernel(name: string, shape: TiledPoolShape, target: SimdTarget, threads: number): Kernel {
+/** Buffers: x (batch, rows, columns, channels), y (batch, windows, channels), places like y in bytes. Rectified: maxima that are not positive have none. */
+export function tiledPoolKernel(name: string, shape: TiledPoolShape, isRectified: boolean, target: SimdTarget, threads: number): Kernel {
   const { channels } = shape;
   const b = new KernelBuilder(name, target, threads);
   const elements = pooledElements(shape);
@@ -57,6 +75,7 @@ export function tiledPoolKernel(name: string, shape: TiledPoolShape, target: Sim
       b.op("select", b.i32(tap), place, b.op("lt", largest, value), place);
       b.op("max", value, largest, undefined, largest);
     }
+    if (isRectified) b.op("select", place, b.i32(tapsOf(shape)), b.op("lt", b.f32(0), largest), place);
     const at = plus(times(pooled, channels), channel);
     b.store(largest, y, times(at, 4), lanes);
     b.store(place, places, at, lanes, "u8");
@@ -78,13 +97,10 @@ export function tiledPoolGradientKernel(
   const places = b.buffer("places", pooledElements(shape), "read");
   const tail = new EpilogueCode(b, epilogue, channels);
   overWindows(b, shape, ({ pooled, pixel, channel, lanes }) => {
-    const at = plus(times(pooled, channels), channel);
-    const given = b.load(dy, times(at, 4), lanes);
-    const place = b.load(places, at, lanes, "u8");
-    for (let tap = 0; tap < tapsOf(shape); tap++) {
-      const part = b.op("and", b.op("ieq", place, b.i32(tap)), given);
-      tail.storeTile([[part]], { row: pixel(tap), rowStep: 1, column: () => channel, lanesOf: () => lanes });
-    }
+    const window = { at: plus(times(pooled, channels), channel), lanes, taps: tapsOf(shape) };
+    spreadMaxima(b, dy, places, window, (tap, part) =>
+      tail.storeTile([[part]], { row: pixel(tap), rowStep: 1, column: () => channel, lanesOf: () => lanes }),
+    );
   });
   return b.build();
 }

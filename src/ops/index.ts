@@ -28,6 +28,7 @@ import { normOps } from "./norm.ts";
 import { padOps } from "./pad.ts";
 import { poolOps } from "./pool.ts";
 import { poolWindowOps } from "./pool_windows.ts";
+import { pooledConvWeightGradOps } from "./pooled_conv_weight_grad.ts";
 import { quantizeOps } from "./quantize.ts";
 import { quantizedProductOps } from "./quantized_product.ts";
 import { randomOps } from "./random.ts";
@@ -78,6 +79,7 @@ const families: readonly (readonly Op[])[] = [
   poolWindowOps,
   maxPoolGradOps,
   tiledMaxPoolOps,
+  pooledConvWeightGradOps,
   scatterRowsOps,
   sparseOps,
   normOps,

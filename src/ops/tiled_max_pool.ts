@@ -20,8 +20,14 @@ const TILE_ATTRS: Readonly<Record<keyof TileAttrs, AttrSpec>> = {
   layout: { type: "string", default: "NCHW" },
 };
 
-/** Elements of a window whose numbers a byte holds. */
-const MOST_TAPS = 256;
+/** What the pool itself is told besides. */
+export interface TiledMaxPoolAttrs extends TileAttrs {
+  /** 1: a maximum that is not positive has no element, as a rectifier in front of the pool passes no gradient on there. */
+  readonly rectified: number;
+}
+
+/** Elements of a window whose numbers a byte holds, beside one for no element: how many there are. */
+const MOST_TAPS = 255;
 
 /** Whether the windows of a pool over `size` elements are those that these operators know. */
 export function areTiles({ kernel_shape: kernel, strides, dilations, pads }: WindowAttrs, size: readonly number[]): boolean {
@@ -59,18 +65,18 @@ function resized(
 
 /** Moves all inputs into the other layout. */
 const permuteTiles =
-  (op: () => Op): Op<TileAttrs>["permute"] =>
+  <A extends TileAttrs>(op: () => Op): Op<A>["permute"] =>
   ({ order, permuted }, node) => {
     const layout = permutedLayout(order, node.attrs.layout);
-    return layout && apply(op(), node.inputs.map((_, i) => permuted(i)), { ...node.attrs, layout }, node.from); // biome-ignore format: short
+    return layout && apply(op(), node.inputs.map((_, i) => permuted(i)), { ...(node.attrs as object), layout }, node.from); // biome-ignore format: short
   };
 
 /** Outputs: the maxima, and the number of the first element of each window that is its maximum. */
-export const TiledMaxPool: Op = defineOp<TileAttrs>({
+export const TiledMaxPool: Op = defineOp<TiledMaxPoolAttrs>({
   name: "TiledMaxPool",
   kind: "opaque",
   own: true,
-  attrs: TILE_ATTRS,
+  attrs: { ...TILE_ATTRS, rectified: { type: "int", default: 0 } },
   infer(inputs, attrs) {
     const { dtype, shape } = inputType("TiledMaxPool", inputs, 0, ["f32"]);
     const pooled = resized("TiledMaxPool", shape, attrs, (d, k) => d / k);
@@ -90,7 +96,7 @@ export const TiledMaxPool: Op = defineOp<TileAttrs>({
       let best = 0;
       for (let t = 1; t < count; t++) if (values[base + input[t] * step] > values[base + input[best] * step]) best = t;
       y[to] = values[base + input[best] * step];
-      places[to] = kernel[best];
+      places[to] = attrs.rectified && !(y[to] > 0) ? elementCount(attrs.kernel_shape) : kernel[best];
     });
     return [fromNumbers("f32", shape, y), fromNumbers("u8", shape, places)];
   },
@@ -99,7 +105,7 @@ export const TiledMaxPool: Op = defineOp<TileAttrs>({
   flops: (node) => elementCount(node.inputs[0]!.type.shape), // it has one, by infer
   samples: [
     { inputs: [f32(1, 3, 6, 8)], attrs: { kernel_shape: [2, 2] } },
-    { inputs: [f32(2, 6, 4, 17)], attrs: { kernel_shape: [3, 1], layout: "NHWC" } },
+    { inputs: [f32(2, 6, 4, 17)], attrs: { kernel_shape: [3, 1], layout: "NHWC", rectified: 1 } },
     { inputs: [tensorOf("f32", [1, 3, 3, 2, 2, 2, 0, 5], [1, 1, 2, 4])], attrs: { kernel_shape: [2, 2] } },
     { inputs: [tensorOf("f32", [1, 3, 3, 2, 2, 2], [1, 2, 3])], attrs: { kernel_shape: [3] } },
   ],

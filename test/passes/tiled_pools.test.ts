@@ -1,6 +1,7 @@
 // Gradients of maximum pools, before → after in text: what the pool keeps, and where rectifiers and sums of biases move.
 import { expect, test } from "vitest";
 import type { Value } from "../../src/ir/graph.ts";
+import { PooledConvWeightGrad } from "../../src/ops/pooled_conv_weight_grad.ts";
 import { TiledMaxPoolGrad } from "../../src/ops/tiled_max_pool.ts";
 import { gradients } from "../../src/passes/autodiff.ts";
 import { tiledPools } from "../../src/passes/tiled_pools.ts";
@@ -20,18 +21,35 @@ test("a pool keeps a byte for each maximum", () => {
   ]);
 });
 
-test("a rectifier's gradient is that of the maxima, and so is a sum over pictures", () => {
+test("a rectifier before the pool is in the bytes, and sums over pictures are sums over maxima", () => {
   const y = op("MaxPool", [op("Relu", [op("Add", [x, bias])])], tiled);
   expect(textAfter(graphOf(y, ...wrt(y, x, bias)), pass)).toEqual([
     "Add(x, bias) : 2x3x4x6",
     "Relu(%0) : 2x3x4x6",
-    "TiledMaxPool(%1){kernel_shape=2,2} : 2x3x2x3",
-    "Greater(%2.0, [0]) : 2x3x2x3",
-    "Where(%3, dy, [0]) : 2x3x2x3",
-    "TiledMaxPoolGrad(%4, %2.1){kernel_shape=2,2} : 2x3x4x6",
-    "ReduceSum(%4, [0,2,3]) : 1x3x1x1",
+    "TiledMaxPool(%1){kernel_shape=2,2 rectified=1} : 2x3x2x3",
+    "TiledMaxPoolGrad(dy, %2.1){kernel_shape=2,2} : 2x3x4x6",
+    "Less(%2.1, [4]) : 2x3x2x3",
+    "Where(%4, dy, [0]) : 2x3x2x3",
+    "ReduceSum(%5, [0,2,3]) : 1x3x1x1",
     "Reshape(%6, [3,1,1]){allowzero=1} : 3x1x1",
   ]);
+});
+
+test("a rectifier that others read too stays", () => {
+  const relu = op("Relu", [x]);
+  const y = op("Add", [op("ReduceSum", [relu], { keepdims: 0 }), op("ReduceSum", [op("MaxPool", [relu], tiled)], { keepdims: 0 })]);
+  const lines = textAfter(graphOf(...wrt(y, x)), pass);
+  expect(lines.filter((line) => line.includes("rectified"))).toEqual([]);
+  expect(lines.filter((line) => line.startsWith("TiledMaxPoolGrad"))).toHaveLength(1);
+  expect(lines.at(-1)).toMatch(/^Where/);
+});
+
+test("weights of a first layer take the gradient of the maxima", () => {
+  const both = tiledPools((node) => node.op === TiledMaxPoolGrad || node.op === PooledConvWeightGrad);
+  const w = f32("w", 4, 3, 3, 3);
+  const y = op("MaxPool", [op("Conv", [x, w], { pads: [1, 1, 1, 1] })], tiled);
+  expect(textAfter(graphOf(...wrt(y, w)), both).at(-1)).toMatch(/^PooledConvWeightGrad\(x, dy, %1.1\)/);
+  expect(textAfter(graphOf(...wrt(y, w, x)), both).filter((line) => line.startsWith("PooledConvWeightGrad"))).toEqual([]);
 });
 
 test("other windows, and sums over a part of the picture, stay as they are", () => {

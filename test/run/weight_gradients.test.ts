@@ -4,11 +4,19 @@ import type { CpuDevice } from "../../src/devices/cpu.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
-import { constantValue, input } from "../../src/ops/source.ts";
+import { constantValue, input, inputName } from "../../src/ops/source.ts";
 import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
 
 const random = (seed: number, ...shape: number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, elementCount(shape)));
 const op = (name: string, inputs: (Value | null)[], attrs: Attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
+
+/** A tap of each window, and one that there is not. */
+const taps = (count: number, shape: readonly number[]): TensorData =>
+  fromNumbers(
+    "u8",
+    shape,
+    Array.from({ length: elementCount(shape) }, (_, i) => (i * 7 + (i >> 3)) % (count + 1)),
+  );
 
 interface Case {
   /** Batch, channels, spatial axes. */
@@ -18,6 +26,8 @@ interface Case {
   readonly attrs?: Attrs;
   /** w − 0.1 · gradient instead of the gradient. */
   readonly isStep?: boolean;
+  /** Windows of the pool behind the convolution. */
+  readonly pool?: readonly number[];
 }
 
 const pads = (n: number): Attrs => ({ pads: [n, n, n, n] });
@@ -41,6 +51,9 @@ const CASES: readonly Case[] = [
   { x: [4, 33, 9, 30], outChannels: 17, kernel: [3, 3], attrs: { pads: [0, 2, 1, 0] } },
   { x: [1, 256, 4, 3], outChannels: 256, kernel: [3, 3], attrs: pads(1) },
   { x: [1, 4, 200, 300], outChannels: 8, kernel: [3, 3], attrs: pads(1) },
+  { x: [3, 1, 28, 28], outChannels: 32, kernel: [3, 3], attrs: pads(1), pool: [2, 2], isStep: true },
+  { x: [2, 3, 20, 21], outChannels: 19, kernel: [3, 2], pool: [3, 2] },
+  { x: [1, 13, 98, 60], outChannels: 40, kernel: [3, 3], attrs: { ...pads(1), strides: [2, 1] }, pool: [7, 3] },
 ];
 
 describe.each(DEVICES)("$name", ({ open, guardPages }) => {
@@ -50,19 +63,30 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
   });
   afterAll(() => device?.close());
 
-  const nameOf = ({ x, outChannels, kernel, attrs, isStep }: Case): string =>
-    `(${x}) → ${outChannels} by (${kernel}) ${JSON.stringify(attrs ?? {})}${isStep ? " step" : ""}`;
+  const nameOf = ({ x, outChannels, kernel, attrs, isStep, pool }: Case): string =>
+    `(${x}) → ${outChannels} by (${kernel}) ${JSON.stringify({ ...attrs, pool })}${isStep ? " step" : ""}`;
 
-  test.each(CASES.map((c) => [nameOf(c), c] as const))("%s", async (name, { x, outChannels, kernel, attrs, isStep }) => {
+  test.each(CASES.map((c) => [nameOf(c), c] as const))("%s", async (name, { x, outChannels, kernel, attrs, isStep, pool }) => {
     const data = input("x", { dtype: "f32", shape: x });
     const group = (attrs?.group as number | undefined) ?? 1;
     const weights = input("w", { dtype: "f32", shape: [outChannels, x[1] / group, ...kernel] });
-    const { type } = op("Conv", [data, weights], attrs);
-    const gradient = input("dy", type);
-    const dw = op("ConvWeightGrad", [data, gradient], { ...attrs, kernel_shape: kernel });
+    const { shape } = op("Conv", [data, weights], attrs).type;
+    const gradient = input("dy", { dtype: "f32", shape: shape.map((d, i) => d / (i < 2 ? 1 : (pool?.[i - 2] ?? 1))) });
+    const places = pool ? [input("places", { dtype: "u8", shape: gradient.type.shape })] : [];
+    const dw = op(`${pool ? "Pooled" : ""}ConvWeightGrad`, [data, gradient, ...places], {
+      ...attrs,
+      kernel_shape: kernel,
+      ...(pool && { pool }),
+    });
     const y = isStep ? op("Sub", [weights, op("Mul", [dw, constantValue(random(1))])]) : dw;
-    const graph: Graph = { inputs: [data, gradient, ...(isStep ? [weights] : [])], outputs: [{ name: "y", value: y }] };
-    const inputs = { x: random(1, ...x), dy: random(2, ...type.shape), ...(isStep ? { w: random(3, ...weights.type.shape) } : {}) };
+    const graph: Graph = { inputs: [data, gradient, ...places, ...(isStep ? [weights] : [])], outputs: [{ name: "y", value: y }] };
+    const given = {
+      x: random(1, ...x),
+      dy: random(2, ...gradient.type.shape),
+      w: random(3, ...weights.type.shape),
+      places: taps(elementCount(pool ?? []), gradient.type.shape),
+    };
+    const inputs = Object.fromEntries(graph.inputs.map((v) => [inputName(v), given[inputName(v) as keyof typeof given]]));
     await expectCompiledRight(graph, inputs, device, name, guardPages);
   });
 });

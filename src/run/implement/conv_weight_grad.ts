@@ -1,19 +1,14 @@
-// ConvWeightGrad to kernels: sums over all pixels, one partial sum a thread, and a kernel that adds these up into the weights' order.
+// ConvWeightGrad and PooledConvWeightGrad to kernels: sums over all pixels, one partial sum a thread, and a kernel that adds these up into the weights' order.
 import type { Value } from "../../ir/graph.ts";
 import { elementCount } from "../../ir/tensor.ts";
-import {
-  scheduleWeightGradient,
-  sumWeightsKernel,
-  type WeightGradientShape,
-  weightGradientKernel,
-  weightSumElements,
-} from "../../kernels/conv_weight_gradient.ts";
+import { scheduleWeightGradient, weightGradientKernel } from "../../kernels/conv_weight_gradient.ts";
 import {
   type DepthwiseGradientShape,
   depthwiseGradientKernel,
   depthwiseSumElements,
   scheduleDepthwiseGradient,
 } from "../../kernels/depthwise_weight_gradient.ts";
+import { sumWeightsKernel, type WeightGradientShape, type WeightSums, weightSumElements } from "../../kernels/weight_sums.ts";
 import {
   scheduleWinogradGradient,
   type WinogradGradientShape,
@@ -21,21 +16,23 @@ import {
   winogradGradientKernel,
   winogradSumElements,
 } from "../../kernels/winograd_gradient.ts";
+import type { ConvGeometry } from "../../ops/conv.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
-import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces } from "../step.ts";
+import { type PooledAttrs, pooledGeometry } from "../../ops/pooled_conv_weight_grad.ts";
+import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { axesOf, CONVERTED, floatPlace, isKernelFloat, windowAxis } from "./conv_task.ts";
 
-/** What the convolution read, and the gradient of what it gave, as float32. */
-type Images = readonly [Place, Place];
+/** What the convolution read, and the gradient of what it gave, as float32; behind a pool also which elements its maxima were. */
+type Images = readonly Place[];
 
-export const implementConvWeightGrad: Implementation = (task) => {
-  const geometry = convWeightGradGeometry(task.anchor);
-  const [x, dy] = task.inputs as readonly [Value, Value]; // checked by infer
+/** The shape, where kernels can; null elsewhere. */
+function shapeOf(task: AnchorTask, geometry: ConvGeometry): WeightGradientShape | null {
   const axes = axesOf(geometry);
+  const [x, dy] = task.inputs as readonly Value[]; // checked by infer
   if (!axes || !isKernelFloat(x.type.dtype) || geometry.layout !== "NHWC") return null;
   if ([x, dy, task.output].some((v) => elementCount(v.type.shape) === 0)) return null;
   const { batch, group, inChannels, outChannels } = geometry;
-  const shape: WeightGradientShape = {
+  return {
     batch,
     groups: group,
     inChannels: inChannels / group,
@@ -43,9 +40,23 @@ export const implementConvWeightGrad: Implementation = (task) => {
     y: windowAxis(axes[0]),
     x: windowAxis(axes[1]),
   };
-  const isDepthwise = shape.inChannels === 1 && shape.outChannels === 1 && group > 1;
+}
+
+/** A gradient behind a pool is spread out in the cache, a band at a time. */
+export const implementPooledConvWeightGrad: Implementation = (task) => {
+  const shape = shapeOf(task, pooledGeometry(task.anchor));
+  const [x, dy, places] = task.inputs as readonly Value[]; // checked by infer
+  const [py, px] = (task.anchor.attrs as unknown as PooledAttrs).pool;
+  return shape && direct(task, [x, dy, places].map(valuePlace), { ...shape, pool: [py, px] });
+};
+
+export const implementConvWeightGrad: Implementation = (task) => {
+  const shape = shapeOf(task, convWeightGradGeometry(task.anchor));
+  if (!shape) return null;
+  const [x, dy] = task.inputs as readonly Value[]; // checked by infer
+  const isDepthwise = shape.inChannels === 1 && shape.outChannels === 1 && shape.groups > 1;
   const before: KernelCall[] = [];
-  const images: Images = [floatPlace(task, x, CONVERTED, before), floatPlace(task, dy, CONVERTED + 1, before)];
+  const images = [floatPlace(task, x, CONVERTED, before), floatPlace(task, dy, CONVERTED + 1, before)];
   const calls = isDepthwise ? depthwise(task, images, shape) : (winograd(task, images, shape) ?? direct(task, images, shape));
   return [...before, ...calls];
 };
@@ -100,7 +111,7 @@ function winograd(task: AnchorTask, images: Images, shape: WeightGradientShape):
 }
 
 /** Partial sums to the weights' order, and what follows them. */
-function sumCall(task: AnchorTask, shape: WeightGradientShape, schedule: Parameters<typeof sumWeightsKernel>[2], sums: Place): KernelCall {
+function sumCall(task: AnchorTask, shape: WeightGradientShape, schedule: WeightSums, sums: Place): KernelCall {
   const { target, threads, name, epilogue, epilogueKey } = task;
   const kernel = sharedKernel(task, `weight sum ${JSON.stringify([shape, schedule])} ${epilogueKey}`, () =>
     sumWeightsKernel(`${name}_sum`, shape, schedule, epilogue, target, threads),

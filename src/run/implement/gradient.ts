@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { scatterRowsKernel } from "../../kernels/scatter_rows.ts";
 import { type TiledPoolShape, tiledPoolGradientKernel, tiledPoolKernel } from "../../kernels/tiled_max_pool.ts";
 import { scatterRowsGeometry } from "../../ops/scatter_rows.ts";
-import type { TileAttrs } from "../../ops/tiled_max_pool.ts";
+import type { TileAttrs, TiledMaxPoolAttrs } from "../../ops/tiled_max_pool.ts";
 import { type AnchorTask, type Implementation, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 
 /** Windows on two axes of pictures with channels last; null: others. */
@@ -18,8 +18,12 @@ function shapeOf({ anchor }: AnchorTask, pooled: Value): TiledPoolShape | null {
 export const implementTiledMaxPool: Implementation = (task) => {
   const { anchor, inputs, name, target, threads } = task;
   const shape = shapeOf(task, task.output);
-  const kernel = shape && sharedKernel(task, `tiled pool ${JSON.stringify(shape)}`, () => tiledPoolKernel(name, shape, target, threads));
-  return kernel && [{ kernel, places: [inputs[0]!, ...anchor.outputs].map(valuePlace) }]; // checked by infer
+  if (!shape) return null;
+  const isRectified = (anchor.attrs as unknown as TiledMaxPoolAttrs).rectified === 1;
+  const kernel = sharedKernel(task, `tiled pool ${JSON.stringify([shape, isRectified])}`, () =>
+    tiledPoolKernel(name, shape, isRectified, target, threads),
+  );
+  return [{ kernel, places: [inputs[0]!, ...anchor.outputs].map(valuePlace) }]; // checked by infer
 };
 
 export const implementTiledMaxPoolGrad: Implementation = (task) => {
