@@ -20,6 +20,8 @@ export interface GpuRange {
 export interface GpuLaunch {
   readonly kernel: number;
   readonly args: readonly GpuRange[];
+  /** Where the node that it belongs to came from, for errors. */
+  readonly from?: string;
 }
 
 /** Loaded kernels with a fixed list of launches. */

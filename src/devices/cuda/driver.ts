@@ -17,10 +17,13 @@ const DRIVER = {
   cuDeviceGetAttribute: ["void *", "int", "int"],
   cuDevicePrimaryCtxRetain: ["void *", "int"],
   cuDevicePrimaryCtxRelease_v2: ["int"],
+  cuDevicePrimaryCtxReset_v2: ["int"],
   cuCtxSetCurrent: ["uint64"],
   cuMemGetInfo_v2: ["void *", "void *"],
   cuMemAlloc_v2: ["void *", "uint64"],
   cuMemFree_v2: ["uint64"],
+  cuMemHostAlloc: ["void *", "uint64", "uint"],
+  cuMemFreeHost: ["uint64"],
   cuMemsetD8Async: ["uint64", "uint8", "uint64", "uint64"],
   cuMemcpyHtoDAsync_v2: ["uint64", "void *", "uint64", "uint64"],
   cuMemcpyDtoHAsync_v2: ["void *", "uint64", "uint64", "uint64"],
@@ -28,6 +31,7 @@ const DRIVER = {
   cuStreamDestroy_v2: ["uint64"],
   cuStreamSynchronize: ["uint64"],
   cuStreamQuery: ["uint64"],
+  cuStreamWriteValue32_v2: ["uint64", "uint64", "uint", "uint"],
   cuStreamBeginCapture_v2: ["uint64", "int"],
   cuStreamEndCapture: ["uint64", "void *"],
   cuGraphInstantiateWithFlags: ["void *", "uint64", "uint64"],
@@ -77,6 +81,8 @@ export interface CudaApi {
   handle(name: DriverName, ...rest: readonly unknown[]): Handle;
   /** Address of an array's elements. */
   addressOf(data: TypedArray): bigint;
+  /** The 32 bits at an address of the host. */
+  wordAt(address: Handle): number;
   /** Functions of the first of these libraries that is there, by name, each with the C types of its arguments; null: there is none. */
   library<Name extends string>(
     names: readonly string[],
@@ -170,6 +176,7 @@ async function bindings(): Promise<CudaApi> {
       return out[0];
     },
     addressOf: (data) => koffi.address(data),
+    wordAt: (address) => koffi.decode(address as never, "uint32_t") as number, // koffi takes addresses as BigInts
     library(names, table) {
       const found = loadFirst(koffi, names);
       if (!found) return null;

@@ -7,8 +7,10 @@ import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import type { GpuDevice, GpuLaunch, GpuLaunchList, GpuMemory } from "../gpu.ts";
 import { CudaBlas } from "./blas.ts";
 import { compileCubin, compilePtx } from "./compiler.ts";
+import { type CudaContext, openContext } from "./context.ts";
 import { CudaDnn } from "./dnn.ts";
 import { type CudaApi, type Handle, loadCuda, NOT_READY, OUT_OF_MEMORY } from "./driver.ts";
+import { FollowedLaunches } from "./followed.ts";
 
 export interface CudaOptions {
   /** Which GPU, from 0. */
@@ -61,25 +63,32 @@ export class CudaDevice implements GpuDevice {
   readonly description: string;
   readonly multiprocessors: number;
   readonly stream: Handle;
+  readonly cuda: CudaApi;
+  /** Launches that are not replayed. */
+  readonly followed: FollowedLaunches;
+  private readonly context: CudaContext;
   private readonly arch: string;
   private readonly device: number;
 
   constructor(
-    readonly cuda: CudaApi,
+    api: CudaApi,
     readonly ordinal: number,
     private readonly isChecked: boolean,
   ) {
     const device = new Int32Array(1);
-    cuda.driver("cuDeviceGet", device, ordinal);
+    api.driver("cuDeviceGet", device, ordinal);
     this.device = device[0];
+    this.context = openContext(api, this.device);
+    const { cuda } = this.context;
+    this.cuda = cuda;
     const name = Buffer.alloc(256);
     cuda.driver("cuDeviceGetName", name, name.length, this.device);
     this.description = name.toString("latin1", 0, name.indexOf(0));
     const [major, minor] = [this.attribute(ATTRIBUTE.major), this.attribute(ATTRIBUTE.minor)];
     this.multiprocessors = this.attribute(ATTRIBUTE.multiprocessors);
     this.arch = `sm_${major}${minor}${major >= 9 ? "a" : ""}`;
-    cuda.driver("cuCtxSetCurrent", cuda.handle("cuDevicePrimaryCtxRetain", this.device));
     this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
+    this.followed = new FollowedLaunches(cuda, this.stream);
     this.blas = CudaBlas.open(cuda, this.stream);
     this.dnn = CudaDnn.open(cuda, this.stream, (bytes) => this.allocate(bytes));
     const hasTensorCores = major >= 8;
@@ -126,7 +135,7 @@ export class CudaDevice implements GpuDevice {
     return out[0];
   }
   release(address: Handle): void {
-    this.cuda.driver("cuMemFree_v2", address);
+    this.cuda.attempt("cuMemFree_v2", address); // gone already where a kernel failed
   }
 
   write(to: GpuMemory, offset: number, _dtype: DType, data: TypedArray): void {
@@ -159,16 +168,16 @@ export class CudaDevice implements GpuDevice {
   async sync(): Promise<void> {
     for (;;) {
       const code = this.cuda.attempt("cuStreamQuery", this.stream);
-      if (code === 0) return;
-      if (code !== NOT_READY) throw this.failure(code, "a kernel queued before");
+      if (code === 0) return this.followed.clear();
+      if (code !== NOT_READY) throw this.failure(code, this.followed.failed());
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-  /** What an asynchronous error becomes. */
-  failure(code: number, what: string): HeddleError {
-    const hint = what.startsWith("a kernel")
-      ? "; with HEDDLE_DEBUG=1 kernels are waited for one by one, and the message names the one"
-      : "";
+  /** What an asynchronous error becomes: of the launch of this name, or of one among many. Nothing works on the GPU until it is opened anew. */
+  failure(code: number, launch?: string): HeddleError {
+    this.context.fail();
+    const what = launch ?? "a kernel queued before";
+    const hint = launch ? "" : "; with HEDDLE_DEBUG=1 kernels are waited for one by one, and the message names the one";
     return new HeddleError("io", `device cuda:${this.ordinal}: ${what} failed: ${this.cuda.errorText(code)}${hint}`);
   }
 
@@ -176,8 +185,9 @@ export class CudaDevice implements GpuDevice {
     this.cuda.attempt("cuStreamSynchronize", this.stream);
     this.blas?.close();
     this.dnn?.close();
+    this.followed.close();
     this.cuda.attempt("cuStreamDestroy_v2", this.stream);
-    this.cuda.attempt("cuDevicePrimaryCtxRelease_v2", this.device);
+    this.context.close();
   }
 }
 
@@ -186,11 +196,14 @@ function addressIn(memory: GpuMemory, offset: number): Handle {
   return memory.address + BigInt(offset);
 }
 
-/** One launch, ready. */
-interface Prepared {
-  readonly kernel: GpuKernel;
+interface LaunchCode {
   launch(): void;
   free(): void;
+}
+/** One launch, ready. */
+interface Prepared extends LaunchCode {
+  /** Of the kernel and the node, for errors. */
+  readonly name: string;
 }
 
 class CudaLaunchList implements GpuLaunchList {
@@ -214,26 +227,27 @@ class CudaLaunchList implements GpuLaunchList {
     const module = code && cuda.handle("cuModuleLoadData", code);
     this.module = module;
     const functions = kernels.map((k) => (isLibraryKernel(k) ? 0n : cuda.handle("cuModuleGetFunction", module, k.name)));
-    this.prepared = launches.map(({ kernel: number, args }) => {
+    this.prepared = launches.map(({ kernel: number, args, from }) => {
       const kernel = kernels[number];
       const { params, name } = kernel;
       invariant(args.length === params.length, `${name}: ${params.length} buffers, ${args.length} given`);
       for (const [i, { bytes }] of args.entries())
         invariant(bytes >= params[i].bytes, `${name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
       const addresses = args.map((a) => addressIn(a.memory, a.offset));
-      return isLibraryKernel(kernel) ? this.library(kernel, addresses) : this.simt(kernel, functions[number], addresses);
+      const code = isLibraryKernel(kernel) ? this.library(kernel, addresses) : this.simt(kernel, functions[number], addresses);
+      return { ...code, name: `kernel ${name}${from ? ` of ${from}` : ""}` };
     });
   }
 
-  private library(kernel: LibraryGemm | LibraryConv, addresses: readonly Handle[]): Prepared {
+  private library(kernel: LibraryGemm | LibraryConv, addresses: readonly Handle[]): LaunchCode {
     const { blas, dnn } = this.device;
     invariant(kernel.library === "gemm" ? blas : dnn, `${kernel.name}: its library is not there`);
     const ready = kernel.library === "gemm" ? blas!.prepare(kernel, addresses) : dnn!.prepare(kernel, addresses); // as they are there
-    return { kernel, launch: () => ready.call(), free: () => ready.free() };
+    return { launch: () => ready.call(), free: () => ready.free() };
   }
 
   /** The driver takes addresses of arguments, which are addresses of memory: the arrays stay where they are as long as they live. */
-  private simt(kernel: SimtKernel, f: Handle, addresses: readonly Handle[]): Prepared {
+  private simt(kernel: SimtKernel, f: Handle, addresses: readonly Handle[]): LaunchCode {
     const { cuda, stream } = this.device;
     const values = BigUint64Array.from(addresses);
     const base = cuda.addressOf(values);
@@ -243,7 +257,6 @@ class CudaLaunchList implements GpuLaunchList {
     const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
     if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
     return {
-      kernel,
       launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null),
       free: () => values.fill(0n),
     };
@@ -255,15 +268,20 @@ class CudaLaunchList implements GpuLaunchList {
       for (const p of this.prepared.slice(from, to)) this.runAlone(p);
       return;
     }
+    const isFirst = !this.graphs.has(`${from}-${to}`);
     const graph = isOneByOne ? null : this.captured(from, to);
     if (graph) this.device.cuda.driver("cuGraphLaunch", graph, this.device.stream);
-    else for (let i = from; i < to; i++) this.prepared[i].launch();
+    else
+      for (const p of this.prepared.slice(from, to)) {
+        p.launch();
+        if (isFirst) this.device.followed.add(p.name);
+      }
   }
 
   private runAlone(p: Prepared): void {
     p.launch();
     const code = this.device.cuda.attempt("cuStreamSynchronize", this.device.stream);
-    if (code !== 0) throw this.device.failure(code, `kernel ${p.kernel.name}`);
+    if (code !== 0) throw this.device.failure(code, p.name);
   }
 
   /** The stretch as one launch; null the first time. */

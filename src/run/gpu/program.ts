@@ -42,8 +42,10 @@ export async function compileForGpu(graph: Graph, options: GpuCompileOptions): P
   try {
     for (const need of plan.memories) memories.push(need.given === undefined ? device.alloc(need.bytes) : given.get(need.given)!); // the caller's names
     for (const { at: [memory, offset], dtype, data } of binding.constants()) device.write(memories[memory], offset, dtype, data); // biome-ignore format: short
-    const launches = plan.launches.map(({ kernel, args }) => ({
+    const origins = schedule.steps.flatMap(({ node }, i) => Array<string>(binding.ranges[i][1] - binding.ranges[i][0]).fill(node.from));
+    const launches = plan.launches.map(({ kernel, args }, i) => ({
       kernel,
+      from: origins[i],
       args: args.map(([memory, offset]) => ({ memory: memories[memory], offset, bytes: memories[memory].bytes - offset })),
     }));
     return new GpuProgram(device, plan, binding, memories, await device.load(binding.kernels, launches), given);
