@@ -40,9 +40,10 @@ export const COMMANDS: readonly CommandEntry[] = [
     options: [
       ["--threads <N>", "Threads for the measurements; default: the physical cores"],
       ["--no-peaks", "Leave the measurements out"],
+      ["--measure", "Measure anew by what layers with sparse weights get their kernels, and show it"],
       JSON_FLAG,
     ],
-    examples: ["doctor", "doctor --json"],
+    examples: ["doctor", "doctor --json", "doctor --measure --threads 1"],
     load: async () => (await import("./commands/doctor.ts")).doctor,
   },
   {
@@ -209,7 +210,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["--rate <X>", "Largest learning rate of that (default 5e-4)"],
       ["--candidates <N>", "Masks that method random tries (default 50)"],
       ["--sparse-storage", "Store weights as positions and values where that is smaller"],
-      ["--report <FILE.html>", "Write a page with the layers and agreement against sparsity"],
+      ["--report <FILE.html>", "Write a page with the layers, and agreement and time against sparsity"],
       ["--sweep <0.5,0.7,…>", "Sparsities of that page (default 0.5,0.7,0.8,0.9)"],
       ["--bench <FILE.json>", "What heddle bench --json said of this and pruned models, for the page; repeat for more"],
       ...PICTURES,

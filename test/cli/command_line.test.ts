@@ -207,6 +207,17 @@ describe("bench and profile", () => {
     const report = json("doctor", "--no-peaks");
     expect(report).toMatchObject({ ok: true, node: process.version, wasm: { simd: true }, peaks: null, missing: expect.any(Array) });
   });
+  test("doctor --measure says by what sparse layers are chosen", () => {
+    const { sparse } = json("doctor", "--no-peaks", "--measure", "--threads", "1") as {
+      sparse: { threads: number; rates: object; layers: { measured: object; predicted: { denseMs: number; sparseMs: number } }[] };
+    };
+    expect(sparse).toMatchObject({
+      threads: 1,
+      rates: { dense: { element: expect.any(Number) }, sparse: { nonzero: expect.any(Number) } },
+    });
+    expect(sparse.layers.length).toBeGreaterThan(3);
+    for (const { predicted } of sparse.layers) expect(Math.min(predicted.denseMs, predicted.sparseMs)).toBeGreaterThan(0);
+  });
   test("Ctrl-C ends at once, with 130, and leaves files as they were", async () => {
     const kept = join(folder, "kept.npy");
     writeFileSync(kept, "old");

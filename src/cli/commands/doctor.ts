@@ -9,8 +9,9 @@ import { hasRelaxedSimd } from "../../devices/wasm/compile.ts";
 import { currentHost } from "../../devices/wasm/host.ts";
 import { openWasm } from "../../devices/wasm/index.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
-import { numberOption } from "../options.ts";
+import { flagOption, numberOption } from "../options.ts";
 import { heddleVersion, packageVersion } from "../packages.ts";
+import { type MeasuredRates, measuredRates, ratesText } from "../sparse_rates_text.ts";
 import { rounded } from "../statistics.ts";
 import { formatPairs } from "../table.ts";
 import { bytesText, short, threadsText } from "../units.ts";
@@ -32,7 +33,8 @@ export const doctor: Command = async (invocation) => {
   const [x86, fault] = await tryX86();
   invocation.progress("looking for GPUs");
   const [cuda, webgpu] = [await cudaFacts(), { package: packageVersion("webgpu"), ...(await webGpuFacts()) }];
-  const peaks = invocation.options.peaks === false ? null : await measure(invocation, threads);
+  const peaks = invocation.options.peaks === false ? null : await measure(invocation, threads, measurePeaksOf);
+  const sparse = flagOption(invocation.options, "measure") ? await measure(invocation, threads, measuredRates) : null;
   const packages = {
     koffi: packageVersion("koffi"),
     onnxruntimeNode: packageVersion("onnxruntime-node"),
@@ -53,6 +55,7 @@ export const doctor: Command = async (invocation) => {
     cuda,
     webgpu,
     peaks,
+    ...(sparse && { sparse }),
   };
   const missing = missingThings(facts, fault);
   return outcome({ ok: facts.device !== null, ...facts, missing });
@@ -85,7 +88,7 @@ async function wasmFacts(): Promise<WasmFacts> {
 }
 
 /** Of the device that a plain run would use. */
-async function measure(invocation: Invocation, threads: number): Promise<(Peaks & { threads: number }) | null> {
+async function measure<T>(invocation: Invocation, threads: number, what: (device: CpuDevice) => Promise<T>): Promise<T | null> {
   let device: CpuDevice;
   try {
     device = await openDevice({ threads });
@@ -94,12 +97,16 @@ async function measure(invocation: Invocation, threads: number): Promise<(Peaks 
   }
   invocation.progress("measuring arithmetic, caches and memory");
   try {
-    const peaks = await measurePeaks(device);
-    const digits = Object.entries(peaks).map(([name, value]) => [name, rounded(value as number)]); // all are numbers
-    return { ...(Object.fromEntries(digits) as Peaks), threads };
+    return await what(device);
   } finally {
     device.close();
   }
+}
+
+async function measurePeaksOf(device: CpuDevice): Promise<Peaks & { readonly threads: number }> {
+  const peaks = await measurePeaks(device);
+  const digits = Object.entries(peaks).map(([name, value]) => [name, rounded(value as number)]); // all are numbers
+  return { ...(Object.fromEntries(digits) as Peaks), threads: device.threads };
 }
 
 interface Facts {
@@ -119,6 +126,8 @@ interface Facts {
   readonly cuda: CudaFacts;
   readonly webgpu: WebGpuFacts & { readonly package: string | null };
   readonly peaks: (Peaks & { readonly threads: number }) | null;
+  /** Measured when asked for. */
+  readonly sparse?: MeasuredRates;
 }
 
 function missingThings(facts: Facts, fault: string): Missing[] {
@@ -179,6 +188,7 @@ function textOf(f: Facts & { readonly missing: readonly Missing[] }): string {
   ];
   const lines = [formatPairs(pairs)];
   if (f.peaks) lines.push("", formatPairs(peakPairs(f.peaks)));
+  if (f.sparse) lines.push("", ...ratesText(f.sparse));
   for (const { what, effect, remedy } of f.missing) lines.push("", `missing: ${what}: ${effect}; ${remedy}`);
   return lines.join("\n");
 }

@@ -1,0 +1,61 @@
+// The rates by which layers with sparse weights get their kernels, and the layers that they were fitted to: as JSON, and as a table.
+import type { CpuDevice } from "../devices/cpu.ts";
+import { denseMs, type SparseRates, sparseMs } from "../run/implement/sparse_cost.ts";
+import { measureSparseRates } from "../run/sparse_rates.ts";
+import { rounded } from "./statistics.ts";
+import { formatPairs, formatTable } from "./table.ts";
+import { msText, percentText, short } from "./units.ts";
+
+interface RatedLayer {
+  readonly rows: number;
+  readonly depth: number;
+  readonly n: number;
+  readonly density: number;
+  readonly measured: { readonly denseMs: number; readonly sparseMs: number };
+  readonly predicted: { readonly denseMs: number; readonly sparseMs: number };
+}
+
+export interface MeasuredRates {
+  readonly threads: number;
+  readonly rates: SparseRates;
+  readonly layers: readonly RatedLayer[];
+}
+
+/** Measures, and keeps it for later processes. */
+export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
+  const { rates, samples } = await measureSparseRates(device);
+  const { threads, target } = device;
+  const layers = samples.map(({ layer, density, ...measured }) => ({
+    ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density },
+    measured: { denseMs: rounded(measured.denseMs), sparseMs: rounded(measured.sparseMs) },
+    predicted: { denseMs: rounded(denseMs(layer, rates, threads)), sparseMs: rounded(sparseMs(layer, rates, target, threads)) },
+  }));
+  return { threads, rates, layers };
+}
+
+const nanoseconds = (ns: number): string => `${short(ns)} ns`;
+
+export function ratesText({ rates: { dense, sparse }, layers }: MeasuredRates): string[] {
+  const cells = layers.map(({ rows, depth, n, density, measured, predicted }) => [
+    `${rows}x${depth}`,
+    String(n),
+    percentText(density),
+    msText(measured.denseMs),
+    msText(predicted.denseMs),
+    msText(measured.sparseMs),
+    msText(predicted.sparseMs),
+    `${short(measured.denseMs / measured.sparseMs)}×`,
+  ]);
+  return [
+    "layers with sparse weights, for each column of activations and each thread:",
+    formatPairs([
+      ["dense kernels", `${nanoseconds(dense.element)} a weight, ${nanoseconds(dense.result)} a result`],
+      [
+        "sparse kernels",
+        `${nanoseconds(sparse.nonzero)} a nonzero, ${nanoseconds(sparse.visit)} a row in a block, ${nanoseconds(sparse.channel)} a channel`,
+      ],
+    ]),
+    "",
+    formatTable(["weights", "columns", "density", "dense", "predicted", "sparse", "predicted", "speed-up"], cells, { left: [0] }),
+  ];
+}
