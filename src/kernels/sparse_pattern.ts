@@ -102,7 +102,9 @@ class SparsePattern {
   private readonly pitch: number;
   /** Whether the operand is a tile as it lies. */
   private readonly isPanel: boolean;
-  /** Where sums that wait for the next panel begin in scratch. */
+  /** Whether what follows is too long to be written out for each row. */
+  private readonly isLong: boolean;
+  /** Where sums that wait for the next panel, or for what follows, begin in scratch. */
   private readonly sums: number;
 
   constructor(
@@ -121,6 +123,7 @@ class SparsePattern {
     this.x = b.buffer("x", 4 * depth * n, "read");
     this.epilogue = new EpilogueCode(b, epilogue, n);
     this.isPanel = n === this.width;
+    this.isLong = this.epilogue.scratchBytes({ rows, vectors }, depth) > 0;
     this.sums = this.isPanel ? 0 : depth * this.pitch;
     this.scratch = b.buffer("scratch", this.sums + rows * this.pitch, "scratch");
   }
@@ -131,6 +134,7 @@ class SparsePattern {
       b.loop(tiles.from, tiles.to, 1, (t) => {
         if (!this.isPanel) this.onTile(t, (column, count) => this.copy(column, count));
         this.multiply(blocks, t);
+        if (this.isLong) this.finishRows(blocks, t);
       });
     });
     return b.build();
@@ -196,7 +200,7 @@ class SparsePattern {
       const zero = panel === 0 ? b.f32(0) : null;
       const totals = rows.map((row) => Array.from({ length: vectors }, (_, v) => (zero ? b.op("mov", zero) : b.load(scratch, at(row, v)))));
       for (const { column, rows } of columns) this.column(column, rows, totals, () => b.splat(this.values, valueAt(4 * next++)), panelAt);
-      if (panel === pattern.panels.length - 1) this.finish(rows, totals, tile);
+      if (panel === pattern.panels.length - 1 && !this.isLong) this.finish(rows, totals, tile);
       else for (const [h, row] of rows.entries()) for (const [v, total] of totals[h].entries()) b.store(total, scratch, at(row, v));
     }
   }
@@ -209,6 +213,20 @@ class SparsePattern {
       for (const [h, row] of rows.entries())
         this.epilogue.storeTile([totals[h].slice(0, used)], { row, rowStep: 1, column, lanesOf: (v) => this.lanesOf(v, count) });
     });
+  }
+
+  private finishRows({ from, to }: Part, tile: Int): void {
+    const { b, pattern, pitch, scratch, sums } = this;
+    const { lanes } = this.target;
+    this.onTile(tile, (first, count) =>
+      b.loop(times(from, BLOCK), b.min(times(to, BLOCK), pattern.rows), 1, (row) => {
+        for (let v = 0; v * lanes < count; v++) {
+          const sum = b.load(scratch, plus(sums, times(row, pitch), v * lanes * 4));
+          const column = plus(first, v * lanes);
+          this.epilogue.storeTile([[sum]], { row, rowStep: 1, column: () => column, lanesOf: () => this.lanesOf(v, count) });
+        }
+      }),
+    );
   }
 
   /** The nonzeros of a group in one column: its row of the panel is loaded once for several. */

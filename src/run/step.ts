@@ -88,6 +88,8 @@ export interface SparseChoice {
   readonly denseMs: number;
   readonly sparseMs: number;
   readonly isSparse: boolean;
+  /** Whether its sparse kernel is code made for the pattern. */
+  readonly isCode?: true;
 }
 
 /** The kernel of this kind for these parts, generated when there is none yet. */

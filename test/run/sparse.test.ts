@@ -49,6 +49,7 @@ interface Case {
 const cases: readonly Case[] = [
   { name: "a row", x: inputOf(1, 330), product: (x) => op("MatMul", x, weightsOf(1, 330, 250, 0.04)), tail: [250] },
   { name: "a matrix on the left", x: inputOf(90, 70), product: (x) => op("MatMul", weightsOf(2, 133, 90, 0.1), x), tail: [133, 70] },
+  { name: "a large one", x: inputOf(300, 20), product: (x) => op("MatMul", weightsOf(12, 400, 300, 0.3), x), tail: [400, 20] },
   { name: "a batch", x: inputOf(37, 150), product: (x) => op("MatMul", x, weightsOf(3, 150, 130, 0.1)), tail: [130] },
   { name: "a batch, weights turned", x: inputOf(131, 64), product: (x) => linear(x, weightsOf(4, 65, 64, 0.05)), tail: [131, 65] },
   { name: "batches of rows", x: inputOf(2, 3, 17, 70), product: (x) => linear(x, weightsOf(6, 30, 70, 0.2)), tail: [30] },

@@ -21,6 +21,7 @@ import {
   valuePlace,
 } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
+import { codeTimesMatrix } from "./sparse_code.ts";
 import { USUAL_RATES } from "./sparse_cost.ts";
 import { blockOf, type Forecast, forecast, forecastOf, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
 
@@ -81,7 +82,10 @@ function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, 
   const weights = constantFloats(left);
   if (!x || !weights) return null;
   const size = { rows: m, depth: k, n };
-  const chosen = chooseSparse(task, size, countNonzeros(weights), false, (block) =>
+  const nonzeros = countNonzeros(weights);
+  const code = codeTimesMatrix(task, weights, nonzeros, x, size);
+  if (code) return [code];
+  const chosen = chooseSparse(task, size, nonzeros, false, (block) =>
     csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block }),
   );
   return chosen && [productCall(task, orderedValues(chosen.w, chosen.groups.place), chosen.groups, n, undefined, [valuePlace(x)])];

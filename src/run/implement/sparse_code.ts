@@ -1,0 +1,40 @@
+// Constant weights with few nonzeros, on the left of a product, to code that has their pattern in it.
+import type { Value } from "../../ir/graph.ts";
+import { fromNumbers } from "../../ir/tensor.ts";
+import { patternKey, patternOf, sparsePatternKernel } from "../../kernels/sparse_pattern.ts";
+import { sparseVectors } from "../../kernels/sparse_product.ts";
+import { cooFromDense } from "../../sparse/coo.ts";
+import { csrFromCoo } from "../../sparse/csr.ts";
+import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { USUAL_RATES } from "./sparse_cost.ts";
+import { forecast, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
+
+/** Bytes of code that instructions are fetched from fast enough: it shares the second-level cache with what it multiplies. Program files grow by as much. */
+const MOST_BYTES = 192 * 1024;
+/** Of a nonzero, and of each vector of columns that it meets. */
+const BYTES = { nonzero: 9, vector: 9 };
+/** What it takes of the walk's time at most, where it is small enough. */
+const SHARE = 0.75;
+
+/** W (rows, depth) · x (depth, n); null where its code would be too long, or is not predicted to be faster than the dense product. */
+export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzeros: number, x: Value, size: Size): KernelCall | null {
+  const { target, threads, sparse, output } = task;
+  const { rows, depth, n } = size;
+  const density = nonzeros / (rows * depth);
+  const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * sparseVectors(n, target));
+  // V8 takes long over long functions, and what it makes of them is slower than a loop.
+  if (target.name === "wasm" || nonzeros === 0 || bytes > MOST_BYTES || n < 2) return null;
+  const ms = forecast(size, density, false, { target, threads, rates: sparse?.rates ?? USUAL_RATES[target.name] });
+  const own = { denseMs: ms.denseMs, sparseMs: SHARE * ms.sparseMs };
+  if (sparse?.mode !== "always" && (density > LEAST_TABLED || !pays(own))) return null;
+  sparse?.choices.push({ node: output.node, rows, depth, n, density, ...own, isSparse: true, isCode: true });
+  const w = csrFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)));
+  const pattern = patternOf(w, n, target);
+  const kernel = sharedKernel(task, `sparse code ${patternKey(pattern)} ${task.epilogueKey}`, () =>
+    sparsePatternKernel(task.name, pattern, task.epilogue, target, threads),
+  );
+  const values = packedPlace((out) => {
+    for (let i = 0; i < out.length; i++) out[i] = w.values[pattern.place[i]];
+  });
+  return { kernel, places: [values, valuePlace(x), ...tailPlaces(task)] };
+}
