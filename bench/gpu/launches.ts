@@ -1,10 +1,11 @@
 // What benchmarks of single kernels share: operands of random numbers, launches replayed as one graph, errors of sampled elements.
 
 import { randomNumbers } from "../../src/cli/random.ts";
+import { median, rounded } from "../../src/cli/statistics.ts";
 import type { GpuDevice, GpuLaunch, GpuMemory } from "../../src/devices/gpu.ts";
-import type { DType } from "../../src/ir/dtype.ts";
+import { DTYPES, type DType } from "../../src/ir/dtype.ts";
 import type { SimtKernel } from "../../src/ir/simt.ts";
-import { fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
+import { fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 
 /** Memory of `count` numbers in [-1, 1), rounded to the type, and the numbers. */
 export function fill(
@@ -72,4 +73,25 @@ export async function worstError(
   const got = places.map((at) => toNumbers({ dtype, shape: [1], data: data.subarray(at, at + 1) })[0]);
   const largest = Math.max(...want.map(Math.abs));
   return Math.max(...got.map((v, i) => (Number.isFinite(v) ? Math.abs(v - want[i]) / largest : Number.POSITIVE_INFINITY)));
+}
+
+/** Copies of what goes in and out of a network, to memory of their own and back: median of ten. */
+export async function transferMs(device: GpuDevice, inputs: readonly TensorData[], outputs: readonly TensorData[]): Promise<number> {
+  const all = [...inputs, ...outputs];
+  const memories = all.map(({ dtype, data }) =>
+    device.alloc(Math.max(1, data.length * (device.target.storedBytes[dtype] ?? DTYPES[dtype].bytes))),
+  );
+  try {
+    const times: number[] = [];
+    for (let round = 0; round < 10; round++) {
+      const start = performance.now();
+      for (const [i, { dtype, data }] of inputs.entries()) device.write(memories[i], 0, dtype, data);
+      await device.sync();
+      for (const [i, { dtype, data }] of outputs.entries()) await device.read(memories[inputs.length + i], 0, dtype, data.length);
+      times.push(performance.now() - start);
+    }
+    return rounded(median(times));
+  } finally {
+    for (const memory of memories) memory.free();
+  }
 }

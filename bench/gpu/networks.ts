@@ -13,7 +13,6 @@ import type { GpuDevice } from "../../src/devices/gpu.ts";
 import { isGpu, openAnyDevice, openDevice } from "../../src/devices/open.ts";
 import { importGraph } from "../../src/formats/onnx/import.ts";
 import { readOnnx } from "../../src/formats/onnx/read.ts";
-import { DTYPES } from "../../src/ir/dtype.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { type Graph, type Node, topologicalOrder } from "../../src/ir/graph.ts";
 import { Group, groupAttrs } from "../../src/ir/group.ts";
@@ -25,6 +24,7 @@ import { inputName } from "../../src/ops/source.ts";
 import type { Precision } from "../../src/passes/mixed_precision.ts";
 import { compile } from "../../src/run/compile.ts";
 import { compileForGpu, type GpuProgram } from "../../src/run/gpu/program.ts";
+import { transferMs } from "./launches.ts";
 import { resnet50 } from "./resnet50.ts";
 
 const { values: options } = parseArgs({
@@ -94,23 +94,6 @@ async function each(count: number, once: () => Promise<unknown>): Promise<number
     times.push(performance.now() - start);
   }
   return rounded(median(times));
-}
-
-/** Copies of what goes in and out, to memory of their own and back. */
-async function transferMs(device: GpuDevice, inputs: readonly TensorData[], outputs: readonly TensorData[]): Promise<number> {
-  const all = [...inputs, ...outputs];
-  const memories = all.map(({ dtype, data }) =>
-    device.alloc(Math.max(1, data.length * (device.target.storedBytes[dtype] ?? DTYPES[dtype].bytes))),
-  );
-  try {
-    return await each(10, async () => {
-      for (const [i, { dtype, data }] of inputs.entries()) device.write(memories[i], 0, dtype, data);
-      await device.sync();
-      for (const [i, { dtype, data }] of outputs.entries()) await device.read(memories[inputs.length + i], 0, dtype, data.length);
-    });
-  } finally {
-    for (const memory of memories) memory.free();
-  }
 }
 
 const nameOf = (node: Node): string => {
