@@ -8,15 +8,18 @@ import { type Implementation, type KernelCall, type Place, sharedKernel, tailPla
 import {
   CONVERTED,
   type ConvTask,
+  type ConvWindows,
   convTask,
   depthwiseCalls,
   directCalls,
+  directShape,
   floatBias,
   floatPlace,
   inFloat32,
   type Packing,
   pairedCalls,
   pairedShape,
+  rowsOfPixels,
   windowAxis,
   winogradCalls,
   withWeights,
@@ -36,16 +39,16 @@ export const implementConv: Implementation = (task) => {
 
 /** A window on bf16 numbers, directly; null where the target does not multiply pairs of channels. */
 function paired(c: ConvTask): readonly KernelCall[] | null {
-  const shape = pairedShape(c, directShape(c, rowsOfPixels(c)));
+  const shape = pairedShape(c, directShape(c, allWindows(c)));
   return shape && pairedCalls(c, shape, weightStrides(c));
 }
 
 function windows(c: ConvTask): readonly KernelCall[] | null {
   const { geometry, y, x } = c;
   if (geometry.group === geometry.inChannels && geometry.outChannels === geometry.inChannels) {
-    return depthwiseCalls(c, { y: windowAxis(y), x: windowAxis(x), output: wholeImage(y.output, x.output) }, weightStrides(c));
+    return depthwiseCalls(c, allWindows(c), weightStrides(c));
   }
-  return winograd(c) ?? direct(c);
+  return winogradCalls(c, { y: y.pad, x: x.pad }, weightStrides(c)) ?? direct(c);
 }
 
 /** Weights (out, in of the group, tap y, tap x). */
@@ -53,16 +56,6 @@ function weightStrides({ geometry, y, x }: ConvTask): WeightStrides {
   const perOut = (geometry.inChannels / geometry.group) * y.kernel * x.kernel;
   const perGroup = (geometry.outChannels / geometry.group) * perOut;
   return { base: 0, group: perGroup, out: perOut, in: y.kernel * x.kernel, y: x.kernel, x: 1 };
-}
-
-function winograd(c: ConvTask): readonly KernelCall[] | null {
-  const { geometry, y, x } = c;
-  if (geometry.group !== 1 || [y, x].some((a) => a.kernel !== 3 || a.stride !== 1 || a.dilation !== 1)) return null;
-  const { batch, inChannels, outChannels } = geometry;
-  const input = { height: y.input, width: x.input };
-  const output = { height: y.output, width: x.output };
-  const shape = { batch, inChannels, outChannels, input, output, pad: { y: y.pad, x: x.pad }, hasBias: c.bias !== null };
-  return winogradCalls(c, shape, weightStrides(c));
 }
 
 /** A window of one pixel: pixels × channels times the weights. */
@@ -109,28 +102,11 @@ function sparsePointwise({ task, geometry, constants, places, input }: ConvTask,
 
 function direct(c: ConvTask): readonly KernelCall[] {
   const source = imageSource(c);
-  return directCalls(c, directShape(c, source.strides), weightStrides(c), source.place);
+  return directCalls(c, directShape(c, allWindows(c), source.strides), weightStrides(c), source.place);
 }
 
-const directShape = ({ geometry, y, x, bias }: ConvTask, input: ConvShape["input"]): ConvShape => ({
-  batch: geometry.batch,
-  groups: geometry.group,
-  inChannels: geometry.inChannels / geometry.group,
-  outChannels: geometry.outChannels / geometry.group,
-  y: windowAxis(y),
-  x: windowAxis(x),
-  input,
-  output: wholeImage(y.output, x.output),
-  hasBias: bias !== null,
-});
-
-/** Strides of images with channels last. */
-const rowsOfPixels = ({ geometry: { inChannels }, y, x }: ConvTask): ConvShape["input"] => ({
-  image: inChannels * y.input * x.input,
-  row: x.input * inChannels,
-  pixel: inChannels,
-  channel: 1,
-});
+/** The windows of the whole output. */
+const allWindows = ({ y, x }: ConvTask): ConvWindows => ({ y: windowAxis(y), x: windowAxis(x), output: wholeImage(y.output, x.output) });
 
 /** Elements between images, rows, pixels and channels of what a convolution reads. */
 interface ImageSource {
@@ -148,5 +124,5 @@ function imageSource(c: ConvTask): ImageSource {
   const pixels = c.y.input * c.x.input;
   if (source?.perm.join() === fromFirst && inChannels <= MAX_STRIDED_CHANNELS)
     return { place: valuePlace(source.before), strides: { image: inChannels * pixels, row: c.x.input, pixel: 1, channel: pixels } };
-  return { place: c.places.input, strides: rowsOfPixels(c) };
+  return { place: c.places.input, strides: rowsOfPixels(c.geometry) };
 }

@@ -171,6 +171,25 @@ export function withWeights({ task, places, constants }: ConvTask, packing: Pack
   return [{ kernel, places: [places.weights, packed] }, call(packed)];
 }
 
+/** Windows on both axes, and where in the output their results go. */
+export type ConvWindows = Pick<ConvShape, "y" | "x" | "output">;
+
+/** Strides of images with channels last. */
+export const rowsOfPixels = ({ inChannels, input }: ConvGeometry): ConvShape["input"] => {
+  const [rows, width] = input.length === 1 ? [1, input[0]] : input;
+  return { image: inChannels * rows * width, row: width * inChannels, pixel: inChannels, channel: 1 };
+};
+
+export const directShape = ({ geometry, bias }: ConvTask, windows: ConvWindows, input = rowsOfPixels(geometry)): ConvShape => ({
+  batch: geometry.batch,
+  groups: geometry.group,
+  inChannels: geometry.inChannels / geometry.group,
+  outChannels: geometry.outChannels / geometry.group,
+  ...windows,
+  input,
+  hasBias: bias !== null,
+});
+
 /** A direct convolution. */
 export function directCalls(c: ConvTask, shape: ConvShape, strides: WeightStrides, source: Place): KernelCall[] {
   const { target, threads, epilogue, name, epilogueKey } = c.task;
@@ -189,10 +208,10 @@ export function directCalls(c: ConvTask, shape: ConvShape, strides: WeightStride
 }
 
 /** Each channel with weights of its own: the group of the strides. */
-export function depthwiseCalls(c: ConvTask, part: Pick<SlideShape, "y" | "x" | "output">, strides: WeightStrides): KernelCall[] {
+export function depthwiseCalls(c: ConvTask, windows: ConvWindows, strides: WeightStrides): KernelCall[] {
   const { target, threads, epilogue, name, epilogueKey } = c.task;
   const { batch, inChannels } = c.geometry;
-  const shape: SlideShape = { batch, channels: inChannels, combine: "multiply", hasBias: c.bias !== null, ...part };
+  const shape: SlideShape = { batch, channels: inChannels, combine: "multiply", hasBias: c.bias !== null, ...windows };
   const kernel = sharedKernel(c.task, `slide ${JSON.stringify(shape)} ${epilogueKey}`, () =>
     slideKernel(name, shape, epilogue, target, threads),
   );
@@ -210,7 +229,14 @@ export function depthwiseCalls(c: ConvTask, part: Pick<SlideShape, "y" | "x" | "
 }
 
 /** 3×3 windows of stride 1 by Winograd's algorithm where it pays; null elsewhere. */
-export function winogradCalls(c: ConvTask, shape: WinogradShape, strides: WeightStrides): KernelCall[] | null {
+export function winogradCalls(c: ConvTask, pad: WinogradShape["pad"], strides: WeightStrides): KernelCall[] | null {
+  const { geometry, y, x } = c;
+  const isFitting = [y, x].every((a) => a.kernel === 3 && a.stride === 1 && a.dilation === 1) && pad.y >= 0 && pad.x >= 0;
+  if (geometry.group !== 1 || !isFitting) return null;
+  const { batch, inChannels, outChannels } = geometry;
+  const input = { height: y.input, width: x.input };
+  const output = { height: y.output, width: x.output };
+  const shape: WinogradShape = { batch, inChannels, outChannels, input, output, pad, hasBias: c.bias !== null };
   const { target, threads, epilogue, name, epilogueKey } = c.task;
   const schedule = scheduleWinograd(shape, target);
   if (!schedule) return null;

@@ -12,9 +12,11 @@ import {
   convTask,
   depthwiseCalls,
   directCalls,
+  directShape,
   inFloat32,
   pairedCalls,
   pairedShape,
+  rowsOfPixels,
   winogradCalls,
 } from "./conv_task.ts";
 
@@ -55,7 +57,7 @@ function patches({ task, geometry, places, constants, bias, y, x }: ConvTask): r
     outChannels: x.kernel * outChannels,
     y: plainAxis(y.input),
     x: plainAxis(x.input),
-    input: { image: y.input * x.input * inChannels, row: x.input * inChannels, pixel: inChannels, channel: 1 },
+    input: rowsOfPixels(geometry),
     output: { height: y.output, width: x.input, y0: ky, yStep: y.kernel, x0: 0, xStep: 1 },
     hasBias: bias !== null,
   });
@@ -108,35 +110,18 @@ function weightStrides({ geometry, y, x }: ConvTask, py: Omit<PhaseAxis, "window
 
 function phase(c: ConvTask, py: PhaseAxis, px: PhaseAxis, y0: number, x0: number): KernelCall[] {
   const { geometry, y, x } = c;
-  const { batch, group, inChannels, outChannels } = geometry;
-  const window = { y: py.window, x: px.window };
+  const { group, inChannels, outChannels } = geometry;
   const output = { height: y.output, width: x.output, y0, yStep: y.stride, x0, xStep: x.stride };
+  const windows = { y: py.window, x: px.window, output };
   const strides = weightStrides(c, py, px);
-  if (group === inChannels && group === outChannels) return depthwiseCalls(c, { ...window, output }, strides);
-  const shape: ConvShape = {
-    batch,
-    groups: group,
-    inChannels: inChannels / group,
-    outChannels: outChannels / group,
-    ...window,
-    input: { image: y.input * x.input * inChannels, row: x.input * inChannels, pixel: inChannels, channel: 1 },
-    output,
-    hasBias: c.bias !== null,
-  };
+  if (group === inChannels && group === outChannels) return depthwiseCalls(c, windows, strides);
+  const shape = directShape(c, windows);
   const paired = pairedShape(c, shape);
   return paired ? pairedCalls(c, paired, strides) : directCalls(c, shape, strides, c.places.input);
 }
 
 /** 3×3 windows of stride 1: a convolution with the taps backwards. */
 function winograd(c: ConvTask): readonly KernelCall[] | null {
-  const { geometry, y, x } = c;
-  if (geometry.group !== 1 || [y, x].some((a) => a.kernel !== 3 || a.stride !== 1 || a.dilation !== 1)) return null;
-  const { batch, inChannels, outChannels } = geometry;
-  const input = { height: y.input, width: x.input };
-  const output = { height: y.output, width: x.output };
-  const pad = { y: 2 - y.pad, x: 2 - x.pad };
-  if (pad.y < 0 || pad.x < 0) return null;
   const backwards = { first: 2, step: -1 };
-  const shape = { batch, inChannels, outChannels, input, output, pad, hasBias: c.bias !== null };
-  return winogradCalls(c, shape, weightStrides(c, backwards, backwards));
+  return winogradCalls(c, { y: 2 - c.y.pad, x: 2 - c.x.pad }, weightStrides(c, backwards, backwards));
 }
