@@ -1,10 +1,10 @@
 // Sliding windows over spatial axes: resolves the attributes of convolutions and pools into explicit sizes and pads, and walks the windows.
 import { HeddleError } from "../ir/error.ts";
 import { type AttrSpec, type Attrs, apply, type Node, type Op, type PermuteContext, type Value } from "../ir/graph.ts";
+import type { Axes, Layout, Slide } from "../ir/slide.ts";
 import { elementCount, type Shape, stridesOf } from "../ir/tensor.ts";
 
-/** Where the channels are: axis 1 (ONNX), or innermost. */
-export type Layout = "NCHW" | "NHWC";
+export { type Axes, dataSteps, type Layout, type Slide } from "../ir/slide.ts";
 
 /** Attributes that all sliding operators share. `layout` is heddle's own. */
 export interface SlideAttrs {
@@ -25,24 +25,6 @@ export const SLIDE_ATTRS: Readonly<Record<keyof SlideAttrs, AttrSpec>> = {
   layout: { type: "string", default: "NCHW", own: true },
 };
 
-/** A window that slides over spatial axes: all lists have one number an axis, outermost first. */
-export interface Slide {
-  readonly input: readonly number[];
-  readonly output: readonly number[];
-  readonly kernel: readonly number[];
-  readonly strides: readonly number[];
-  readonly dilations: readonly number[];
-  readonly padsBegin: readonly number[];
-  readonly padsEnd: readonly number[];
-}
-
-/** The axes of a data tensor by their meaning. */
-export interface Axes {
-  readonly batch: number;
-  readonly channels: number;
-  readonly spatial: readonly number[];
-}
-
 /** Splits a data shape by its layout. Throws for fewer than three axes. */
 export function splitAxes(op: string, shape: Shape, layout: Layout): Axes {
   if (layout !== "NCHW" && layout !== "NHWC") throw new HeddleError("bad-model", `${op}: layout is ${layout}, wanted NCHW or NHWC`);
@@ -55,14 +37,6 @@ export function splitAxes(op: string, shape: Shape, layout: Layout): Axes {
 
 export const joinAxes = ({ batch, channels, spatial }: Axes, layout: Layout): number[] =>
   layout === "NCHW" ? [batch, channels, ...spatial] : [batch, ...spatial, channels];
-
-/** Steps in elements between batches, channels and spatial positions (counted row-major). */
-export function dataSteps({ channels, spatial }: Axes, layout: Layout): { batch: number; channel: number; position: number } {
-  const positions = elementCount(spatial);
-  return layout === "NCHW"
-    ? { batch: channels * positions, channel: positions, position: 1 }
-    : { batch: channels * positions, channel: 1, position: channels };
-}
 
 /** A list attribute with one number an axis, each at least `least`. */
 export function perAxis(op: string, name: string, given: readonly number[] | undefined, count: number, least: number): readonly number[] {

@@ -15,11 +15,11 @@ import {
   thread,
 } from "../../ir/simt.ts";
 import { elementCount, stridesOf } from "../../ir/tensor.ts";
-import type { Slide } from "../../ops/spatial.ts";
+import type { Sliding } from "./image_operand.ts";
 import { runOf } from "./operand.ts";
 import { type Results, type Tail, TailCode } from "./tail.ts";
 
-export interface ChannelWindows extends Slide {
+export interface ChannelWindows extends Sliding {
   readonly dtype: DType;
   readonly images: number;
   readonly channels: number;
@@ -64,7 +64,7 @@ const vector = (b: SimtBuilder, buffer: number, at: Reg, run: number): readonly 
   run === 1 ? [b.let(b.load(buffer, at))] : b.loadVector({ k: "buffer", number: buffer }, at, run as 2 | 4 | 8); // as runOf gives them
 
 /** Numbers of the image's positions that the window of a row sees, and of the taps that see them: loops over outer axes, the innermost written out. */
-function visitTaps(b: SimtBuilder, s: Pick<ChannelWindows, keyof Slide>, row: Reg, visit: (position: Reg, tap: Reg) => void): void {
+function visitTaps(b: SimtBuilder, s: Pick<ChannelWindows, keyof Sliding>, row: Reg, visit: (position: Reg, tap: Reg) => void): void {
   const { input, output, kernel, strides, dilations, padsBegin } = s;
   const steps = stridesOf(input);
   const last = kernel.length - 1;
@@ -93,5 +93,5 @@ function visitTaps(b: SimtBuilder, s: Pick<ChannelWindows, keyof Slide>, row: Re
 }
 
 /** Whether all windows are inside of the image along an axis. */
-const isCovered = ({ input, output, kernel, strides, dilations, padsBegin }: Pick<ChannelWindows, keyof Slide>, i: number): boolean =>
+const isCovered = ({ input, output, kernel, strides, dilations, padsBegin }: Pick<ChannelWindows, keyof Sliding>, i: number): boolean =>
   padsBegin[i] === 0 && (output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] < input[i];

@@ -15,31 +15,35 @@ type Operands = Pick<Product, "left" | "right" | "batch">;
 
 /** Multiply-adds of a multiprocessor in a cycle, with tiles large enough. */
 const RATE = { plain: 110, fragments: 1200 };
-/** What is left of that with smaller tiles, by rows times columns: they read more from shared memory. */
-const efficiency = (area: number): number => Math.min(1, 0.25 + 0.75 * Math.sqrt(area / (128 * 128)));
+/** What is left of that with smaller tiles, by rows times columns: they read more from shared memory, unless several threads share the depth of a sum. */
+const efficiency = (area: number, slices: number): number =>
+  Math.min(1, 0.25 + 0.75 * Math.sqrt((area * slices) / (128 * 128))) * (slices > 1 ? 0.9 : 1);
 /** Cycles of a kernel more, and bytes of memory in a cycle. */
 const LAUNCH = 4000;
 const BYTES = 2400;
 const MULTIPROCESSORS = 16;
 /** Parts of the depth are as deep as this at least. */
 const LEAST_DEPTH = 128;
+/** Shorter depths are over before more threads have begun to hide anything. */
+const LEAST_SLICED = 64;
+const LEAST_SLICE = 32;
 
 /** Cycles, roughly. */
 function cost(
   { left, right, batch }: Operands,
-  { bm, bn }: { bm: number; bn: number },
+  { bm, bn, slices = 1 }: { bm: number; bn: number; slices?: number },
   splits: number,
   rate: number,
   target: SimtTarget,
 ): number {
   const units = target.units ?? MULTIPROCESSORS;
   const tiles = Math.ceil(left.rows / bm) * Math.ceil(right.rows / bn) * batch * splits;
-  const main = (Math.ceil(tiles / units) * bm * bn * Math.ceil(left.depth / splits)) / (rate * efficiency(bm * bn));
+  const main = (Math.ceil(tiles / units) * bm * bn * Math.ceil(left.depth / splits)) / (rate * efficiency(bm * bn, slices));
   const second = splits === 1 ? 0 : LAUNCH + (8 * splits * batch * left.rows * right.rows) / BYTES;
   return main + second;
 }
 
-function cheapest<S extends { readonly bm: number; readonly bn: number }>(
+function cheapest<S extends { readonly bm: number; readonly bn: number; readonly slices?: number }>(
   p: Operands,
   all: readonly S[],
   rate: number,
@@ -48,6 +52,8 @@ function cheapest<S extends { readonly bm: number; readonly bn: number }>(
   const options = all.flatMap((schedule) =>
     [1, 2, 4, 8, 16, 32].flatMap((splits) => {
       if (splits > 1 && p.left.depth / splits < LEAST_DEPTH) return [];
+      const { slices = 1 } = schedule;
+      if (slices > 1 && p.left.depth / splits < LEAST_SLICED + LEAST_SLICE * slices) return [];
       return [{ schedule, splits, cost: cost(p, schedule, splits, rate, target) }];
     }),
   );
@@ -57,8 +63,12 @@ function cheapest<S extends { readonly bm: number; readonly bn: number }>(
 /** As large a variant of a schedule as the target's shared memory takes. */
 function fitting(schedule: PlainSchedule, { sharedBytes }: SimtTarget): PlainSchedule | undefined {
   const variants: PlainSchedule[] = [schedule, { ...schedule, slots: 1 }, { ...schedule, bk: 8, slots: 1 }];
-  return variants.find((v) => plainBytes(v) <= Math.min(sharedBytes, 48 << 10));
+  return variants.find((v) => isShared(v) && plainBytes(v) <= Math.min(sharedBytes, 48 << 10));
 }
+
+/** Whether all threads have as many vectors of a tile to load. */
+const isShared = ({ bm, bn, bk, tm, tn }: PlainSchedule): boolean =>
+  [bm, bn].every((rows) => Number.isInteger((rows * bk) / 4 / ((bm / tm) * (bn / tn))));
 
 /** Whether matrix units multiply these operands. */
 export function usesFragments({ left, right }: Operands, target: SimtTarget): boolean {

@@ -1,18 +1,12 @@
 // Images as operands of products, gathered on the fly: a row for each position of a window, a column for each tap and channel.
 import type { DType } from "../../ir/dtype.ts";
 import { bits, fn, int, product, type Reg, type SimtBuilder, sum } from "../../ir/simt.ts";
+import { dataSteps, type Slide } from "../../ir/slide.ts";
 import { elementCount, stridesOf } from "../../ir/tensor.ts";
 import { type Operand, runOf } from "./operand.ts";
 
-/** A window that slides over an image: all lists have one number a spatial axis, outermost first. */
-export interface Sliding {
-  readonly input: readonly number[];
-  readonly output: readonly number[];
-  readonly kernel: readonly number[];
-  readonly strides: readonly number[];
-  readonly dilations: readonly number[];
-  readonly padsBegin: readonly number[];
-}
+/** What is read of a window. */
+export type Sliding = Omit<Slide, "padsEnd">;
 
 export interface Image {
   readonly dtype: DType;
@@ -24,16 +18,9 @@ export interface Image {
 }
 
 /** Steps in elements between images, groups, channels and along the spatial axes. */
-function steps({ channels, groups, isChannelsLast }: Image, spatial: readonly number[]) {
-  const all = channels * groups;
-  const positions = elementCount(spatial);
-  const channel = isChannelsLast ? 1 : positions;
-  return {
-    image: all * positions,
-    group: channels * channel,
-    channel,
-    spatial: stridesOf(spatial).map((s) => (isChannelsLast ? s * all : s)),
-  };
+function steps({ channels, groups, isChannelsLast, images }: Image, spatial: readonly number[]) {
+  const { batch, channel, position } = dataSteps({ batch: images, channels: channels * groups, spatial }, isChannelsLast ? "NHWC" : "NCHW");
+  return { image: batch, group: channels * channel, channel, spatial: stridesOf(spatial).map((s) => s * position) };
 }
 
 /** Each axis' part of a row-major number, outermost first. */

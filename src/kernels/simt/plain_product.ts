@@ -5,7 +5,10 @@ import { type Product, productCode, sizeOf } from "./product.ts";
 import { Share, type Take } from "./share.ts";
 import { tiling } from "./tiles.ts";
 
-/** Tiles of bm × bn × bk; a thread has tm × tn sums, in blocks of 4 that lie apart, so that neighbours read neighbours. */
+/**
+ * Tiles of bm × bn; a thread has tm × tn sums, in blocks of 4 that lie apart, so that neighbours read neighbours. `slices` threads have the same sums, each of
+ * another bk of the depth in shared memory, and add them up at last: where there are few tiles, more threads hide each other's waiting.
+ */
 export interface PlainSchedule {
   readonly bm: number;
   readonly bn: number;
@@ -14,14 +17,18 @@ export interface PlainSchedule {
   readonly tn: 4 | 8;
   /** Tiles in shared memory: with 2 the next is stored while one is multiplied. */
   readonly slots: 1 | 2;
+  readonly slices: 1 | 2 | 4;
 }
 
 /** From large to small. */
 export const PLAIN_SCHEDULES: readonly PlainSchedule[] = [
-  { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8, slots: 2 },
-  { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4, slots: 2 },
-  { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4, slots: 2 },
-  { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, slots: 2 },
+  { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8, slots: 2, slices: 1 },
+  { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4, slots: 2, slices: 1 },
+  { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4, slots: 2, slices: 1 },
+  { bm: 128, bn: 32, bk: 16, tm: 8, tn: 4, slots: 2, slices: 1 },
+  { bm: 64, bn: 32, bk: 16, tm: 4, tn: 4, slots: 2, slices: 2 },
+  { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, slots: 2, slices: 1 },
+  { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, slots: 2, slices: 4 },
 ];
 
 /** Two workgroups on a multiprocessor: one multiplies while the other waits at a barrier. */
@@ -31,7 +38,9 @@ const PAD = 4;
 /** Threads of a subgroup lie in a block of so many columns, so that they read few different places. */
 const ACROSS = 8;
 
-export const plainBytes = ({ bm, bn, bk, slots }: PlainSchedule): number => 4 * slots * bk * (bm + bn + 2 * PAD);
+/** Of tiles, and of half of the sums while slices are added up. */
+export const plainBytes = ({ bm, bn, bk, slots, slices }: PlainSchedule): number =>
+  4 * slots * bk * slices * (bm + bn + 2 * PAD) + (slices > 1 ? 2 * slices * bm * bn : 0);
 
 /** One operand on its way: memory, registers, shared memory. */
 class Lane {
@@ -83,21 +92,25 @@ class Lane {
 }
 
 export function plainProduct(name: string, product: Product, schedule: PlainSchedule, target: SimtTarget): SimtKernel {
-  const { bm, bn, bk, tm, tn, slots } = schedule;
+  const { bm, bn, tm, tn, slots, slices } = schedule;
+  const bk = schedule.bk * slices;
   const { b, buffers, tail } = productCode(name, product, target);
   const size = sizeOf(product);
   const tiles = tiling(size, bm, bn, bk, target);
   const { batch, part, from, to, row, column } = tiles.place(b);
   const [down, across] = [bm / tm, bn / tn];
-  const threads = down * across;
+  const perSlice = down * across;
+  const threads = perSlice * slices;
   const lanes = [
     new Lane(b, buffers.left, product.left, { batch, firstRow: row }, { rows: bm, depth: bk, threads, slots }),
     new Lane(b, buffers.right, product.right, { batch, firstRow: column }, { rows: bn, depth: bk, threads, slots }),
   ] as const;
   const wide = Math.min(ACROSS, across);
   const blocks = across / wide;
-  const inBlock = b.let(fn("rem", thread(), 32));
-  const subgroup = b.let(fn("div", thread(), 32));
+  const slice = slices === 1 ? int(0) : b.let(fn("div", thread(), perSlice));
+  const member = slices === 1 ? thread() : b.let(fn("rem", thread(), perSlice));
+  const inBlock = b.let(fn("rem", member, 32));
+  const subgroup = b.let(fn("div", member, 32));
   const ty = b.let(fn("mul", sum(fn("mul", fn("div", subgroup, blocks), 32 / wide), fn("div", inBlock, wide)), 4));
   const tx = b.let(fn("mul", sum(fn("mul", fn("rem", subgroup, blocks), wide), fn("rem", inBlock, wide)), 4));
   const sums = Array.from({ length: tm }, () => Array.from({ length: tn }, () => b.variable("f32", float(0))));
@@ -114,10 +127,10 @@ export function plainProduct(name: string, product: Product, schedule: PlainSche
   const multiply = (slot: Reg): void =>
     b.loop(
       0,
-      bk,
+      schedule.bk,
       1,
       (d) => {
-        const at = sum(fn("mul", slot, bk), d);
+        const at = sum(fn("mul", slot, bk), fn("mul", slice, schedule.bk), d);
         const x = lanes[0].read(at, ty, tm / 4, bm / (tm / 4));
         const y = lanes[1].read(at, tx, tn / 4, bn / (tn / 4));
         for (const [i, line] of sums.entries()) for (const [j, s] of line.entries()) b.set(s, fn("fma", x[i], y[j], s));
@@ -145,9 +158,38 @@ export function plainProduct(name: string, product: Product, schedule: PlainSche
     }
     b.barrier();
   });
-  for (const [i, line] of sums.entries()) {
-    const r = b.let(sum(row, ty, (i >> 2) * (bm / (tm / 4)) + (i & 3)));
-    for (let j = 0; j < tn; j += 4) tail.store(part, r, b.let(sum(column, tx, (j >> 2) * (bn / (tn / 4)))), line.slice(j, j + 4));
-  }
+  addSlices(b, sums.flat(), slice, member, slices, perSlice);
+  const store = (): void => {
+    for (const [i, line] of sums.entries()) {
+      const r = b.let(sum(row, ty, (i >> 2) * (bm / (tm / 4)) + (i & 3)));
+      for (let j = 0; j < tn; j += 4) tail.store(part, r, b.let(sum(column, tx, (j >> 2) * (bn / (tn / 4)))), line.slice(j, j + 4));
+    }
+  };
+  if (slices === 1) store();
+  else b.when(fn("eq", slice, 0), store);
   return b.build([threads, 1, 1], tiles.grid, RESIDENTS);
+}
+
+/** The first slice's sums become those of all: in each round the upper half of the slices hands its own to the lower half. */
+function addSlices(
+  b: SimtBuilder,
+  sums: readonly Extract<Reg, { k: "var" }>[],
+  slice: Reg,
+  member: Reg,
+  slices: number,
+  perSlice: number,
+): void {
+  if (slices === 1) return;
+  const array = b.array("f32", (slices / 2) * sums.length * perSlice);
+  for (let half = slices / 2; half >= 1; half /= 2) {
+    const place = (from: Reg, i: number): Reg => sum(fn("mul", from, sums.length * perSlice), i * perSlice, member);
+    b.when(fn("and", fn("ge", slice, half), fn("lt", slice, 2 * half)), () => {
+      for (const [i, s] of sums.entries()) b.storeShared(array, place(fn("sub", slice, half), i), s);
+    });
+    b.barrier();
+    b.when(fn("lt", slice, half), () => {
+      for (const [i, s] of sums.entries()) b.set(s, fn("add", s, b.loadShared(array, place(slice, i))));
+    });
+    b.barrier();
+  }
 }
