@@ -9,8 +9,8 @@ import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { HeddleError } from "../src/ir/error.ts";
 import { fromNumbers } from "../src/ir/tensor.ts";
 import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
-import { cooFromDense } from "../src/sparse/coo.ts";
-import type { Algorithm } from "./sparse/algorithm.ts";
+import { type Coo, cooFromDense, cooToDense } from "../src/sparse/coo.ts";
+import { type Algorithm, floats } from "./sparse/algorithm.ts";
 import { ALGORITHMS } from "./sparse/algorithms.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Contestant, type Problem, Ring } from "./sparse/contestants.ts";
@@ -62,15 +62,18 @@ function interleaved(contestants: readonly Contestant[]): number[] {
   return times.map((t) => spreadOf(t).p10);
 }
 
+const matrixOf = (rows: number, columns: number, w: Float32Array): Coo => cooFromDense(fromNumbers("f32", [rows, columns], w));
+
 /** Elements with equal chances to stay; of "2:4" two of four, some of which are zeros where more than half are to be. */
-function problemOf(shape: string, sparsity: number, n: number, suits: Algorithm["suits"]): Problem {
+function problemOf(shape: string, sparsity: number, n: number, { suits, rounded }: Partial<Algorithm>): Problem {
   const [rows, columns] = shape.split("x").map(Number);
   const next = randomNumbers(rows + columns + n);
   const some = (count: number): Float32Array => Float32Array.from({ length: count }, () => next() * 2 - 1);
   const w = some(rows * columns);
   if (suits === "2:4") pruneTwoFour(w, sparsity, next);
   else pruneBlocks(w, columns, suits ?? 1, sparsity, next);
-  return { rows, columns, n, w, x: some(columns * n), g: some(rows * n) };
+  const used = rounded ? floats({ values: cooToDense(rounded(matrixOf(rows, columns, w))).data }) : w;
+  return { rows, columns, n, w: used, x: some(columns * n), g: some(rows * n) };
 }
 
 /** Square blocks, all or nothing. */
@@ -95,8 +98,7 @@ function pruneTwoFour(w: Float32Array, sparsity: number, next: () => number): vo
 async function contestantsOf(ring: Ring, algorithm: Algorithm | null, { rows, columns, w }: Problem): Promise<Contestant[]> {
   if (!algorithm) return ring.contestants("forward");
   try {
-    const matrix = cooFromDense(fromNumbers("f32", [rows, columns], w));
-    return [await ring.dense("forward"), await ring.algorithm(algorithm, matrix)];
+    return [await ring.dense("forward"), await ring.algorithm(algorithm, matrixOf(rows, columns, w))];
   } catch (error) {
     if (error instanceof HeddleError && error.code === "unsupported") return [];
     throw error;
@@ -109,7 +111,7 @@ for (const shape of options.shape.split(","))
     for (const n of options.n.split(",").map(Number))
       for (const algorithm of [null, ...ALGORITHMS.filter(({ name }) => !only || only.includes(name))]) {
         progress.say(`${shape}, ${sparsity * 100} %, n ${n}: ${algorithm?.name ?? "CSB"}`);
-        const problem = problemOf(shape, sparsity, n, algorithm?.suits);
+        const problem = problemOf(shape, sparsity, n, algorithm ?? {});
         const ring = new Ring(device, problem, SPARSE_BLOCK);
         const [dense, ...rest] = await contestantsOf(ring, algorithm, problem);
         const [denseMs, ...times] = dense ? interleaved([dense, ...rest]) : [0];

@@ -26,6 +26,8 @@ export interface Algorithm {
   readonly name: string;
   /** The pruning that it is made for, of single elements where none is named; of 2:4 it takes no other. */
   readonly suits?: Pruning;
+  /** The matrix with the values that it multiplies by, where it rounds them. */
+  rounded?(w: Coo): Coo;
   /** W·X with X of n columns; W has float32 values. Preprocessing happens here. */
   steps(w: Coo, n: number, machine: Machine): readonly Step[];
 }
