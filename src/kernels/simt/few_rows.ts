@@ -5,7 +5,7 @@ import { type Product, productCode, sizeOf } from "./product.ts";
 /** More rows are for tiles. */
 export const FEW_ROWS = 8;
 const THREADS = 256;
-/** Threads side by side on a line of depth. */
+/** Threads side by side on a line of depth, at most. */
 const LINE = 32;
 
 /** A workgroup has `columns` columns, in vectors of `run` where they are neighbours in memory; `slices` threads share the depth of each. */
@@ -14,7 +14,11 @@ function shares(product: Product, target: SimtTarget): { columns: number; slices
   // Sums of a thread stay in registers, and all of a workgroup's fit in shared memory at last.
   const room = target.sharedBytes >= 4 * THREADS * 32 ? 32 : 16;
   const run = right.along === "depth" ? right.run : Math.min(right.run, 2 ** Math.floor(Math.log2(room / left.rows)));
-  if (right.along === "depth") return { columns: THREADS / LINE, slices: LINE, run };
+  if (right.along === "depth") {
+    let slices = LINE;
+    while (slices > 1 && (slices / 2) * run >= right.depth) slices /= 2; // no more threads than there are vectors
+    return { columns: THREADS / slices, slices, run };
+  }
   const wanted = 2 * (target.units ?? 16);
   let threads = LINE;
   while (threads > 4 && right.rows / (threads * run) < wanted) threads /= 2;

@@ -10,6 +10,7 @@ import { type Operand, stridedOperand } from "../../kernels/simt/operand.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
+import { transposed } from "../implement/transposed.ts";
 import { type KernelCall, valuePlace } from "../step.ts";
 import { implementDepthwise } from "./implement_windows.ts";
 import { type GpuImplementation, type GpuTask, productCalls, type Source } from "./product_calls.ts";
@@ -18,6 +19,8 @@ import { reordered } from "./weights.ts";
 /** Fewer output channels of a group, or products of a sum, are not worth tiles: a thread for each element reads as much. */
 const LEAST_CHANNELS = 8;
 const LEAST_DEPTH = 8;
+/** More channels are read as vectors when they are innermost. */
+const MOST_IN_FRONT = 3;
 
 const isFloat = (values: readonly (Value | null)[]): boolean =>
   values.every((v) => !v || v.type.dtype === "f32" || v.type.dtype === "f16" || v.type.dtype === "bf16");
@@ -37,12 +40,13 @@ function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonl
   const taps = elementCount(g.kernel);
   if (!isFloat([x, w, bias ?? null]) || perGroup < LEAST_CHANNELS || channels * taps < LEAST_DEPTH) return null;
   if (elementCount(x.type.shape) === 0) return null;
-  const image: Image = { dtype: x.type.dtype, images: g.batch, groups: g.group, channels, isChannelsLast: g.layout === "NHWC" };
+  const seen = isSpread ? null : channelsFirst(x, g);
+  const image: Image = { dtype: x.type.dtype, images: g.batch, groups: g.group, channels, isChannelsLast: g.layout === "NHWC" && !seen };
   const { weights, calls } = orderedWeights(task, w, g, isSpread);
   return [
     ...calls,
     ...productCalls(task, {
-      left: { operand: imageOperand(image, g, isSpread), place: valuePlace(x) },
+      left: { operand: imageOperand(image, g, isSpread), place: valuePlace(seen ?? x) },
       right: weights,
       batch: g.group,
       place: (group, row, column) => {
@@ -58,12 +62,19 @@ function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonl
 
 const slidingOf = ({ input, output, kernel, strides, dilations, padsBegin }: ConvGeometry): Sliding => ({ input, output, kernel, strides, dilations, padsBegin }); // biome-ignore format: short
 
+/** What x is, channels innermost, of an image with few channels in front: they are read where they lie. */
+function channelsFirst(x: Value, g: ConvGeometry): Value | null {
+  const source = g.layout === "NHWC" && g.inChannels <= MOST_IN_FRONT ? transposed(x) : undefined;
+  const last = x.type.shape.length - 1;
+  return source?.perm.every((axis, i) => axis === (i === 0 ? 0 : i === last ? 1 : i + 1)) ? source.before : null;
+}
+
 /** One tap at every place: the image is a matrix as it lies. */
 export const isPointwise = (g: ConvGeometry): boolean =>
   g.layout === "NHWC" && elementCount(g.kernel) === 1 && g.input.join() === g.output.join() && [...g.strides].every((s) => s === 1) && g.padsBegin.every((p) => p === 0); // biome-ignore format: short
 
 function imageOperand(image: Image, g: ConvGeometry, isSpread: boolean): Operand {
-  if (isPointwise(g)) return matrixOperand(image, g);
+  if (isPointwise(g) && image.isChannelsLast) return matrixOperand(image, g);
   return isSpread ? spreadOperand(image, slidingOf(g)) : windowOperand(image, slidingOf(g));
 }
 
