@@ -9,7 +9,7 @@ import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
-import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
+import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
 import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
@@ -163,16 +163,10 @@ export class Ring {
   private vector(): Promise<Contestant> {
     const { device, csb, problem } = this;
     const { target, threads } = device;
-    const slices = slicesOf(csb, target.lanes);
-    const kernel = sparseVectorKernel(
-      "sparse",
-      sparseVectorShape(slices),
-      noEpilogue({ dtype: "f32", shape: [1, csb.rows] }),
-      target,
-      threads,
-    );
+    const w = vectorMatrixOf(csb, target);
+    const kernel = sparseVectorKernel("sparse", w.shape, noEpilogue({ dtype: "f32", shape: [1, csb.rows] }), target, threads);
     const output = this.empty(4 * csb.rows);
-    const inputs = [this.inOrder(slices.place), slices.column, slices.bounds, slices.order, shareWindows(slices, threads), problem.x];
+    const inputs = [this.inOrder(w.place), ...vectorIndexOf(w, target, threads), problem.x];
     return this.contestant("csb", [[kernel, [...inputs.map((a) => this.put(a)), output]]], output);
   }
   private sampled(): Promise<Contestant> {

@@ -147,8 +147,10 @@ class Lowering {
     }
     const inner = terms.filter((t) => this.scopes.get(t.v.id) === scope && t.v.id !== loop?.v.id);
     if (inner.length > 0 || !loop || !parent) {
-      const rest = terms.filter((t) => !inner.includes(t));
-      out.push({ k: "pointer", pointer, from: { pointer: this.pointer(buffer, rest, scope) }, add: { base: 0, terms: inner } });
+      // The last that is set is added last: neighbours share the sum of the others.
+      const last = inner.reduce((a, b) => (b.v.id > a.v.id ? b : a));
+      const rest = terms.filter((t) => t !== last);
+      out.push({ k: "pointer", pointer, from: { pointer: this.pointer(buffer, rest, scope) }, add: { base: 0, terms: [last] } });
       return pointer;
     }
     const own = terms.find((t) => t.v.id === loop.v.id) as Terms[number]; // the scope was chosen for it

@@ -8,7 +8,6 @@ import { type Direction, GROUP_HEIGHT, groupsOf, shareBlockRows } from "../../sr
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
-import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../src/kernels/sparse_vector.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
@@ -67,21 +66,6 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
     tensor("i32", groups.bounds),
     tensor("i32", groups.starts),
     tensor("i32", shareBlockRows(groups, threads)),
-    tensor("f32", x.data),
-  ];
-  return run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
-}
-
-function vectorProduct(w: Csb, x: Matrix, target: SimdTarget, threads: number): Float32Array {
-  const slices = slicesOf(w, target.lanes);
-  const type = { dtype: "f32" as const, shape: [w.rows, 1] };
-  const kernel = sparseVectorKernel("vector", sparseVectorShape(slices), noEpilogue(type), target, threads);
-  const inputs = [
-    ordered(w, slices.place, target, threads),
-    tensor("u16", slices.column),
-    tensor("i32", slices.bounds),
-    tensor("i32", slices.order),
-    tensor("i32", shareWindows(slices, threads)),
     tensor("f32", x.data),
   ];
   return run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
@@ -171,15 +155,6 @@ describe.each(TARGETS)("$name", (target) => {
     }
   });
 
-  test.each(cases)("(%i, %i) times a vector", (rows, columns, _n, density, block) => {
-    const matrix = sparseMatrix(rows, columns, density);
-    const w = csbOf(matrix, block);
-    const x = denseMatrix(columns, 1, 7);
-    const y = vectorProduct(w, x, target, 1);
-    expectProduct(y, matrix, false, x);
-    for (const threads of [2, 3]) expect(vectorProduct(w, x, target, threads)).toEqual(y);
-  });
-
   test("infinities stay in the rows that have them", () => {
     const matrix = sparseMatrix(70, 90, 0.1);
     const w = csbOf(matrix, 64);
@@ -188,8 +163,6 @@ describe.each(TARGETS)("$name", (target) => {
     const isTouched = (y: Float32Array, n: number): boolean[] => Array.from({ length: 70 }, (_, r) => !Number.isFinite(y[r * n]));
     const wanted = Array.from({ length: 70 }, (_, r) => matrix.data[r * 90] !== 0);
     expect(isTouched(product(w, "forward", x, target, 1), 16)).toEqual(wanted);
-    const line = { rows: 90, columns: 1, data: x.data.filter((_, i) => i % 16 === 0) };
-    expect(isTouched(vectorProduct(w, line, target, 1), 1)).toEqual(wanted);
   });
 });
 

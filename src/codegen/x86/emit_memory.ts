@@ -205,10 +205,12 @@ export function emitGather(c: MemoryContext, s: StmtOf<"gather">, dst: number, i
   }
 }
 
+/** From a register: straight from memory the instruction waits for what its destination held, even where it sets all lanes. */
 export function emitExpand(c: MemoryContext, s: StmtOf<"expand">, dst: number): void {
   invariant(c.isAvx512, "an expanding load without AVX-512");
   c.asm.vec(I.kmovw_load, XMM, MASK_SCRATCH, 0, c.address(s.bits));
-  c.asm.vec(I.vexpandps, ZMM, dst, 0, c.address(s.from), 0, MASK_SCRATCH, true);
+  c.asm.vec(I.vmovups, ZMM, dst, 0, c.address(s.from));
+  c.asm.vec(I.vexpandps, ZMM, dst, 0, dst, 0, MASK_SCRATCH, true);
 }
 
 // ---- stores

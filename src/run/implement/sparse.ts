@@ -1,29 +1,19 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { Value } from "../../ir/graph.ts";
-import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
 import { type DenseSide, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
-import { shareWindows, slicesOf, sparseVectorKernel, sparseVectorShape } from "../../kernels/sparse_vector.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
-import {
-  type AnchorTask,
-  constantPlace,
-  type KernelCall,
-  type Place,
-  packedPlace,
-  type SparseChoice,
-  sharedKernel,
-  tailPlaces,
-  valuePlace,
-} from "../step.ts";
+import { type AnchorTask, constantPlace, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
+import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
 import { USUAL_RATES } from "./sparse_cost.ts";
 import { blockOf, type Forecast, forecast, forecastOf, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
+import { rowTimesSparse } from "./sparse_vector.ts";
 
 /** A right operand, and whether its rows are the product's columns. */
 interface Right {
@@ -35,7 +25,7 @@ interface Right {
 export function sparseProduct(task: AnchorTask, a: Value, right: Right, g: MatMulGeometry): readonly KernelCall[] | null {
   if (a.type.dtype !== "f32" || right.value.type.dtype !== "f32" || modeOf(task) === "never") return null;
   const isPlain = elementCount(g.batch) === 1;
-  if (isPlain && g.m === 1 && task.target.name === "avx512") return rowTimesSparse(task, a, right, g);
+  if (isPlain && g.m === 1) return rowTimesSparse(task, a, right, g);
   const weights = constantFloats(right.value);
   if (weights && elementCount(g.batchB) === 1 && elementCount(g.batchA) === elementCount(g.batch))
     return rowsTimesSparse(
@@ -49,32 +39,6 @@ export function sparseProduct(task: AnchorTask, a: Value, right: Right, g: MatMu
       },
     );
   return isPlain ? sparseTimesMatrix(task, a, right.isTransposed ? null : right.value, g) : null;
-}
-
-/** x (1,k) · W (k,n) is Wᵀ·x. */
-function rowTimesSparse(
-  task: AnchorTask,
-  x: Value,
-  { value, isTransposed }: Right,
-  { k, n }: MatMulGeometry,
-): readonly KernelCall[] | null {
-  const weights = constantFloats(value);
-  if (!weights || k > 65535 || (n < LEAST_ROWS_OF_VECTOR * task.threads && modeOf(task) === "auto")) return null;
-  const nonzeros = countNonzeros(weights);
-  if (nonzeros === 0) return null;
-  const isSparse = modeOf(task) === "always" || vectorPays(nonzeros, k * n, task.target);
-  if (nonzeros < LEAST_TABLED * k * n)
-    note(task, { rows: n, depth: k, n: 1, density: nonzeros / (k * n), ...vectorMs(nonzeros, k * n, task.target), isSparse });
-  if (!isSparse) return null;
-  const coo = cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights));
-  const w = csbFromCoo(isTransposed ? coo : transposeCoo(coo));
-  const slices = slicesOf(w, task.target.lanes);
-  const shape = sparseVectorShape(slices);
-  const kernel = sharedKernel(task, `sparse vector ${JSON.stringify(shape)} ${task.epilogueKey}`, () =>
-    sparseVectorKernel(task.name, shape, task.epilogue, task.target, task.threads),
-  );
-  const index = [slices.column, slices.bounds, slices.order, shareWindows(slices, task.threads)];
-  return [{ kernel, places: [orderedValues(w, slices.place), ...index.map(constantPlace), valuePlace(x), ...tailPlaces(task)] }];
 }
 
 /** W (m,k) · x (k,n). */
@@ -150,42 +114,4 @@ export function productCall(
   );
   const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, ...(side ? [] : [shareBlockRows(groups, task.threads)])];
   return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
-}
-
-const modeOf = (task: AnchorTask) => task.sparse?.mode ?? "auto";
-const note = (task: AnchorTask, choice: Omit<SparseChoice, "node">): void => {
-  task.sparse?.choices.push({ node: task.output.node, ...choice });
-};
-
-/** Values in the kernel's order. */
-const orderedValues = (w: Csb, place: Int32Array): Place =>
-  packedPlace((out) => {
-    for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
-  });
-
-/** Rows for each thread: fewer leave threads without work. */
-const LEAST_ROWS_OF_VECTOR = 120;
-
-/** Nonzeros a nanosecond that one core multiplies by a vector, and elements that the dense product does, from the second-level cache and beyond it. */
-const NONZEROS = 3;
-const CACHED_ELEMENTS = 27;
-const STREAMED_ELEMENTS = 11;
-/** Below that many elements, what a kernel does around its loops counts. */
-const LEAST_ELEMENTS = 65536;
-
-function vectorPays(nonzeros: number, elements: number, target: SimdTarget): boolean {
-  if (elements < LEAST_ELEMENTS) return false;
-  const { denseMs, sparseMs } = vectorMs(nonzeros, elements, target);
-  return sparseMs < denseMs;
-}
-
-function vectorMs(nonzeros: number, elements: number, { l2 }: SimdTarget): { readonly denseMs: number; readonly sparseMs: number } {
-  const rate = elements * 4 <= 4 * l2 ? CACHED_ELEMENTS : STREAMED_ELEMENTS;
-  return { denseMs: elements / rate / 1e6, sparseMs: nonzeros / NONZEROS / 1e6 };
-}
-
-function countNonzeros(values: Float32Array): number {
-  let count = 0;
-  for (let i = 0; i < values.length; i++) if (values[i] !== 0) count++;
-  return count;
 }

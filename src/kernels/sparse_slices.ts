@@ -1,0 +1,175 @@
+// What products of a sparse matrix and one vector have in common: slices of as many rows as a vector has lanes, and the kernel around the code for one of them.
+import { HeddleError } from "../ir/error.ts";
+import { type Int, type Kernel, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
+import type { Csb } from "../sparse/csb.ts";
+import { type Epilogue, EpilogueCode } from "./epilogue.ts";
+
+/** Rows that one thread works on, and inside of which they may be sorted by length. */
+const PERIOD = 128;
+/** Columns are 16-bit numbers, one of which may name what lies after the vector. */
+const MAX_COLUMNS = 65535;
+
+/** Nonzeros row by row: where each row starts, columns, and where the values are in the matrix. */
+export interface Rows {
+  readonly starts: Int32Array;
+  readonly column: Uint16Array;
+  readonly place: Int32Array;
+}
+
+/** Rows of the whole matrix, block column after block column. Throws HeddleError ("unsupported"). */
+export function rowsOf(w: Csb): Rows {
+  if (w.columns > MAX_COLUMNS) throw new HeddleError("unsupported", `sparse product: ${w.columns} columns, wanted at most ${MAX_COLUMNS}`);
+  const starts = new Int32Array(w.rows + 1);
+  const visit = (f: (row: number, column: number, i: number) => void): void => {
+    for (let r = 0, b = 0; r < w.blockRows; r++)
+      for (let c = 0; c < w.blockColumns; c++, b++)
+        for (let i = w.pointers[b]; i < w.pointers[b + 1]; i++) f(r * w.block + w.row[i], c * w.block + w.column[i], i);
+  };
+  visit((row) => starts[row + 1]++);
+  for (let r = 0; r < w.rows; r++) starts[r + 1] += starts[r];
+  const next = starts.slice();
+  const column = new Uint16Array(w.values.length);
+  const place = new Int32Array(w.values.length);
+  visit((row, c, i) => {
+    const to = next[row]++;
+    column[to] = c;
+    place[to] = i;
+  });
+  return { starts, column, place };
+}
+
+/** Rows by slices; a lane beyond the matrix has a row that does not exist. */
+export interface Slices {
+  readonly slices: readonly Int32Array[];
+  /** Of each row, its place in its period; null: rows are in their order. */
+  readonly order: Int32Array | null;
+}
+
+const periodsOf = (rows: number): number => Math.ceil(rows / PERIOD);
+
+export function slicesInOrder(rows: number, lanes: number): Slices {
+  const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
+  return { slices: cut(all, lanes), order: null };
+}
+
+/** Rows sorted by length inside of periods (SELL-C-σ, Kreutzer et al. 2014). */
+export function slicesByLength(rows: number, { starts }: Rows, lanes: number): Slices {
+  const length = (r: number): number => (r < rows ? starts[r + 1] - starts[r] : 0);
+  const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
+  for (let first = 0; first < all.length; first += PERIOD)
+    all.subarray(first, first + PERIOD).sort((x, y) => length(y) - length(x) || x - y);
+  const order = new Int32Array(all.length);
+  for (const [i, r] of all.entries()) order[r] = i % PERIOD;
+  return { slices: cut(all, lanes), order };
+}
+
+const cut = (all: Int32Array, lanes: number): Int32Array[] =>
+  Array.from({ length: all.length / lanes }, (_, s) => all.subarray(s * lanes, (s + 1) * lanes));
+
+/** Periods of rows that each thread works on, equal in work, of which each slice and the end have a sum: thread t has [shares[t], shares[t + 1]). */
+export function sharePeriods(work: Int32Array, lanes: number, threads: number): Int32Array {
+  const perPeriod = PERIOD / lanes;
+  const periods = (work.length - 1) / perPeriod;
+  const all = work[work.length - 1];
+  const shares = new Int32Array(threads + 1);
+  for (let t = 1, p = 0; t <= threads; t++) {
+    while (p < periods && ((work[p * perPeriod] + work[(p + 1) * perPeriod]) / 2) * threads < all * t) p++;
+    shares[t] = t === threads ? periods : p;
+  }
+  return shares;
+}
+
+export interface SlicesShape {
+  readonly rows: number;
+  readonly columns: number;
+  /** Rows have an order: it is a buffer. */
+  readonly isSorted: boolean;
+}
+
+/** A matrix as a kernel reads it. */
+export interface SlicedMatrix<Shape extends SlicesShape> {
+  readonly shape: Shape;
+  /** Where each value is in the matrix, -1: zero. */
+  readonly place: Int32Array;
+  /** The buffers between the values and the shares. */
+  readonly index: readonly (Int32Array | Uint16Array | Uint8Array)[];
+  /** Work before each slice, and all. */
+  readonly bounds: Int32Array;
+}
+
+/** Slices with those beyond the last row. */
+export const sliceCount = (rows: number, lanes: number): number => (periodsOf(rows) * PERIOD) / lanes;
+
+/** Writes the sum of one slice of rows, from a copy of the vector at the start of a buffer. */
+export interface SliceCode {
+  /** How far it may read the vector, in vectors; after the vector's end there is one of zeros. */
+  readonly reach: number;
+  /** Rows shorter than others multiply zeros by elements that are not theirs: where the vector is not finite, such products must be left out. */
+  readonly fillsUp: boolean;
+  sum(slice: Int, vector: number, allFinite: boolean): Vec;
+}
+
+/** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
+export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
+  const { rows, columns, isSorted } = shape;
+  const { lanes, threads } = b;
+  const periods = periodsOf(rows);
+  const perPeriod = PERIOD / lanes;
+  const order = isSorted ? b.buffer("order", 4 * periods * PERIOD, "read") : -1;
+  const shares = b.buffer("shares", 4 * (threads + 1), "read");
+  const x = b.buffer("x", 4 * columns, "read");
+  const code = new EpilogueCode(b, epilogue, rows);
+  // The vector and zeros after it, then a period's results.
+  const whole = columns - (columns % lanes);
+  const end = Math.ceil(columns / lanes) * lanes;
+  const results = Math.max(end + lanes, slices.reach * lanes) * 4;
+  const scratch = b.buffer("scratch", results + PERIOD * 4, "scratch");
+
+  /** Less than 0: the vector is not finite. */
+  const copyVector = (): Int => {
+    const zero = b.op("mov", b.f32(0)); // x − x is 0 for finite ones, else NaN
+    const copy = (at: Int, count: number): void => {
+      const v = b.load(x, times(at, 4), count);
+      b.store(v, scratch, times(at, 4));
+      if (slices.fillsUp) b.op("add", zero, b.op("sub", v, v), undefined, zero);
+    };
+    b.loop(0, whole, lanes, (k) => copy(k, lanes));
+    if (whole < end) copy(whole, columns - whole);
+    b.store(b.f32(0), scratch, end * 4);
+    if (!slices.fillsUp) return 0;
+    const isNan = b.op("isnan", b.op("sumlanes", zero));
+    b.store(isNan, scratch, results, 1, "i32");
+    return b.loadInt(scratch, results, "i32", -1, 0);
+  };
+  const sumSlice = (period: Int, s: Int, finite: Int): void => {
+    const slice = plus(times(period, perPeriod), s);
+    const store = (allFinite: boolean): void => b.store(slices.sum(slice, scratch, allFinite), scratch, plus(results, times(s, lanes * 4)));
+    if (slices.fillsUp)
+      b.when(finite, 0, () => store(false), () => store(true)); // biome-ignore format: one idea
+    else store(true);
+  };
+  const storeRows = (row: Int, inPeriod: Int, count: number): void => {
+    const found = isSorted
+      ? b.gather(scratch, results, b.load(order, times(row, 4), count, "i32"), PERIOD, count)
+      : b.load(scratch, plus(results, times(inPeriod, 4)), count);
+    code.storeTile([[found]], { row: 0, rowStep: 1, column: () => row, lanesOf: () => count });
+  };
+  const wholeSlices = Math.floor(rows / lanes);
+  const rest = rows % lanes;
+  b.parallel(threads, (thread) => {
+    const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
+    const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
+    const finite = copyVector();
+    b.loop(from, to, 1, (period) => {
+      b.loop(0, perPeriod, 1, (s) => sumSlice(period, s, finite));
+      const first = times(period, perPeriod);
+      if (wholeSlices > 0)
+        b.loop(0, b.min(plus(wholeSlices, times(first, -1)), perPeriod), 1, (s) => {
+          const slice = b.min(plus(first, s), wholeSlices - 1);
+          storeRows(times(slice, lanes), times(s, lanes), lanes);
+        });
+      if (rest > 0) b.when(periods - 2, period, () => storeRows(wholeSlices * lanes, (wholeSlices % perPeriod) * lanes, rest));
+    });
+  });
+  return b.build();
+}

@@ -1,0 +1,22 @@
+// What layers with sparse weights share when kernels are chosen for them: the mode, the record of choices, values in the order of a kernel.
+import type { Csb } from "../../sparse/csb.ts";
+import { type AnchorTask, type Place, packedPlace, type SparseChoice } from "../step.ts";
+import type { SparseMode } from "./sparse_cost.ts";
+
+export const modeOf = (task: AnchorTask): SparseMode => task.sparse?.mode ?? "auto";
+
+export const note = (task: AnchorTask, choice: Omit<SparseChoice, "node">): void => {
+  task.sparse?.choices.push({ node: task.output.node, ...choice });
+};
+
+/** Values in the kernel's order. */
+export const orderedValues = (w: Csb, place: Int32Array): Place =>
+  packedPlace((out) => {
+    for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
+  });
+
+export function countNonzeros(values: Float32Array): number {
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] !== 0) count++;
+  return count;
+}

@@ -1,0 +1,51 @@
+// A row times constant weights that are mostly zeros: a layer at batch 1. Both kernels wait for memory, or the sparse one for its steps.
+import type { Value } from "../../ir/graph.ts";
+import { fromNumbers } from "../../ir/tensor.ts";
+import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
+import type { MatMulGeometry } from "../../ops/matmul.ts";
+import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
+import { csbFromCoo } from "../../sparse/csb.ts";
+import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { constantFloats } from "./conv_task.ts";
+import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
+
+/** Rows for each thread: fewer leave threads without work. */
+const LEAST_ROWS = 120;
+/** Weights with fewer zeros are not noted as sparse. */
+const MOST_DENSITY = 0.8;
+
+/** x (1,k) · W (k,n), which is Wᵀ·x; null where the dense product is predicted to be faster. */
+export function rowTimesSparse(
+  task: AnchorTask,
+  x: Value,
+  { value, isTransposed }: { readonly value: Value; readonly isTransposed: boolean },
+  { k, n }: MatMulGeometry,
+): readonly KernelCall[] | null {
+  const { target, threads } = task;
+  const weights = constantFloats(value);
+  const isAuto = modeOf(task) === "auto";
+  if (!weights || k > 65535 || (isAuto && n < LEAST_ROWS * threads)) return null;
+  const nonzeros = countNonzeros(weights);
+  const density = nonzeros / (k * n);
+  if (nonzeros === 0 || (isAuto && density > MOST_DENSITY)) return null;
+  const size = { rows: n, depth: k, n: 1 };
+  const guess = vectorForecast(size, density, target, threads);
+  // Random places first: where those lose, nothing is converted.
+  const isWorth = !isAuto || vectorPays(size, guess);
+  const coo = isWorth ? cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights)) : null;
+  const csb = coo && csbFromCoo(isTransposed ? coo : transposeCoo(coo));
+  const w = csb && vectorMatrixOf(csb, target);
+  const ms = w ? vectorForecastOf(size, w, target, threads) : guess;
+  const isSparse = w !== null && (!isAuto || vectorPays(size, ms));
+  note(task, { ...size, density, ...ms, isSparse });
+  return isSparse ? [vectorCall(task, w, orderedValues(csb!, w.place), x)] : null; // w was made of it
+}
+
+function vectorCall(task: AnchorTask, w: VectorMatrix, values: ReturnType<typeof orderedValues>, x: Value): KernelCall {
+  const { target, threads } = task;
+  const kernel = sharedKernel(task, `sparse vector ${JSON.stringify(w.shape)} ${task.epilogueKey}`, () =>
+    sparseVectorKernel(task.name, w.shape, task.epilogue, target, threads),
+  );
+  return { kernel, places: [values, ...vectorIndexOf(w, target, threads).map(constantPlace), valuePlace(x), ...tailPlaces(task)] };
+}

@@ -1,0 +1,144 @@
+// Sparse matrices times one vector, by windows and by gathers: error bound, any number of threads, empty rows, full rows, ragged edges, infinities.
+import { describe, expect, test } from "vitest";
+import { lowerAddresses } from "../../src/codegen/addresses.ts";
+import type { SimdTarget } from "../../src/ir/kernel.ts";
+import { fromNumbers, zeros } from "../../src/ir/tensor.ts";
+import { noEpilogue } from "../../src/kernels/epilogue.ts";
+import { sharePeriods } from "../../src/kernels/sparse_slices.ts";
+import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
+import { cooFromDense } from "../../src/sparse/coo.ts";
+import { csbFromCoo } from "../../src/sparse/csb.ts";
+import { runLowered, TARGETS } from "../codegen/simd_run.ts";
+import { random } from "../lower/run_group.ts";
+
+interface Problem {
+  readonly rows: number;
+  readonly columns: number;
+  readonly w: Float32Array;
+  readonly x: Float32Array;
+}
+
+/** Some rows are empty, others full; where rows differ much, they are sorted. */
+function problemOf(rows: number, columns: number, density: number): Problem {
+  const next = random(rows * 31 + columns);
+  const w = new Float32Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    const own = r % 7 === 3 ? 0 : r % 41 === 5 ? 1 : density;
+    for (let c = 0; c < columns; c++) if (next() < own) w[r * columns + c] = next() * 2 - 1;
+  }
+  w[0] ||= 0.5;
+  return { rows, columns, w, x: Float32Array.from({ length: columns }, () => next() * 2 - 1) };
+}
+
+const matrixOf = ({ rows, columns, w }: Problem, target: SimdTarget): VectorMatrix =>
+  vectorMatrixOf(csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block: 64 }), target);
+
+function product(problem: Problem, target: SimdTarget, threads: number): Float32Array {
+  const { rows, columns, w, x } = problem;
+  const csb = csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block: 64 });
+  const matrix = vectorMatrixOf(csb, target);
+  const kernel = sparseVectorKernel("vector", matrix.shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), target, threads);
+  const values = Float32Array.from(matrix.place, (p) => (p < 0 ? 0 : csb.values[p]));
+  const out = zeros("f32", [rows]).data as Float32Array;
+  const scratch = kernel.params.filter((p) => p.access === "scratch").map((p) => new Uint8Array(p.bytes).fill(0xa7));
+  const views = [values, ...vectorIndexOf(matrix, target, threads), x, out].map(
+    (a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength),
+  );
+  runLowered(target, lowerAddresses(kernel), [...views, ...scratch], threads);
+  return out;
+}
+
+/** Holds every row against float64, within u·|y| + 4·√nonzeros·2⁻²⁴·Σ|w||x|. */
+function expectProduct(y: Float32Array, { rows, columns, w, x }: Problem): void {
+  for (let r = 0; r < rows; r++) {
+    let [sum, size, count] = [0, 0, 0];
+    for (let c = 0; c < columns; c++) {
+      const p = w[r * columns + c] * x[c];
+      sum += p;
+      size += Math.abs(p);
+      if (w[r * columns + c] !== 0) count++;
+    }
+    const bound = 2 ** -24 * Math.abs(sum) + 4 * Math.sqrt(count) * 2 ** -24 * size;
+    if (!(Math.abs(y[r] - sum) <= bound)) expect.fail(`row ${r}: ${y[r]}, wanted ${sum} ± ${bound}`);
+  }
+}
+
+const cases = [
+  [1, 1, 1],
+  [70, 90, 0.5],
+  [33, 130, 0.1],
+  [129, 65, 0.05],
+  [64, 64, 1],
+  [128, 16, 0.3],
+  [300, 40, 0.2],
+  [300, 700, 0.05],
+  [20, 5000, 0.02],
+  [150, 3000, 0.001],
+] as const;
+
+describe.each(TARGETS)("$name", (target) => {
+  test.each(cases)("(%i, %i), density %f", (rows, columns, density) => {
+    const problem = problemOf(rows, columns, density);
+    const y = product(problem, target, 1);
+    expectProduct(y, problem);
+    for (const threads of [2, 3]) expect(product(problem, target, threads)).toEqual(y);
+    expect(product(problem, target, 1)).toEqual(y);
+  });
+
+  test("infinities and NaN stay in the rows that have them", () => {
+    const problem = problemOf(70, 90, 0.1);
+    problem.x[0] = Number.POSITIVE_INFINITY;
+    problem.x[41] = Number.NaN;
+    const touched = Array.from(product(problem, target, 1), (y) => !Number.isFinite(y));
+    expect(touched).toEqual(Array.from({ length: 70 }, (_, r) => problem.w[r * 90] !== 0 || problem.w[r * 90 + 41] !== 0));
+  });
+
+  test("gathers where windows hold little", () => {
+    expect(matrixOf(problemOf(128, 512, 1), target).shape.walk).toBe("windows");
+    const next = random(5);
+    const far: Problem = { rows: 128, columns: 40000, w: new Float32Array(128 * 40000), x: new Float32Array(40000).fill(1) };
+    for (let r = 0; r < 128; r++) for (let i = 0; i < 12; i++) far.w[r * 40000 + 3333 * i + Math.floor(next() * 3333)] = 1 + i;
+    expect(matrixOf(far, target).shape.walk).toBe("gathered");
+    expect([...product(far, target, 1)]).toEqual(new Array(128).fill(78));
+    expect(product(far, target, 3)).toEqual(product(far, target, 1));
+  });
+
+  test("each nonzero once", () => {
+    for (const density of [0.5, 0.1]) {
+      const problem = problemOf(200, 300, density);
+      const { place } = matrixOf(problem, target);
+      const count = problem.w.filter((v) => v !== 0).length;
+      expect(Array.from(place.filter((p) => p >= 0)).sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, i) => i));
+    }
+  });
+});
+
+describe.each(TARGETS.filter((t) => t.expandsLoads))("$name, from memory", (target) => {
+  // A second-level cache so small that any matrix is streamed.
+  const small = { ...target, l2: 64 };
+  test.each(cases)("(%i, %i), density %f, packed", (rows, columns, density) => {
+    const problem = problemOf(rows, columns, density);
+    const y = product(problem, small, 1);
+    expectProduct(y, problem);
+    expect(product(problem, small, 3)).toEqual(y);
+    expect(y).toEqual(product(problem, target, 1));
+  });
+
+  test("values of streamed matrices are packed where many lanes are empty", () => {
+    const isPacked = (density: number, t: SimdTarget): boolean => {
+      const { shape } = matrixOf(problemOf(256, 512, density), t);
+      return shape.walk === "windows" && shape.isPacked;
+    };
+    expect([isPacked(0.1, small), isPacked(0.1, target), isPacked(1, small)]).toEqual([true, false, false]);
+  });
+});
+
+test("threads get periods of equal work", () => {
+  expect([...sharePeriods(Int32Array.from([0, 10, 20, 30, 40]), 128, 2)]).toEqual([0, 2, 4]);
+  expect([...sharePeriods(Int32Array.from([0, 30, 35, 38, 40]), 128, 2)]).toEqual([0, 1, 4]);
+});
+
+test("more columns than 16 bits tell are refused", () => {
+  const wide = csbFromCoo(cooFromDense(fromNumbers("f32", [1, 70000], new Float32Array(70000).fill(1))));
+  expect(() => vectorMatrixOf(wide, TARGETS[0])).toThrow(/70000 columns, wanted at most 65535/);
+});
