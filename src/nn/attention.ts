@@ -1,6 +1,6 @@
 // Attention: queries (…, T, d), keys and values (…, S, d) → sums of values by how well keys match (Vaswani et al. 2017).
 import { HeddleError } from "../ir/error.ts";
-import { arange, dropout, type Key, Parameter, type Tensor, zeros } from "../tensor/index.ts";
+import { arange, dropout, type Key, Parameter, scoreWeights, type Tensor, zeros } from "../tensor/index.ts";
 import { xavierUniform } from "./init.ts";
 import { Linear, linear } from "./linear.ts";
 import { Module } from "./module.ts";
@@ -31,6 +31,7 @@ export function attention(
 ): Tensor {
   const [t, s] = [q.shape.at(-2)!, k.shape.at(-2)!]; // rank 2 or more, or matmul refuses
   let scores: Tensor = q.div(Math.sqrt(q.shape.at(-1)!)).matmul(k.swapAxes(-1, -2));
+  if (!bias && !mask && !drop && (!causal || s >= t)) return scoreWeights(scores, causal).matmul(v);
   if (bias) scores = scores.add(bias);
   if (causal) scores = places(t).unsqueeze(1).add(s - t).ge(places(s)).where(scores, HIDDEN); // biome-ignore format: a formula
   if (mask) scores = mask.where(scores, HIDDEN);

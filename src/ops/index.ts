@@ -39,6 +39,7 @@ import { rnnOps } from "./rnn.ts";
 import { roiOps } from "./roi.ts";
 import { scatterOps } from "./scatter.ts";
 import { scatterRowsOps } from "./scatter_rows.ts";
+import { scoreWeightsOps } from "./score_weights.ts";
 import { sliceOps } from "./slice.ts";
 import { softmaxOps } from "./softmax.ts";
 import { sparseOps } from "./sparse_matmul.ts";
@@ -84,6 +85,7 @@ const families: readonly (readonly Op[])[] = [
   sparseOps,
   normOps,
   softmaxOps,
+  scoreWeightsOps,
   controlOps,
   einsumOps,
   lossOps,

@@ -9,8 +9,14 @@ import { intsValue } from "./view_algebra.ts";
 /** The type of the copies. */
 export type Precision = "bf16" | "f16";
 
-/** By the operator's name: the operands that are multiplied. */
-const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = { MatMul: [0, 1], Conv: [0, 1], ConvTranspose: [0, 1] };
+/** By the operator's name: the operands that are multiplied, or that stand between two products. */
+const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = {
+  MatMul: [0, 1],
+  Conv: [0, 1],
+  ConvTranspose: [0, 1],
+  ScoreWeights: [0],
+  ScoreWeightsGrad: [0, 1],
+};
 
 /** Operators that only move elements: a copy is made before them, so that a weight and its transpose share one. */
 const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape"]);

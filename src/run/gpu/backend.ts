@@ -38,6 +38,8 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
     ConvWeightGrad: contractions.convWeightGrad,
     Softmax: lines.softmax,
     LogSoftmax: lines.logSoftmax,
+    ScoreWeights: lines.scoreWeights,
+    ScoreWeightsGrad: lines.scoreWeightsGrad,
     LayerNormalization: lines.layerNormalization,
     MaxPool: lines.maxPool,
     AveragePool: lines.averagePool,
@@ -48,7 +50,9 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
 
 /** Operators around which a group may form: those that expressions are written for. */
 const ANCHORS: ReadonlySet<Op> = new Set(
-  ["MatMul", "Conv", "ConvTranspose", "ConvWeightGrad", "MaxPool", "AveragePool"].map((n) => OPS.get(n)!),
+  ["MatMul", "Conv", "ConvTranspose", "ConvWeightGrad", "MaxPool", "AveragePool", "ScoreWeights", "ScoreWeightsGrad"].map(
+    (n) => OPS.get(n)!,
+  ),
 );
 
 /** Operators with kernels written for them; where one declines, the expression is lowered. */
