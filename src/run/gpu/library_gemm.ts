@@ -1,7 +1,7 @@
 // MatMul to a call of the device's library; what follows it in its group is a kernel of its own.
-
+import type { DType } from "../../ir/dtype.ts";
 import { loadReader } from "../../ir/expr_interpreter.ts";
-import type { Node, Value } from "../../ir/graph.ts";
+import type { Value } from "../../ir/graph.ts";
 import { type GpuKernel, type LibraryGemm, NO_TAIL, type OperandType } from "../../ir/library_kernel.ts";
 import type { SimtParam, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
@@ -9,6 +9,7 @@ import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { productGeometry } from "../../ops/matmul.ts";
 import { transposed } from "../implement/transposed.ts";
 import { type KernelCall, type Place, valuePlace } from "../step.ts";
+import { matchedTail } from "./library_tail.ts";
 import { type GpuTask, tailOf } from "./product_calls.ts";
 
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
@@ -27,11 +28,13 @@ interface LibraryProduct {
 export function libraryProducts(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
   const { anchor, inputs, name, output, epilogueInputs, epilogueKey, target, shared } = task;
   const [left, right] = inputs as readonly [Value, Value]; // MatMul's inputs are never absent
-  const product = libraryProduct(name, anchor, left, right, target);
+  const matched = matchedTail(output);
+  const isBare = matched !== null && !matched.hasBias && !matched.hasAdded && !matched.isRelu; // at most another type
+  const product = libraryProduct(name, left, right, (isBare ? output : anchor.outputs[0]).type.dtype, target);
   if (!product) return null;
   const operands = [product.left, product.right].map(valuePlace);
   const { type } = anchor.outputs[0];
-  if (anchor.outputs[0] === output) return [{ kernel: product.kernel, places: [...operands, valuePlace(output)] }];
+  if (isBare) return [{ kernel: product.kernel, places: [...operands, valuePlace(output)] }];
   const tail = tailOf(task);
   const sums = loadReader(type, tail.inputs.length);
   const kernel = shared(`tail ${epilogueKey} ${type.shape}`, `${name}_tail`, (n) =>
@@ -46,7 +49,7 @@ export function libraryProducts(task: GpuTask): readonly KernelCall<GpuKernel>[]
 }
 
 /** The product of a MatMul node's operands as values outside of its group. */
-function libraryProduct(name: string, node: Node, left: Value, right: Value, target: SimtTarget): LibraryProduct | null {
+function libraryProduct(name: string, left: Value, right: Value, outType: DType, target: SimtTarget): LibraryProduct | null {
   const { dtype } = left.type;
   if (!isOperand(dtype) || right.type.dtype !== dtype) return null;
   const { m, n, k, batch, batchA, batchB } = productGeometry("MatMul", left.type.shape, right.type.shape);
@@ -57,7 +60,6 @@ function libraryProduct(name: string, node: Node, left: Value, right: Value, tar
   if ((!isFlat && !isBatched) || 2 * count * m * n * k < LEAST_FLOPS) return null;
   const [a, b] = [seenThrough(left), seenThrough(right)];
   const isLeftSeen = a.isTransposed && (isBatched || count === 1);
-  const outType = node.outputs[0].type.dtype;
   if (!isOperand(outType)) return null;
   const rows = isFlat ? count * m : m;
   const param = (of: string, elements: number, type: OperandType, access: SimtParam["access"]): SimtParam => ({
