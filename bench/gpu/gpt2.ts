@@ -43,7 +43,7 @@ const WARM_UP = 5;
 /** Steps whose losses are compared and printed. */
 const SHOWN = 4;
 
-/** Tokens (N, T) → logits (N, T, vocabulary): learned places, norms before attention and network, the table of tokens is the last layer's too. */
+/** Tokens (N, T) → logits (N · T, vocabulary): learned places, norms before attention and network, the table of tokens is the last layer's too. */
 class Gpt2 extends Module {
   readonly wte: Embedding;
   readonly wpe: Embedding;
@@ -66,7 +66,7 @@ class Gpt2 extends Module {
     const places = arange(tokens.shape[1], undefined, 1, "i32");
     let x: Tensor = this.wte.forward(tokens).add(this.wpe.forward(places));
     for (const layer of this.h) x = layer.forward(x, { causal: true });
-    return this.lnF.forward(x).matmul(this.wte.weight.value.transpose());
+    return this.lnF.forward(x).reshape([-1, width]).matmul(this.wte.weight.value.transpose());
   }
 }
 
@@ -77,10 +77,7 @@ function learner() {
   const optimizer = new AdamW(parameters, { learningRate: 3e-4 });
   const step = jit(
     (input: Tensor, target: Tensor) => {
-      const { value, grads } = valueAndGrad(
-        () => crossEntropy(model.forward(input).reshape([-1, vocabulary]), target.reshape([-1])),
-        parameters,
-      );
+      const { value, grads } = valueAndGrad(() => crossEntropy(model.forward(input), target.reshape([-1])), parameters);
       optimizer.step(grads);
       return value;
     },

@@ -30,8 +30,10 @@ export function attention(
   { mask, causal = false, bias, dropout: drop }: AttentionOptions & Dropping = {},
 ): Tensor {
   const [t, s] = [q.shape.at(-2)!, k.shape.at(-2)!]; // rank 2 or more, or matmul refuses
-  let scores: Tensor = q.div(Math.sqrt(q.shape.at(-1)!)).matmul(k.swapAxes(-1, -2));
-  if (!bias && !mask && !drop && (!causal || s >= t)) return scoreWeights(scores, causal).matmul(v);
+  const root = Math.sqrt(q.shape.at(-1)!);
+  if (!bias && !mask && !drop && (!causal || s >= t))
+    return scoreWeights(q.matmul(k.swapAxes(-1, -2)), { causal, scale: 1 / root }).matmul(v);
+  let scores: Tensor = q.div(root).matmul(k.swapAxes(-1, -2));
   if (bias) scores = scores.add(bias);
   if (causal) scores = places(t).unsqueeze(1).add(s - t).ge(places(s)).where(scores, HIDDEN); // biome-ignore format: a formula
   if (mask) scores = mask.where(scores, HIDDEN);
@@ -75,24 +77,26 @@ export class MultiheadAttention extends Module {
   }
 
   forward(query: Tensor, key = query, value = key, options: AttentionOptions = {}): Tensor {
-    const [q, k, v] = this.project(query, key, value).map((x) => this.splitHeads(x));
+    const [q, k, v] = this.project(query, key, value);
     const drop = this.training && this.p > 0 && this.random ? { dropout: { p: this.p, key: this.random.next() } } : {};
     const joined = attention(q, k, v, { ...options, ...drop }).transpose([0, 2, 1, 3]).reshape(query.shape); // biome-ignore format: a formula
     return this.outProj.forward(joined);
   }
 
+  /** Each as (N, heads, T, width / heads). */
   private project(query: Tensor, key: Tensor, value: Tensor): Tensor[] {
     const [weight, bias] = [this.inProjWeight.value, this.inProjBias?.value];
-    if (query === key && key === value) return linear(query, weight, bias).split(3, 2);
     const part = (x: Tensor, i: number) => {
       const rows = [i * this.width, (i + 1) * this.width] as const;
-      return linear(x, weight.slice(rows), bias?.slice(rows));
+      return this.byHeads(linear(x, weight.slice(rows), bias?.slice(rows)));
     };
-    return [part(query, 0), part(key, 1), part(value, 2)];
+    const isOne = query === key && key === value;
+    const parts = isOne ? this.byHeads(linear(query, weight, bias)).split(3, 2) : [part(query, 0), part(key, 1), part(value, 2)];
+    return parts.map((x) => x.transpose([0, 2, 1, 3]));
   }
 
-  /** (N, T, width) → (N, heads, T, width / heads). */
-  private splitHeads(x: Tensor): Tensor {
-    return x.reshape([x.shape[0], x.shape[1], this.heads, this.width / this.heads]).transpose([0, 2, 1, 3]);
+  /** (N, T, widths) → (N, T, heads, width / heads). */
+  private byHeads(x: Tensor): Tensor {
+    return x.reshape([x.shape[0], x.shape[1], -1, this.width / this.heads]);
   }
 }

@@ -32,10 +32,10 @@ export interface CrossEntropyOptions {
 export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const { labelSmoothing = 0, ignoreIndex, reduction = "mean" } = options;
   const axis = logits.rank === 1 ? 0 : 1;
-  const logP = logits.logSoftmax(axis);
   if (!isInteger(target))
     return reduced(
-      logP
+      logits
+        .logSoftmax(axis)
         .mul(smoothed(target, logits.shape[axis], labelSmoothing))
         .sum(axis)
         .neg(),
@@ -44,8 +44,10 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   if (target.shape.join() !== logits.shape.toSpliced(axis, 1).join())
     throw new HeddleError("bad-argument", `crossEntropy: targets of shape (${target.shape}) for logits of shape (${logits.shape})`);
   const classes = arange(logits.shape[axis], undefined, 1, target.dtype).reshape(perClass(logits, axis));
-  const right = target.unsqueeze(axis).eq(classes).where(logP, 0).sum(axis).neg();
-  const losses = labelSmoothing ? right.mul(1 - labelSmoothing).sub(logP.mean(axis).mul(labelSmoothing)) : right;
+  // Log-probabilities of all classes would be a tensor as large as the logits: only sums are made of these.
+  const logSum = logits.logSumExp(axis);
+  const right = logSum.sub(target.unsqueeze(axis).eq(classes).where(logits, 0).sum(axis));
+  const losses = labelSmoothing ? right.mul(1 - labelSmoothing).add(logSum.sub(logits.mean(axis)).mul(labelSmoothing)) : right;
   if (ignoreIndex === undefined) return reduced(losses, reduction);
   const counted = target.ne(ignoreIndex);
   const total = counted.where(losses, 0);

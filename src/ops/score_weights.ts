@@ -10,15 +10,18 @@ import { Softmax } from "./softmax.ts";
 interface ScoreWeightsAttrs {
   /** Query i of T sees keys 0 to i + S − T of S; S is at least T. */
   readonly causal: number;
+  /** What scores are multiplied by. */
+  readonly scale: number;
 }
 
 /** Far below every score. */
 const HIDDEN = -1e9;
 
-/** Whether keys are hidden, and how many places keys begin before queries. */
-export function scoreGeometry(node: Node): { readonly isCausal: boolean; readonly before: number } {
+/** Whether keys are hidden, how many places keys begin before queries, and what scores are multiplied by. */
+export function scoreGeometry(node: Node): { readonly isCausal: boolean; readonly before: number; readonly scale: number } {
   const [t, s] = node.outputs[0].type.shape.slice(-2);
-  return { isCausal: (node.attrs as unknown as ScoreWeightsAttrs).causal === 1, before: s - t };
+  const { causal, scale } = node.attrs as unknown as ScoreWeightsAttrs; // the operator's
+  return { isCausal: causal === 1, before: s - t, scale };
 }
 
 /** True where query i sees key j. */
@@ -33,20 +36,21 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
   name: "ScoreWeights",
   kind: "opaque",
   own: true,
-  attrs: { causal: { type: "int", default: 0 } },
+  attrs: { causal: { type: "int", default: 0 }, scale: { type: "float", default: 1 } },
   infer(inputs, { causal }) {
     const { dtype, shape } = inputType("ScoreWeights", inputs, 0, FLOATS);
     const [t, s] = shape.slice(-2);
     if (shape.length < 2 || (causal && s < t)) throw new HeddleError("bad-model", `ScoreWeights: scores are (${shape}), wanted (…, T, S)${causal ? " with S ≥ T" : ""}`); // biome-ignore format: short
     return [{ dtype, shape }];
   },
-  expand([x], { causal }, node) {
+  expand([x], { causal, scale }, node) {
     const build = builder(node.from);
     const { dtype, shape } = x!.type; // checked by infer
-    const visible = causal ? build.op("Where", [seen(build, shape), x!, build.constant(dtype, HIDDEN)]) : x!;
+    const scaled = scale === 1 ? x! : build.op("Mul", [x!, build.constant(dtype, scale)]);
+    const visible = causal ? build.op("Where", [seen(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
     return [build.op(Softmax, [visible], { axis: shape.length - 1 })];
   },
-  vjp: ({ build, grad }, { outputs: [y] }) => [build.op(ScoreWeightsGrad, [y, grad(0)!])], // the only output
+  vjp: ({ build, grad }, { outputs: [y], attrs: { scale } }) => [build.op(ScoreWeightsGrad, [y, grad(0)!], { scale })], // the only output
   flops: (node) => 4 * elementCount(node.outputs[0].type.shape),
   samples: [
     { inputs: [f32(2, 3, 5, 7)], attrs: { causal: 1 } },
@@ -56,22 +60,23 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
 });
 
 /** Weights and their gradient → the gradient of the scores, which is 0 where keys are hidden, as the weights are. */
-export const ScoreWeightsGrad: Op = defineOp<object>({
+export const ScoreWeightsGrad: Op = defineOp<Pick<ScoreWeightsAttrs, "scale">>({
   name: "ScoreWeightsGrad",
   kind: "opaque",
   own: true,
-  attrs: {},
+  attrs: { scale: { type: "float", default: 1 } },
   infer(inputs) {
     const types = [0, 1].map((i) => inputType("ScoreWeightsGrad", inputs, i, FLOATS));
     return [{ dtype: sameDType("ScoreWeightsGrad", types), shape: types[0].shape }];
   },
-  expand([y, dy], _, node) {
+  expand([y, dy], { scale }, node) {
     const build = builder(node.from);
     const f = formula(build, y!.type.dtype); // checked by infer
-    return [f.mul(y!, f.sub(dy!, sumOver(build, f.mul(dy!, y!), [y!.type.shape.length - 1])))];
+    const product = f.mul(y!, f.sub(dy!, sumOver(build, f.mul(dy!, y!), [y!.type.shape.length - 1])));
+    return [scale === 1 ? product : f.mul(product, scale)];
   },
   flops: (node) => 4 * elementCount(node.outputs[0].type.shape),
-  samples: [{ inputs: [f32(2, 3, 5, 7), f32(2, 3, 5, 7)] }, { inputs: [f32(4, 40), f32(4, 40)] }],
+  samples: [{ inputs: [f32(2, 3, 5, 7), f32(2, 3, 5, 7)], attrs: { scale: 0.3 } }, { inputs: [f32(4, 40), f32(4, 40)] }],
 });
 
 export const scoreWeightsOps: readonly Op[] = [ScoreWeights, ScoreWeightsGrad];

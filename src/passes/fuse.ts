@@ -8,6 +8,8 @@ import { type Uses, usesOf } from "./uses.ts";
 export interface FuseOptions {
   /** Nodes that a hand-scheduled kernel computes. Default: kind "contract". */
   readonly anchors?: (node: Node) => boolean;
+  /** Memory is what kernels wait for: 16-bit results of anchors are stored as such, and views, wider forms and masks are made again by all that read them. */
+  readonly rereads?: boolean;
 }
 
 /** What is computed as one, by the node whose output it gives. */
@@ -18,12 +20,17 @@ const isLowered = (node: Node): boolean =>
   node.op.lower !== undefined && node.outputs.length === 1 && node.op.kind !== "source" && node.op.kind !== "contract";
 
 /** The regions of all anchors; later ones first, so that a sum of two is computed where the second is. */
-function anchorRegions(uses: Uses, position: ReadonlyMap<Node, number>, isAnchor: (node: Node) => boolean): Map<Node, Region> {
+function anchorRegions(
+  uses: Uses,
+  position: ReadonlyMap<Node, number>,
+  isAnchor: (node: Node) => boolean,
+  rereads: boolean,
+): Map<Node, Region> {
   const regions = new Map<Node, Region>();
   const taken = new Set<Node>();
   const isEligible = (node: Node) => node.op.kind === "map" && isLowered(node) && !taken.has(node) && !isAnchor(node);
   for (const anchor of uses.order.toReversed()) {
-    const region = isAnchor(anchor) ? growRegion(anchor, uses, position, isEligible) : null;
+    const region = isAnchor(anchor) ? growRegion(anchor, uses, position, isEligible, rereads) : null;
     if (!region) continue;
     for (const member of region.members) taken.add(member);
     regions.set(region.output.node, region);
@@ -32,9 +39,9 @@ function anchorRegions(uses: Uses, position: ReadonlyMap<Node, number>, isAnchor
 }
 
 /** Decides backwards from the outputs, so that it is known who needs a value in memory when its node is reached. */
-function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean): Plan {
+function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean, rereads: boolean): Plan {
   const position = new Map(uses.order.map((node, i) => [node, i]));
-  const plan = anchorRegions(uses, position, isAnchor);
+  const plan = anchorRegions(uses, position, isAnchor, rereads);
   const taken = new Set([...plan.values()].flatMap((r) => r.members));
   const needed = new Set<Value>(graph.outputs.map((o) => o.value));
   const stored = new Set<Node>();
@@ -43,6 +50,7 @@ function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean
     position,
     isFree: (node: Node) => isLowered(node) && !taken.has(node) && !isAnchor(node),
     isNeeded: (value: Value) => needed.has(value),
+    rereads,
   };
   for (const node of uses.order.toReversed()) {
     if (!node.outputs.some((o) => needed.has(o)) || stored.has(node)) continue;
@@ -54,12 +62,12 @@ function planRegions(graph: Graph, uses: Uses, isAnchor: (node: Node) => boolean
   return plan;
 }
 
-export function fuse({ anchors = (node) => node.op.kind === "contract" }: FuseOptions = {}): Pass {
+export function fuse({ anchors = (node) => node.op.kind === "contract", rereads = false }: FuseOptions = {}): Pass {
   return {
     name: "fuse",
     run(graph: Graph): Graph {
       const uses = usesOf(graph);
-      const plan = planRegions(graph, uses, anchors);
+      const plan = planRegions(graph, uses, anchors, rereads);
       const made = new Map<Value, Value>();
       // A value inside a region has no new value of its own; nothing outside asks for one.
       const now = (old: Value): Value => made.get(old) ?? old;

@@ -20,7 +20,12 @@ export interface GrowContext {
   isFree(node: Node): boolean;
   /** Another region needs it in memory. */
   isNeeded(value: Value): boolean;
+  /** What costs less to read again than to write: see FuseOptions. */
+  readonly rereads: boolean;
 }
+
+/** A mask has so many times as many elements as it is made of. */
+const SPREAD = 8;
 
 interface Member {
   /** How often each element is computed. */
@@ -79,7 +84,8 @@ export function growLowered(sink: Node, context: GrowContext): Region {
 }
 
 /** How the node would be computed in the region, or null when it must stay outside. */
-function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded, isFree }: GrowContext): Member | null {
+function judge(node: Node, members: ReadonlyMap<Node, Member>, context: GrowContext): Member | null {
+  const { uses, isNeeded, isFree, rereads } = context;
   const [value] = node.outputs;
   const readers = uses.users(value);
   const isAligned = isAlignedWith(node, members, readers);
@@ -95,9 +101,28 @@ function judge(node: Node, members: ReadonlyMap<Node, Member>, { uses, isNeeded,
   }
   // Reading a view again is no more work than reading again what it would have stored.
   const most = node.op.kind === "reduce" ? 1 : MAX_REPEATS; // a reduction is too much to repeat
-  if (isExclusive && (repeats <= most || isPureView(node))) return { repeats, copies, isExclusive, isAligned };
-  return isPureView(node) && isCheapToRepeat(node, readers) ? { repeats, copies, isExclusive: false, isAligned: false } : null;
+  const isRead = rereads ? (isPureView(node) && node.op.name !== "Pad") || isWidening(node) : isPureView(node); // zeros around matrices are stored
+  if (isExclusive && (repeats <= most || isRead)) return { repeats, copies, isExclusive, isAligned };
+  const isRepeated = (isRead && isCheapToRepeat(node, readers)) || (rereads && ((isRead && readsStored(node, context)) || isMask(node)));
+  return isRepeated ? { repeats, copies, isExclusive: false, isAligned: false } : null;
 }
+
+/** A 16-bit float as float32. */
+const isWidening = ({ op, inputs: [x], outputs: [y] }: Node): boolean =>
+  op.name === "Cast" && x !== null && (x.type.dtype === "bf16" || x.type.dtype === "f16") && y.type.dtype === "f32";
+
+/** Whether all between the node and what lies in memory anyway is reading. */
+function readsStored(node: Node, context: GrowContext): boolean {
+  const producer = node.inputs[0]!.node; // views and casts read something
+  if (!context.isFree(producer) || isReshape(producer)) return true;
+  return (isPureView(producer) || isWidening(producer)) && readsStored(producer, context);
+}
+
+/** Truth of few numbers, spread. */
+const isMask = (node: Node): boolean =>
+  node.op.kind === "map" &&
+  node.outputs[0].type.dtype === "bool" &&
+  node.inputs.reduce((n, v) => n + (v ? elementCount(v.type.shape) : 0), 0) * SPREAD <= size(node);
 
 /** Elements of another size would lie elsewhere than those of the sink: what is stored in place must not be overtaken. */
 function isAlignedWith(node: Node, members: ReadonlyMap<Node, Member>, readers: readonly Node[]): boolean {

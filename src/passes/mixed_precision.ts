@@ -19,7 +19,7 @@ const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = {
 };
 
 /** Operators that only move elements: a copy is made before them, so that a weight and its transpose share one. */
-const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape"]);
+const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Slice"]);
 
 /** Operators that choose among elements: what they choose of a 16-bit copy is the copy of what they would choose. */
 const CHOICES: ReadonlySet<string> = new Set(["MaxPool"]);

@@ -1,6 +1,7 @@
 // All passes in the order in which they help each other: from the graph as it was read to Groups that become kernels.
 import type { Graph, Node, Pass } from "../ir/graph.ts";
 import { atOnce, type Pieces } from "../ir/pieces.ts";
+import { alignedProducts } from "./aligned_products.ts";
 import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
@@ -8,6 +9,7 @@ import { fold } from "./fold.ts";
 import { type FuseOptions, fuse } from "./fuse.ts";
 import { gelu } from "./gelu.ts";
 import { hardSwish } from "./hard_swish.ts";
+import { lateWidening } from "./late_widening.ts";
 import { layerNorm } from "./layer_norm.ts";
 import { layout } from "./layout.ts";
 import { mixedPrecision, type Precision } from "./mixed_precision.ts";
@@ -29,7 +31,7 @@ export interface OptimizeOptions extends FuseOptions {
 
 /** The passes that optimize runs. */
 export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors, precision, storesNarrow } = options;
+  const { layout: isLayout = true, anchors, rereads, precision, storesNarrow } = options;
   const keep = (node: Node) => anchors?.(node) ?? false;
   return [
     fold, // shape arithmetic
@@ -41,11 +43,12 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     ...[layerNorm, softmax, gelu, hardSwish, factor],
     normalizationFolding,
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
+    ...(precision && rereads ? [lateWidening, alignedProducts] : []),
     ...(isLayout ? [layout] : []),
     simplify,
     fold,
     cse,
-    fuse(anchors ? { anchors } : {}),
+    fuse({ ...(anchors && { anchors }), rereads }),
   ];
 }
 

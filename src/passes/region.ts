@@ -33,13 +33,14 @@ export function outsideInputs(nodes: readonly Node[]): number {
 
 /**
  * The largest region of `isEligible` nodes after the anchor in which every value but the last is read only inside. Null: several results of the anchor are used.
- * As only the last value leaves, no other input of the region can depend on it.
+ * `rereads`: see FuseOptions. As only the last value leaves, no other input of the region can depend on it.
  */
 export function growRegion(
   anchor: Node,
   uses: Uses,
   position: ReadonlyMap<Node, number>,
   isEligible: (node: Node) => boolean,
+  rereads = false,
 ): Region | null {
   const isUsed = (v: Value) => uses.users(v).length > 0 || uses.isOutput(v);
   if (anchor.outputs.slice(1).some(isUsed)) return null;
@@ -53,7 +54,7 @@ export function growRegion(
     members.push(next);
     inside.add(next);
     if (outsideInputs(members) > MAX_INPUTS) break;
-    if (isWidening(next, anchor)) continue; // by itself it would only make the result larger
+    if (isWidening(next, rereads ? null : anchor)) continue; // by itself it would only make the result larger
     if (members.slice(0, -1).every((m) => isClosed(m.outputs[0], inside, uses)))
       region = { members: [...members], output: next.outputs[0], also: [], anchor };
   }

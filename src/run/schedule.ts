@@ -48,7 +48,14 @@ export function* scheduleInPieces<K extends AnyKernel>(
   backend: Backend<K>,
   { onPass, precision, storesNarrow, state = [] }: ScheduleOptions = {},
 ): Pieces<Schedule<K>> {
-  const optimized = yield* optimizeInPieces(graph, { layout: true, anchors: backend.isAnchor, precision, storesNarrow, onPass });
+  const optimized = yield* optimizeInPieces(graph, {
+    layout: true,
+    anchors: backend.isAnchor,
+    rereads: backend.rereads,
+    precision,
+    storesNarrow,
+    onPass,
+  });
   const steps: Step<K>[] = [];
   const owners = new Map<Value, Value>();
   for (const node of topologicalOrder(optimized)) {

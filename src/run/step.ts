@@ -40,6 +40,8 @@ export interface Step<K extends AnyKernel = Kernel> {
 export interface Backend<K extends AnyKernel = Kernel> {
   /** Whether a group may form around a node. */
   isAnchor(node: Node): boolean;
+  /** See FuseOptions. */
+  readonly rereads?: boolean;
   /** How a node is executed. `name` is unique in the program. */
   implement(node: Node, name: string): Step<K>;
   /** A kernel that copies a tensor. */

@@ -71,9 +71,11 @@ export const min: Reduce = (x, axis, keepdims) => x.min(axis, keepdims);
 export const variance: Reduce = (x, axis, keepdims) => x.variance(axis, keepdims);
 export const logSumExp: Reduce = (x, axis, keepdims) => x.logSumExp(axis, keepdims);
 export const argmax = (x: Tensor, axis = -1, keepdims = false): Tensor<number[], "i32"> => x.argmax(axis, keepdims);
-/** Weights of attention from scores (…, T, S): softmax over keys, with `causal` over those that are not behind the query's own place. */
-export const scoreWeights = (scores: Tensor, causal = false): Tensor =>
-  tensorFrom(op("ScoreWeights", [toValue(scores)], { causal: causal ? 1 : 0 }));
+/** Weights of attention from scores (…, T, S) times `scale`: softmax over keys, with `causal` over those that are not behind the query's own place. */
+export const scoreWeights = (
+  scores: Tensor,
+  { causal = false, scale = 1 }: { readonly causal?: boolean; readonly scale?: number } = {},
+): Tensor => tensorFrom(op("ScoreWeights", [toValue(scores)], { causal: causal ? 1 : 0, scale }));
 export const softmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.softmax(axis);
 export const logSoftmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.logSoftmax(axis);
 export const layerNorm = <S extends Dims, D extends DType>(

@@ -49,11 +49,7 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
 );
 
 /** Operators around which a group may form: those that expressions are written for. */
-const ANCHORS: ReadonlySet<Op> = new Set(
-  ["MatMul", "Conv", "ConvTranspose", "ConvWeightGrad", "MaxPool", "AveragePool", "ScoreWeights", "ScoreWeightsGrad"].map(
-    (n) => OPS.get(n)!,
-  ),
-);
+const ANCHORS: ReadonlySet<Op> = new Set([...EXPRESSIONS.keys()].filter(({ name }) => !name.startsWith("Arg")));
 
 /** Operators with kernels written for them; where one declines, the expression is lowered. */
 const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
@@ -86,6 +82,7 @@ export function gpuBackend(target: SimtTarget, alignment: number): Backend<GpuKe
   const bytesOf = ({ dtype, shape }: TensorType): number => elementCount(shape) * (target.storedBytes[dtype] ?? DTYPES[dtype].bytes);
   return {
     isAnchor: (node) => ANCHORS.has(node.op),
+    rereads: true,
     implement: (node, name) => implement(node, name, target, shared),
     copy(type) {
       const name = `copy_${type.dtype}_${elementCount(type.shape)}`;

@@ -32,12 +32,12 @@ export const logSoftmax = softmaxOf(true);
 
 /** Scores of keys behind the query's place are not looked at. */
 export const scoreWeights: ExpressionOf = ([x], node) => {
-  const { isCausal, before } = scoreGeometry(node);
+  const { isCausal, before, scale } = scoreGeometry(node);
   const { type } = node.outputs[0];
   const [t, s] = type.shape.slice(-2);
   const score = (index: readonly Index[]): Expr => {
     const [query, key] = index.slice(-2);
-    const own = wide(x!.at(index));
+    const own = scaled(wide(x!.at(index)), scale);
     return isCausal
       ? select(within(subIndex(addIndex(query, before), key), 0, s + t), own, constant("f32", Number.NEGATIVE_INFINITY))
       : own;
@@ -55,13 +55,16 @@ export const scoreWeights: ExpressionOf = ([x], node) => {
   return [{ type, at }];
 };
 
+const scaled = (e: Expr, scale: number): Expr => (scale === 1 ? e : call("mul", e, constant("f32", scale)));
+
 export const scoreWeightsGrad: ExpressionOf = ([y, dy], node) => {
   const { type } = node.outputs[0];
+  const { scale } = scoreGeometry(node);
   const at = (index: readonly Index[]): Expr => {
     const v = newVar(type.shape[type.shape.length - 1]);
     const other = [...index.slice(0, -1), varIndex(v)];
     const sum = reduce("add", [v], call("mul", wide(y!.at(other)), wide(dy!.at(other))));
-    return cast(type.dtype, call("mul", wide(y!.at(index)), call("sub", wide(dy!.at(index)), sum)));
+    return cast(type.dtype, scaled(call("mul", wide(y!.at(index)), call("sub", wide(dy!.at(index)), sum)), scale));
   };
   return [{ type, at }];
 };
