@@ -4,7 +4,7 @@ import { randomNumbers } from "../../src/cli/random.ts";
 import { median, rounded } from "../../src/cli/statistics.ts";
 import type { GpuDevice, GpuLaunch, GpuMemory } from "../../src/devices/gpu.ts";
 import { DTYPES, type DType } from "../../src/ir/dtype.ts";
-import type { SimtKernel } from "../../src/ir/simt.ts";
+import type { GpuKernel } from "../../src/ir/library_kernel.ts";
 import { fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 
 /** Memory of `count` numbers in [-1, 1), rounded to the type, and the numbers. */
@@ -36,7 +36,7 @@ export interface Timed {
 
 export async function replayed(
   device: GpuDevice,
-  kernels: readonly SimtKernel[],
+  kernels: readonly GpuKernel[],
   round: readonly GpuLaunch[],
   repeat: number,
 ): Promise<Timed> {

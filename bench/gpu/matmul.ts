@@ -1,5 +1,5 @@
-// Times every schedule of our matrix product kernels on a GPU, by replayed launches, and says how far sampled elements are from float64.
-// Options: --device cuda|webgpu, --dtype f32,bf16,f16, --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few,
+// Times every schedule of our matrix product kernels on a GPU, and its library, by replayed launches, and says how far sampled elements are from float64.
+// Options: --device cuda|webgpu, --dtype f32,bf16,f16, --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
 // --repeat N, --json.
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/cli/table.ts";
@@ -9,7 +9,8 @@ import { isGpu, openAnyDevice } from "../../src/devices/open.ts";
 import type { DType } from "../../src/ir/dtype.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { divIndex, modIndex } from "../../src/ir/index_expr.ts";
-import type { SimtKernel } from "../../src/ir/simt.ts";
+import { type GpuKernel, type LibraryGemm, NO_TAIL, type OperandType } from "../../src/ir/library_kernel.ts";
+import type { SimtParam } from "../../src/ir/simt.ts";
 import { planProduct, productKernel, usesFragments } from "../../src/kernels/simt/choose.ts";
 import { fewRowsProduct } from "../../src/kernels/simt/few_rows.ts";
 import { fragmentProduct, fragmentSchedules } from "../../src/kernels/simt/fragment_product.ts";
@@ -58,9 +59,27 @@ function productOf(dtype: DType, [m, n, k]: readonly number[], turned: string, s
   };
 }
 
+/** The library's product. */
+function libraryKernel(name: string, { left, right }: Product, turned: string, { target }: GpuDevice): LibraryGemm {
+  const { dtype, rows: m, depth: k } = left;
+  const type = dtype as OperandType; // of those that libraries multiply
+  const n = right.rows;
+  const param = (of: string, elements: number, access: SimtParam["access"]): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
+  const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write")];
+  const [isLeftTransposed, isRightTransposed] = [turned[0] === "t", turned[1] === "t"];
+  return { library: "gemm", name, params, type, outType: type, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
+}
+
 /** Kernels by the names of their schedules. */
-function* schedules(product: Product, { target }: GpuDevice): Generator<readonly [name: string, generate: (name: string) => SimtKernel]> {
+function* schedules(
+  product: Product,
+  turned: string,
+  device: GpuDevice,
+): Generator<readonly [name: string, generate: (name: string) => GpuKernel]> {
   const { only } = options;
+  const { target } = device;
+  if ((!only || only === "library") && target.hasGemm && product.splits === 1)
+    yield ["library", (name) => libraryKernel(name, product, turned, device)];
   if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
   if ((!only || only === "fragments") && usesFragments(product, target))
@@ -72,7 +91,10 @@ function* schedules(product: Product, { target }: GpuDevice): Generator<readonly
   if (!only || only === "plain")
     for (const s of PLAIN_SCHEDULES)
       if (plainBytes(s) <= Math.min(target.sharedBytes, 48 << 10))
-        yield [`plain ${s.bm}×${s.bn}×${s.bk} by ${s.tm}×${s.tn}`, (name) => plainProduct(name, product, s, target)];
+        yield [
+          `plain ${s.bm}×${s.bn}×${s.bk * s.slices} by ${s.tm}×${s.tn}, ${s.slices} slices`,
+          (name) => plainProduct(name, product, s, target),
+        ];
 }
 
 async function measure(device: GpuDevice, dtype: DType, size: string, turned: string, splits: number): Promise<Row[]> {
@@ -95,7 +117,7 @@ async function measure(device: GpuDevice, dtype: DType, size: string, turned: st
         sum += a.values[turned[0] === "t" ? p * m + row : row * k + p] * b.values[turned[1] === "t" ? column * k + p : p * n + column];
       return sum;
     });
-    for (const [schedule, generate] of schedules(product, device)) {
+    for (const [schedule, generate] of schedules(product, turned, device)) {
       const kernels = [generate("product")];
       const range = (memory: typeof out) => ({ memory, offset: 0, bytes: memory.bytes });
       const launches = [{ kernel: 0, args: [a.memory, b.memory, splits === 1 ? out : parts].map(range) }];
@@ -106,7 +128,7 @@ async function measure(device: GpuDevice, dtype: DType, size: string, turned: st
       }
       const timed = await replayed(device, kernels, launches, Number(options.repeat));
       const error = await worstError(device, out, dtype, m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
-      const isChosen = chosen !== null && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
+      const isChosen = chosen !== null && "body" in kernels[0] && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
       rows.push({ dtype, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
     }
   } finally {
