@@ -11,6 +11,8 @@ interface Result extends Verdict {
 }
 
 const DATA = "/usr/share/libonnx-testdata/data";
+/** Processes that share a GPU wait for each other where its driver opens and closes devices: more take longer. */
+const MOST_ON_GPU: Readonly<Record<string, number>> = { webgpu: 2, cuda: 2 };
 /** The slowest case takes a few seconds. */
 const PATIENCE_MS = 120_000;
 
@@ -90,7 +92,7 @@ async function runAll(cases: readonly string[]): Promise<Result[]> {
     }
     runner.stop();
   };
-  const jobs = Math.max(1, Math.floor(availableParallelism() / Number(options.threads)));
+  const jobs = Math.max(1, Math.min(MOST_ON_GPU[options.device ?? ""] ?? Number.POSITIVE_INFINITY, Math.floor(availableParallelism() / Number(options.threads)))); // biome-ignore format: short
   await Promise.all(Array.from({ length: jobs }, work));
   if (process.stderr.isTTY) process.stderr.write("\r");
   return cases.map((name) => results.get(name) as Result); // each was set above
@@ -135,4 +137,7 @@ async function main(): Promise<void> {
 }
 
 if (options.child) serve();
-else await main();
+else {
+  await main();
+  process.exit(); // children on a GPU may take long to end
+}

@@ -10,6 +10,8 @@ export interface CudaContext {
   readonly cuda: CudaApi;
   /** A kernel failed: nothing works in the context any more, for any of its devices. */
   fail(): void;
+  /** Throws where a kernel failed. */
+  assertWorks(): void;
   close(): void;
 }
 
@@ -29,11 +31,18 @@ export function openContext(cuda: CudaApi, device: number): CudaContext {
     primaries.delete(device);
     current = undefined;
   }
-  const handle = cuda.handle("cuDevicePrimaryCtxRetain", device);
+  const out = new BigUint64Array(1);
+  const code = cuda.attempt("cuDevicePrimaryCtxRetain", out, device);
+  if (code !== 0) throw new HeddleError("io", `device cuda:${device}: it cannot be opened, in this process: ${cuda.errorText(code)}`);
+  const [handle] = out;
   const primary = primaries.get(device) ?? { handle, hasFailed: false };
   primaries.set(device, primary);
+  const assertWorks = (): void => {
+    if (primary.hasFailed) throw new HeddleError("io", `device cuda:${device}: a kernel failed on it before; load the model again`);
+  };
   return {
-    cuda: within(cuda, primary, device),
+    cuda: within(cuda, primary, assertWorks),
+    assertWorks,
     fail: () => {
       primary.hasFailed = true;
     },
@@ -45,9 +54,9 @@ export function openContext(cuda: CudaApi, device: number): CudaContext {
   };
 }
 
-function within(cuda: CudaApi, primary: Primary, device: number): CudaApi {
+function within(cuda: CudaApi, primary: Primary, assertWorks: () => void): CudaApi {
   const enter = (): void => {
-    if (primary.hasFailed) throw new HeddleError("io", `device cuda:${device}: a kernel failed on it before; load the model again`);
+    assertWorks();
     if (current === primary) return;
     cuda.driver("cuCtxSetCurrent", primary.handle);
     current = primary;

@@ -124,6 +124,7 @@ export class CudaDevice implements GpuDevice {
   }
   /** Zeroed bytes at a device address. */
   allocate(bytes: number): Handle {
+    this.context.assertWorks();
     const out = new BigUint64Array(1);
     const code = this.cuda.attempt("cuMemAlloc_v2", out, bytes);
     if (code === OUT_OF_MEMORY) {
@@ -167,6 +168,7 @@ export class CudaDevice implements GpuDevice {
   /** The event loop turns while the GPU works. */
   async sync(): Promise<void> {
     for (;;) {
+      this.context.assertWorks();
       const code = this.cuda.attempt("cuStreamQuery", this.stream);
       if (code === 0) return this.followed.clear();
       if (code !== NOT_READY) throw this.failure(code, this.followed.failed());

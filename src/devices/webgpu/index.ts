@@ -14,6 +14,8 @@ const MAP_READ = 1;
 
 /** Optional features that kernels use where they are there. */
 const FEATURES = ["shader-f16", "timestamp-query", "subgroups"] as const satisfies readonly GPUFeatureName[];
+/** WebGPU does not tell how many multiprocessors there are; GPUs with matrix units have some dozens. */
+const UNITS_WITH_FRAGMENTS = 64;
 const LIMITS = [
   "maxStorageBufferBindingSize",
   "maxBufferSize",
@@ -91,6 +93,7 @@ export class WebGpuDevice implements GpuDevice {
     this.alignment = limits.minStorageBufferOffsetAlignment;
     this.description = [info.vendor, info.architecture, info.description].filter(Boolean).join(" ") || "unnamed GPU";
     const dtypes = Object.keys(DTYPES) as DType[]; // the table's keys
+    const fragments = this.hasF16 ? fragmentTypes(info, features) : [];
     this.target = {
       name: "wgsl",
       subgroup: 0,
@@ -99,7 +102,8 @@ export class WebGpuDevice implements GpuDevice {
       maxGroups: limits.maxComputeWorkgroupsPerDimension,
       maxBuffers: limits.maxStorageBuffersPerShaderStage,
       holdsCopies: true,
-      fragments: this.hasF16 ? fragmentTypes(info, features) : [],
+      fragments,
+      units: fragments.length > 0 ? UNITS_WITH_FRAGMENTS : undefined,
       storedBytes: Object.fromEntries(dtypes.flatMap((d) => this.storedEntry(d))),
     };
     device.addEventListener("uncapturederror", ({ error }) => {

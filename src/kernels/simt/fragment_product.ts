@@ -49,7 +49,6 @@ const HELD_SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 128, bn: 128, bk: 64, wm: 64, wn: 32, stages: 1 },
   { bm: 128, bn: 128, bk: 32, wm: 64, wn: 32, stages: 1 },
   { bm: 64, bn: 64, bk: 64, wm: 32, wn: 32, stages: 1 },
-  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 2 },
   { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 1 },
 ];
 
