@@ -10,9 +10,9 @@ import { mixedPrecision } from "../../src/passes/mixed_precision.ts";
 
 const op = (name: string, inputs: Value[], attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
 const f32 = (name: string, ...shape: number[]): Value => input(name, { dtype: "f32", shape });
-const lowered = (inputs: Value[], outputs: Value[]): readonly Node[] => {
+const lowered = (inputs: Value[], outputs: Value[], storesNarrow = false): readonly Node[] => {
   const graph: Graph = { inputs, outputs: outputs.map((value, i) => ({ name: `y${i}`, value })) };
-  return topologicalOrder(cse.run(mixedPrecision("bf16").run(expand().run(graph))));
+  return topologicalOrder(cse.run(mixedPrecision("bf16", storesNarrow).run(expand().run(graph))));
 };
 const named = (nodes: readonly Node[], name: string): readonly Node[] => nodes.filter((n) => n.op.name === name);
 const typesOf = (nodes: readonly Node[]): string[] => nodes.map((n) => n.inputs.map((v) => v?.type.dtype).join(" to "));
@@ -51,4 +51,20 @@ test("what one product gives the next is rounded from its sum, and other types a
   expect(named(nodes, "Cast").length).toBe(4); // a, b, c, and the last result
   const whole = input("i", { dtype: "i32", shape: [3, 3] });
   expect(typesOf(named(lowered([whole], [op("MatMul", [whole, whole])]), "MatMul"))).toEqual(["i32 to i32"]);
+});
+
+test("for inference what contractions read is 16 bits to all, as what is chosen of it, and so is one of two results that are added", () => {
+  const [x, v, w] = [f32("x", 1, 8, 8, 8), f32("v", 8, 8, 1, 1), f32("w", 8, 8, 1, 1)];
+  const bias = f32("bias", 8);
+  const inputs = [x, v, w, bias];
+  const image = op("Relu", [op("Conv", [x, v])]);
+  const pooled = op("MaxPool", [image], { kernel_shape: [2, 2] });
+  const outputs = [op("Add", [op("Conv", [pooled, w]), pooled]), op("Add", [op("Conv", [x, v, bias]), op("Conv", [image, w, bias])])];
+  const nodes = lowered(inputs, outputs, true);
+  expect(named(nodes, "MaxPool")[0].outputs[0].type.dtype).toBe("bf16");
+  const isNarrow = (value: Value | null): boolean => value?.node.op.name === "Cast" && value.node.inputs[0]?.type.dtype === "bf16";
+  const sums = named(nodes, "Add").filter((n) => n.inputs.every((value) => value?.type.shape.length === 4 && value.type.shape[2] > 1));
+  expect(sums.map((n) => n.inputs.map(isNarrow))).toContainEqual([true, true]); // what was pooled, and a sum that is cast right behind its convolution
+  expect(sums.map((n) => n.inputs.map(isNarrow))).toContainEqual([true, false]); // of two results with biases the first
+  expect(named(lowered(inputs, outputs), "MaxPool")[0].outputs[0].type.dtype).toBe("f32");
 });
