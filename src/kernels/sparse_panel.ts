@@ -1,26 +1,44 @@
 // Sparse weights on activations with channels last: blocks of pixels are turned around into panels on their way in, and results on their way out.
-import { type Int, plus, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
 import type { DenseSide, PanelTile } from "./sparse_product.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
-/** Operand (n, depth), result (n, rows); a bias (rows) is added where there is one, and is the buffer after the operand. */
-export const channelsLast = (hasBias: boolean): DenseSide => ({
+/** Where channels of pixels come from. */
+export interface PixelSource {
+  /** Sources with different code have different keys. */
+  readonly key: string;
+  /** Declares its buffers. */
+  declare(b: KernelBuilder, shape: { readonly depth: number; readonly n: number }): LoadChannels;
+}
+
+/** An operand (n, depth). */
+const rowsOfPixels: PixelSource = {
+  key: "",
+  declare(b, { depth, n }) {
+    const x = b.buffer("x", 4 * depth * n, "read");
+    return (pixel, k, count) => b.load(x, plus(times(pixel, depth * 4), times(k, 4)), count);
+  },
+};
+
+/** Operand by rows of pixels, result (n, rows); a bias (rows) is added where there is one, and is the buffer after the operand's. */
+export const channelsLast = (hasBias: boolean, source = rowsOfPixels): DenseSide => ({
   columns: ({ rows }) => rows,
   sharesColumns: true,
   rowsAtOnce: ({ lanes }) => lanes,
-  declare(b, { depth, n, rows }) {
-    const x = b.buffer("x", 4 * depth * n, "read");
+  declare(b, shape) {
+    const { depth, rows } = shape;
+    const load = source.declare(b, shape);
     const bias = hasBias ? b.buffer("bias", 4 * rows, "read") : -1;
     return {
-      fill: (tile) => fillPanel(tile, depth, (pixel, k, count) => b.load(x, plus(times(pixel, depth * 4), times(k, 4)), count)),
+      fill: (tile) => fillPanel(tile, depth, load),
       store: (tile, blockRow, epilogue) => storeTurned(tile, blockRow, epilogue, bias),
     };
   },
 });
 
 /** `count` channels of a pixel from channel k on. */
-type LoadChannels = (pixel: Int, k: Int, count: number) => Vec;
+export type LoadChannels = (pixel: Int, k: Int, count: number) => Vec;
 
 /** Runs `part` for each vector of the tile's columns: its number, and how many lanes it has. */
 function overVectors({ b, target, width }: PanelTile, part: (v: Int, count: number) => void): void {

@@ -26,6 +26,7 @@ import {
 } from "./conv_task.ts";
 import { formatOf } from "./matmul.ts";
 import { rowsTimesSparse } from "./sparse.ts";
+import { sparseWindows } from "./sparse_windows.ts";
 import { transposed } from "./transposed.ts";
 
 export const implementConv: Implementation = (task) => {
@@ -48,7 +49,8 @@ function windows(c: ConvTask): readonly KernelCall[] | null {
   if (geometry.group === geometry.inChannels && geometry.outChannels === geometry.inChannels) {
     return depthwiseCalls(c, allWindows(c), weightStrides(c));
   }
-  return winogradCalls(c, { y: y.pad, x: x.pad }, weightStrides(c)) ?? direct(c);
+  const fast = winogradCalls(c, { y: y.pad, x: x.pad }, weightStrides(c));
+  return sparseWindows(c, fast !== null) ?? fast ?? direct(c);
 }
 
 /** Weights (out, in of the group, tap y, tap x). */

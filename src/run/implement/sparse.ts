@@ -2,7 +2,7 @@
 import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
-import { channelsLast } from "../../kernels/sparse_panel.ts";
+import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { type DenseSide, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
@@ -62,8 +62,14 @@ export interface SparseWeights {
   readonly bias: readonly Place[];
 }
 
+/** Where the activations of a layer are, if not in rows. */
+export interface SparseInput {
+  readonly places: readonly Place[];
+  readonly source: PixelSource;
+}
+
 /** x (n,depth) · Wᵀ (depth,rows) + bias, by panels of x. */
-export function rowsTimesSparse(task: AnchorTask, x: Place, w: SparseWeights, size: Size): readonly KernelCall[] | null {
+export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: SparseWeights, size: Size): readonly KernelCall[] | null {
   const { rows, depth, n } = size;
   if (modeOf(task) === "never") return null;
   const chosen = chooseSparse(task, size, countNonzeros(w.weights), true, (block) => {
@@ -72,7 +78,8 @@ export function rowsTimesSparse(task: AnchorTask, x: Place, w: SparseWeights, si
   });
   if (!chosen) return null;
   const values = orderedValues(chosen.w, chosen.groups.place);
-  return [productCall(task, values, chosen.groups, n, channelsLast(w.bias.length > 0), [x, ...w.bias])];
+  const { places, source } = "places" in x ? x : { places: [x], source: undefined };
+  return [productCall(task, values, chosen.groups, n, channelsLast(w.bias.length > 0, source), [...places, ...w.bias], source?.key)];
 }
 
 interface Chosen {
@@ -107,9 +114,10 @@ export function productCall(
   n: number,
   side: DenseSide | undefined,
   x: readonly Place[],
+  source = "",
 ): KernelCall {
   const shape = sparseProductShape(groups, n);
-  const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${task.epilogueKey}`, () =>
+  const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${source} ${task.epilogueKey}`, () =>
     sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
   );
   const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, ...(side ? [] : [shareBlockRows(groups, task.threads)])];

@@ -3,7 +3,12 @@ import type { SimdTarget } from "../../ir/kernel.ts";
 import { GROUP_HEIGHT, type Groups, SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
 import { denseMs, MARGIN, type SparseLayer, type SparseRates, sparseMs } from "./sparse_cost.ts";
 
-export type Size = Pick<SparseLayer, "rows" | "depth" | "n">;
+export interface Size extends Pick<SparseLayer, "rows" | "depth" | "n"> {
+  /** Of the dense product's time what the dense kernel takes, where it is another one. Default: all. */
+  readonly denseShare?: number;
+  /** Whether columns are windows, whose elements are read one by one. */
+  readonly hasWindows?: boolean;
+}
 
 /** What runs it. */
 export interface Machine {
@@ -32,6 +37,9 @@ const SHARED_COST = 0.55;
 /** Of the matrices on which rates are measured (run/sparse_rates.ts), the mean. */
 const RATED_SHARED = 0.23;
 
+/** What an element of a window takes to be read, in dense multiplications: layers of few outputs do little else. Measured on AVX-512. */
+const WINDOW_ELEMENT = 14;
+
 /** Block rows are shared out where columns are not, or too few: small ones then. */
 export function blockOf({ rows, n }: Size, sharesColumns: boolean, threads: number): number {
   const isShort = rows < 4 * SMALL_BLOCK * threads && (!sharesColumns || n < threads * SMALL_BLOCK);
@@ -42,10 +50,16 @@ export function blockOf({ rows, n }: Size, sharesColumns: boolean, threads: numb
 const asRated = (length: number, shared: number): number =>
   (length * (1 - (1 - SHARED_COST) * shared)) / (1 - (1 - SHARED_COST) * RATED_SHARED);
 
-function predicted(layer: SparseLayer, shared: number, { target, threads, rates }: Machine): Forecast {
+function predicted(layer: SparseLayer & Size, shared: number, { target, threads, rates }: Machine): Forecast {
   const rated = { ...layer, length: asRated(layer.length, shared) };
-  return { denseMs: denseMs(rated, rates, threads), sparseMs: sparseMs(rated, rates, target, threads) };
+  return {
+    denseMs: (layer.denseShare ?? 1) * denseMs(rated, rates, threads),
+    sparseMs: sparseMs(rated, rates, target, threads) + (layer.hasWindows ? windowsMs(layer, threads, rates) : 0),
+  };
 }
+
+const windowsMs = ({ depth, n }: Size, threads: number, { dense }: SparseRates): number =>
+  (WINDOW_ELEMENT * dense.element * depth * n) / threads / 1e6;
 
 /** With nonzeros at random places. */
 export function forecast(size: Size, density: number, sharesColumns: boolean, machine: Machine): Forecast {
