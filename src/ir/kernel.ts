@@ -1,5 +1,6 @@
 // The SIMD kernel language: structured loops over integer variables with known bounds, vector registers, and loads and stores at affine addresses.
 import { HeddleError, invariant } from "./error.ts";
+import { type IntMemoryType, MEMORY_BYTES, type MemoryType, type VecOp } from "./kernel_ops.ts";
 
 /** An integer variable and its inclusive interval, from which every address is proved inside its buffer. */
 export interface IntVar {
@@ -40,29 +41,6 @@ export interface PointerAddress {
 export interface Pointer {
   readonly id: number;
 }
-
-/** Type in memory. f16 and bf16 widen to f32 lanes; u8, i8, u16, i16, bool, and the low half of i64 widen to i32 lanes; stores narrow (f32 → f16/bf16 rounds to nearest even; i32 → i64 sign-extends; integers wrap). */
-export type MemoryType = "f32" | "i32" | "u8" | "i8" | "u16" | "i16" | "i64" | "f16" | "bf16";
-
-/** What integer variables are read from, and the interval of what each can hold: limits beyond it cost nothing. */
-export type IntMemoryType = "i32" | "i64" | "u8" | "u16";
-export const INT_RANGE: Readonly<Record<IntMemoryType, readonly [number, number]>> = {
-  i32: [-(2 ** 31), 2 ** 31 - 1],
-  i64: [-(2 ** 63), 2 ** 63],
-  u8: [0, 255],
-  u16: [0, 65535],
-};
-
-/** dst ← f(a[, b[, c]]). fma: dst ← a·b + c, fnma: c − a·b (one rounding where the target has it). dotbf16: lanes of a and b are pairs of bf16, dst ← c + a₁·b₁ + a₀·b₀ in f32, where the target has dotsBf16: it takes numbers below 2⁻¹²⁶ for zeros. select: a's lanes where mask c is set, else b's. andnot: ¬a ∧ b. Shifts by the constant `imm`. Of each four lanes, zipl gives a₀b₀a₁b₁, ziph a₂b₂a₃b₃, pairl a₀a₁b₀b₁, pairh a₂a₃b₂b₃; quadl gives the fours of even number of a, then of b, quadh the odd ones, where there are several. lookup: each lane takes one of a's lanes and then b's, which c's low bits number. */
-export type VecOp =
-  | "mov"
-  | "add" | "sub" | "mul" | "div" | "min" | "max" | "sqrt" | "abs" | "neg" | "floor" | "ceil" | "round" | "trunc" | "fma" | "fnma" | "dotbf16"
-  | "eq" | "ne" | "lt" | "le" | "isnan"
-  | "iadd" | "isub" | "imul" | "imin" | "imax" | "ieq" | "ilt" | "ishl" | "ishr" | "iushr"
-  | "and" | "or" | "xor" | "andnot" | "select"
-  | "f2i" | "f2iround" | "i2f"
-  | "zipl" | "ziph" | "pairl" | "pairh" | "quadl" | "quadh" | "lookup"
-  | "sumlanes" | "maxlanes" | "minlanes" | "mullanes"; // biome-ignore format: a table; the last four: f32, result in every lane
 
 export type Stmt<A = BufferAddress> =
   /** for v = from; v < to; v += step. Bounds are evaluated once. */
@@ -202,8 +180,6 @@ function extreme(terms: Affine["terms"], isLargest: boolean): number {
   }
   return sum;
 }
-
-export const MEMORY_BYTES: Readonly<Record<MemoryType, number>> = { f32: 4, i32: 4, u8: 1, i8: 1, u16: 2, i16: 2, i64: 8, f16: 2, bf16: 2 };
 
 /** What a block without a variable is given for one. */
 const NO_VARIABLE: IntVar = { id: -1, lo: 0, hi: 0 };

@@ -1,6 +1,7 @@
 // Matrix products: a (batch,m,k) · b (batch,k,n) → (batch,m,n), with b packed in tiles ahead and an epilogue on the accumulators.
 import type { DType } from "../ir/dtype.ts";
-import { type Int, type Kernel, KernelBuilder, MEMORY_BYTES, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { MEMORY_BYTES } from "../ir/kernel_ops.ts";
 import { pairOf } from "./conv_weights.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { chooseTile, multiplyTile, overDepth, type TileShape, unrollOf } from "./tile.ts";

@@ -1,5 +1,6 @@
 // Puts the right operand of a matrix product that is only known at run time into the order that the product's kernel reads.
-import { type Int, type Kernel, KernelBuilder, MEMORY_BYTES, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { MEMORY_BYTES } from "../ir/kernel_ops.ts";
 import { type GemmFormat, type GemmSchedule, type GemmShape, packedElements } from "./gemm.ts";
 import { shareOut } from "./work.ts";
 

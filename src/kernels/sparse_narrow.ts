@@ -1,6 +1,7 @@
 // Compressed sparse blocks with values of two bytes or one times dense: they are widened as they are loaded, sums are float32.
 import { HeddleError } from "../ir/error.ts";
-import { type Int, type Kernel, KernelBuilder, type MemoryType, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import type { MemoryType } from "../ir/kernel_ops.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { sparseVectors } from "./sparse_product.ts";
 

@@ -1,5 +1,6 @@
 // Sparse times dense: the nonzeros of a block meet a panel of the dense operand in the first-level cache, sums wait in registers.
-import { INT_RANGE, type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { GROUP_HEIGHT, type Groups, MIDDLE, PITCH } from "./sparse_groups.ts";
 import { shareOut } from "./work.ts";

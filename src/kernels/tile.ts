@@ -1,5 +1,6 @@
 // The register tile of every contraction: rows × vectors of accumulators that stay in registers while the depth runs.
-import type { Int, KernelBuilder, MemoryType, SimdTarget, Vec } from "../ir/kernel.ts";
+import type { Int, KernelBuilder, SimdTarget, Vec } from "../ir/kernel.ts";
+import type { MemoryType } from "../ir/kernel_ops.ts";
 
 /** Size of a register tile: `rows` × `vectors` accumulators. */
 export interface TileShape {

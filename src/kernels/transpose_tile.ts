@@ -1,5 +1,6 @@
 // Square tiles turned around in registers: as many vectors as a vector has lanes, whose rows become columns.
-import type { KernelBuilder, Vec, VecOp } from "../ir/kernel.ts";
+import type { KernelBuilder, Vec } from "../ir/kernel.ts";
+import type { VecOp } from "../ir/kernel_ops.ts";
 
 /** Lanes in which every target shuffles alike. */
 const FOUR = 4;

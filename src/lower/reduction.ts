@@ -2,7 +2,8 @@
 import type { DType } from "../ir/dtype.ts";
 import type { Expr } from "../ir/expr.ts";
 import type { IndexVar } from "../ir/index_expr.ts";
-import { type Int, type KernelBuilder, plus, times, type Vec, type VecOp } from "../ir/kernel.ts";
+import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
+import type { VecOp } from "../ir/kernel_ops.ts";
 import { type Block, innerBlock } from "./block.ts";
 import { wrapInt } from "./convert.ts";
 import type { Emitter } from "./emitter.ts";

@@ -1,7 +1,8 @@
 // Element types in memory and in vector registers: floats as f32 lanes, integers as i32 lanes, booleans as masks.
 import { DTYPES, type DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
-import type { Int, KernelBuilder, MemoryType, Vec } from "../ir/kernel.ts";
+import type { Int, KernelBuilder, Vec } from "../ir/kernel.ts";
+import type { MemoryType } from "../ir/kernel_ops.ts";
 
 /** What a lane holds. Narrow integers are kept sign- or zero-extended; of i64 only values that fit 32 bits. */
 export type LaneKind = "float" | "int" | "mask";

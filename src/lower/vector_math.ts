@@ -1,5 +1,6 @@
 // Scalar functions on float32 lanes: polynomials over the operations of the kernel language, with their error in units of the last place.
-import type { KernelBuilder, Vec, VecOp } from "../ir/kernel.ts";
+import type { KernelBuilder, Vec } from "../ir/kernel.ts";
+import type { VecOp } from "../ir/kernel_ops.ts";
 import type { ScalarFn } from "../ir/scalar.ts";
 
 /**

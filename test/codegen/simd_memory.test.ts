@@ -1,6 +1,7 @@
 // Loads, stores and gathers of every memory type and lane count; buffers end where memory ends, so each access also proves that it stays inside.
 import { describe, expect, test } from "vitest";
-import { type KernelBuilder, MEMORY_BYTES, type MemoryType } from "../../src/ir/kernel.ts";
+import type { KernelBuilder } from "../../src/ir/kernel.ts";
+import { MEMORY_BYTES, type MemoryType } from "../../src/ir/kernel_ops.ts";
 import { runKernel, TARGETS } from "./simd_run.ts";
 
 const FLOATS = new Set<MemoryType>(["f32", "f16", "bf16"]);

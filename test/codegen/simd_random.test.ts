@@ -1,17 +1,8 @@
 // Random kernels, compiled and interpreted: loops, branches, many live vectors, integers and bumped pointers, on every SIMD target.
 import { describe, expect, test } from "vitest";
 import { lowerAddresses } from "../../src/codegen/addresses.ts";
-import {
-  type IntVar,
-  type Kernel,
-  KernelBuilder,
-  plus,
-  rangeOf,
-  type SimdTarget,
-  times,
-  type Vec,
-  type VecOp,
-} from "../../src/ir/kernel.ts";
+import { type IntVar, type Kernel, KernelBuilder, plus, rangeOf, type SimdTarget, times, type Vec } from "../../src/ir/kernel.ts";
+import type { VecOp } from "../../src/ir/kernel_ops.ts";
 import { interpret } from "./simd_reference.ts";
 import { runLowered, TARGETS } from "./simd_run.ts";
 import { lowerPlainly, lowerWithBumps } from "./x86_run.ts";

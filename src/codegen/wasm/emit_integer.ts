@@ -1,6 +1,7 @@
 // Affine expressions, divisions, bounds and integers from memory to WebAssembly's integer instructions: 32 bits wherever the interval allows it.
 import { invariant } from "../../ir/error.ts";
-import { type Affine, INT_RANGE, type IntMemoryType, type IntVar, rangeOf, type Stmt } from "../../ir/kernel.ts";
+import { type Affine, type IntVar, rangeOf, type Stmt } from "../../ir/kernel.ts";
+import { INT_RANGE, type IntMemoryType } from "../../ir/kernel_ops.ts";
 import type { OpcodeName } from "./opcodes.ts";
 import type { FunctionWriter } from "./writer.ts";
 

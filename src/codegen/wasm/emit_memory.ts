@@ -1,5 +1,6 @@
 // Loads, stores and gathers of every memory type and lane count to instructions that touch exactly the bytes asked for.
-import { MEMORY_BYTES, type PointerAddress, type Stmt } from "../../ir/kernel.ts";
+import type { PointerAddress, Stmt } from "../../ir/kernel.ts";
+import { MEMORY_BYTES } from "../../ir/kernel_ops.ts";
 import { splatConstant, type VectorContext } from "./emit_vector.ts";
 import { floatToBfloat, floatToHalf, halfToFloat } from "./half.ts";
 import type { OpcodeName } from "./opcodes.ts";

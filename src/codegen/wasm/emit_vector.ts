@@ -1,6 +1,7 @@
 // Vector arithmetic of the kernel language to 128-bit instructions, by the form of each operation.
 import { invariant } from "../../ir/error.ts";
-import type { Stmt, Vec, VecOp } from "../../ir/kernel.ts";
+import type { Stmt, Vec } from "../../ir/kernel.ts";
+import type { VecOp } from "../../ir/kernel_ops.ts";
 import type { OpcodeName } from "./opcodes.ts";
 import type { FunctionWriter } from "./writer.ts";
 

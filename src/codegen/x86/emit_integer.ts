@@ -1,6 +1,7 @@
 // Affine expressions, divisions, bounds and pointer arithmetic of the kernel language to integer instructions.
 import { invariant } from "../../ir/error.ts";
-import { type Affine, INT_RANGE, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
+import { type Affine, type IntVar, plus, rangeOf, times } from "../../ir/kernel.ts";
+import { INT_RANGE } from "../../ir/kernel_ops.ts";
 import { type Assembler, CC, I, MEM, RAX, RDX, RSP } from "./assembler.ts";
 import { divisionPlan, isInt32 } from "./needs.ts";
 import type { StmtOf } from "./program.ts";

@@ -1,6 +1,7 @@
 // Loads, stores and gathers of every memory type and lane count to instructions that touch exactly the bytes asked for.
 import { invariant } from "../../ir/error.ts";
-import { MEMORY_BYTES, type PointerAddress } from "../../ir/kernel.ts";
+import type { PointerAddress } from "../../ir/kernel.ts";
+import { MEMORY_BYTES } from "../../ir/kernel_ops.ts";
 import { type Assembler, I, XMM, YMM, ZMM } from "./assembler.ts";
 import type { Census } from "./census.ts";
 import type { Row } from "./instructions.ts";
