@@ -88,7 +88,7 @@ for (const shape of shapes)
         const contestants = await ring.contestants(product);
         const times = interleaved(contestants);
         const [denseMs, sparseMs, csrMs = null] = times.map((t) => rounded(t.p10));
-        const error = worstError(product, problem, ring.csb, contestants[1].result());
+        const error = worstError(product, problem, ring, contestants[1].result());
         if (!(error <= 1)) throw new Error(`${product} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);
         cases.push({
           product,

@@ -116,7 +116,7 @@ for (const shape of options.shape.split(","))
         const [dense, ...rest] = await contestantsOf(ring, algorithm, problem);
         const [denseMs, ...times] = dense ? interleaved([dense, ...rest]) : [0];
         for (const [i, contestant] of rest.entries()) {
-          const error = worstError("forward", problem, ring.csb, contestant.result());
+          const error = worstError("forward", problem, ring, contestant.result());
           if (!(error <= 1)) throw new Error(`${contestant.name} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);
           const { name } = contestant;
           const [ms, ratio] = [times[i], denseMs / times[i]].map(rounded);
@@ -125,7 +125,7 @@ for (const shape of options.shape.split(","))
             sparsity,
             n,
             name,
-            nonzeros: ring.csb.values.length,
+            nonzeros: problem.w.reduce((count, v) => count + (v === 0 ? 0 : 1), 0),
             denseMs: rounded(denseMs),
             ms,
             ratio,

@@ -7,7 +7,12 @@ import type { Problem, Product } from "./contestants.ts";
 const PLACES = 64;
 
 /** The largest error in units of the bound u·|y| + 4·√nonzeros·2⁻²⁴·Σ|w||x|; at most 1 is right. */
-export function worstError(product: Product, { rows, columns, n, w, x, g }: Problem, csb: Csb, got: Float32Array): number {
+export function worstError(
+  product: Product,
+  { rows, columns, n, w, x, g }: Problem,
+  ring: { readonly csb: Csb },
+  got: Float32Array,
+): number {
   const next = randomNumbers(1);
   const below = (count: number): number => Math.floor(next() * count);
   let worst = 0;
@@ -23,7 +28,7 @@ export function worstError(product: Product, { rows, columns, n, w, x, g }: Prob
   };
   if (product === "weightGradient") {
     const wanted = new Set(Array.from({ length: PLACES }, () => below(got.length)));
-    visitCsb(csb, (r, c, i) => {
+    visitCsb(ring.csb, (r, c, i) => {
       if (!wanted.has(i)) return;
       check(
         got[i],

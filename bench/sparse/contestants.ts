@@ -37,17 +37,21 @@ export interface Contestant {
 
 /** Contestants over one problem; `close` frees all they have. */
 export class Ring {
-  readonly csb: Csb;
+  private made: Csb | undefined;
   private readonly memories: Memory[] = [];
   private readonly lists: LaunchList[] = [];
 
   constructor(
     private readonly device: CpuDevice,
     private readonly problem: Problem,
-    block: number,
-  ) {
-    const { rows, columns, w } = problem;
-    this.csb = csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block });
+    private readonly block: number,
+  ) {}
+
+  /** Made when it is first asked for: large matrices take seconds. */
+  get csb(): Csb {
+    const { rows, columns, w } = this.problem;
+    this.made ??= csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block: this.block });
+    return this.made;
   }
 
   async contestants(product: Product): Promise<Contestant[]> {
