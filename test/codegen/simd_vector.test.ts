@@ -1,6 +1,6 @@
 // Every vector operation, as compiled for every SIMD target, against the same operation in JavaScript.
 import { describe, expect, test } from "vitest";
-import type { VecOp } from "../../src/ir/kernel.ts";
+import type { VecOp } from "../../src/ir/kernel_ops.ts";
 import { runKernel, TARGETS } from "./simd_run.ts";
 
 const f = Math.fround;

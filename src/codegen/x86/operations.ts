@@ -1,5 +1,5 @@
 // Vector operations of the kernel language to instruction rows, one line an operation.
-import type { VecOp } from "../../ir/kernel.ts";
+import type { VecOp } from "../../ir/kernel_ops.ts";
 import { I, type Row } from "./instructions.ts";
 
 /**
