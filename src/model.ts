@@ -16,6 +16,7 @@ import {
   type Tensors,
 } from "./model_inputs.ts";
 import { ModelSource, type SourceOptions } from "./model_source.ts";
+import type { Precision } from "./passes/mixed_precision.ts";
 import type { CompileOptions } from "./run/compile.ts";
 import type { GpuProgram } from "./run/gpu/program.ts";
 import { isComplete } from "./run/image.ts";
@@ -35,6 +36,8 @@ export interface LoadOptions extends DeviceOptions, SourceOptions {
   readonly memoryLimit?: number;
   /** What layers with sparse weights are compiled to on a CPU: what is predicted to be faster ("auto", the default), sparse kernels, or dense ones. */
   readonly sparse?: SparseMode;
+  /** What products and convolutions read, and what is stored of it where the model has float32; all arithmetic, and outputs, stay float32. Default: float32. */
+  readonly precision?: Precision;
   /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
 }
@@ -163,16 +166,16 @@ export class Model implements Disposable {
     return this.device;
   }
   private compileOptions(): Omit<CompileOptions, "device"> {
-    const { guardPages, memoryLimit, onPass, sparse } = this.options;
-    return { separateTensors: guardPages, memoryLimit, onPass, sparse };
+    const { guardPages, memoryLimit, onPass, precision, sparse } = this.options;
+    return { separateTensors: guardPages, memoryLimit, onPass, precision, storesNarrow: true, sparse };
   }
 
   /** The program for these inputs. `keepsSchedule`: a fresh one stays attached to what it was made from, which takes memory. */
   private ready(made: Specialization, keepsSchedule = false): Promise<AnyProgram> {
     const { shapes } = made;
     const device = this.openedDevice();
-    const { sparse = "auto" } = this.options;
-    const key = specializationKey(this.inputs, made) + (sparse === "auto" ? "" : ` sparse ${sparse}`);
+    const { precision = "", sparse = "auto" } = this.options;
+    const key = specializationKey(this.inputs, made) + (sparse === "auto" ? "" : ` sparse ${sparse}`) + precision;
     const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
     const known = isOdd ? undefined : this.programs.get(key);
     if (known) {
