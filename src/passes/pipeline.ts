@@ -5,6 +5,7 @@ import { alignedProducts } from "./aligned_products.ts";
 import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
+import { flattened } from "./flattened.ts";
 import { fold } from "./fold.ts";
 import { type FuseOptions, fuse } from "./fuse.ts";
 import { gelu } from "./gelu.ts";
@@ -46,6 +47,7 @@ export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),
     ...(isLayout ? [layout] : []),
     simplify,
+    flattened,
     fold,
     cse,
     fuse({ ...(anchors && { anchors }), rereads }),

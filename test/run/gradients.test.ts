@@ -49,6 +49,16 @@ function convolutionNetwork(): Value {
   return crossEntropy(linear(op("Flatten", [op("AveragePool", [deeper], { kernel_shape: [2, 2] })]), 3, 20, 5));
 }
 
+/** Convolution, rectifier and pool twice, and a layer on all that is left: maxima that tie are among what is rectified. */
+function pooledNetwork(): Value {
+  const layer = (x: Value, n: number, from: number, to: number): Value => {
+    const conv = op("Conv", [x, f32(`w${n}`, to, from, 3, 3), f32(`b${n}`, to)], { pads: [1, 1, 1, 1] });
+    return op("MaxPool", [op("Relu", [conv])], { kernel_shape: [2, 2], strides: [2, 2] });
+  };
+  const deep = layer(layer(f32("x", 20, 1, 8, 12), 1, 1, 18), 2, 18, 20);
+  return crossEntropy(linear(op("Flatten", [deep]), 3, 20 * 2 * 3, 5));
+}
+
 function attention(): Value {
   const [batch, steps, width, heads] = [2, 6, 16, 2];
   const x = op("Gather", [f32("table", 11, width), classes(batch * steps, 11)]);
@@ -73,6 +83,7 @@ const CASES: Readonly<Record<string, () => Value>> = {
   "rows of 300 that are added": () => op("Gather", [f32("table", 5, 300), classes(12, 5)]),
   "a perceptron": () => crossEntropy(linear(op("Relu", [linear(f32("x", 9, 12), 1, 12, 40)]), 2, 40, 7)),
   "a convolution network": convolutionNetwork,
+  "a network with pools": pooledNetwork,
   "attention over embedded tokens": attention,
 };
 
