@@ -41,7 +41,7 @@ test.each(["magnitude", "wanda", "sparsegpt"] as const)(
     const positions = new Map<string, number>();
     const cost: LayerCost = (size, density) => {
       positions.set(`${size.rows}×${size.columns}`, size.positions);
-      return size.rows * size.columns * size.positions * (size.isProduct ? density : 1);
+      return size.rows * size.columns * size.positions * (size.kernel.every((length) => length === 1) ? density : 1);
     };
     const densityWith = async (ms: LayerCost): Promise<number> => {
       const { density, layers } = await pruneOnnx(convNetwork(), { sparsity: 0.5, method, batches: convBatches(3), cost: ms });
@@ -61,13 +61,18 @@ test.each([
   await expect(pruneOnnx(convNetwork(), { sparsity: 0.5, batches: convBatches(2), cost: () => 1, ...options })).rejects.toThrow(message);
 });
 
-test("times as predicted here: products gain from zeros, windows and few zeros do not", async () => {
+test("times as predicted here: zeros pay where there are many, later for windows, and not for groups", async () => {
   const cost = await predictedCost({ threads: 1 });
-  const product = { rows: 512, columns: 512, positions: 256, isProduct: true };
+  const product = { rows: 512, columns: 512, positions: 256, groups: 1, kernel: [1, 1], strides: [1, 1] };
   const dense = cost(product, 1);
   expect(cost(product, 0.1)).toBeLessThan(dense / 2);
   expect(cost(product, 0.9)).toBe(dense);
-  expect(cost({ ...product, isProduct: false }, 0.1)).toBe(dense);
+  expect(cost({ ...product, groups: 2 }, 0.1)).toBe(dense);
+  const windows = { ...product, kernel: [1, 5] };
+  expect(cost(windows, 1)).toBe(dense);
+  expect(cost(windows, 0.1)).toBeGreaterThan(cost(product, 0.1));
+  expect(cost(windows, 0.1)).toBeLessThan(dense);
+  expect(cost({ ...product, kernel: [3, 3] }, 1)).toBeLessThan(dense / 2); // Winograd's kernel
   expect(cost({ ...product, positions: 512 }, 1)).toBeCloseTo(2 * dense, 6);
   await expect(predictedCost({ device: "cuda:0" })).rejects.toThrow(/for processors only/);
 });

@@ -3,7 +3,6 @@
 import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { HeddleError } from "../../ir/error.ts";
-import type { Node } from "../../ir/graph.ts";
 import { elementCount, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { OnnxModule } from "../../nn/index.ts";
 import { evaluate, fromData, type Parameter } from "../../tensor/index.ts";
@@ -55,8 +54,10 @@ export interface LayerSize {
   readonly columns: number;
   /** Pixels, or rows of a batch. */
   readonly positions: number;
-  /** Whether it is a matrix product: no window, stride or groups. */
-  readonly isProduct: boolean;
+  readonly groups: number;
+  /** Of a convolution; of products empty. */
+  readonly kernel: readonly number[];
+  readonly strides: readonly number[];
 }
 /** Milliseconds that a layer takes when this part of its weights stays. */
 export type LayerCost = (layer: LayerSize, density: number) => number;
@@ -216,14 +217,12 @@ async function masksOf(
 }
 
 /** A layer in the network, with all of its uses. */
-function sizeIn(uses: readonly LayerUse[], { name, rows, columns }: Layer): LayerSize {
+function sizeIn(uses: readonly LayerUse[], { name, operator, shape, rows, columns, groups }: Layer): LayerSize {
   const own = uses.filter(({ layer }) => layer.name === name);
   const positions = own.reduce((n, { node }) => n + elementCount(node.outputs[0].type.shape) / rows, 0);
-  const isProduct = own.every(({ layer, node }) => layer.groups === 1 && layer.taps === 1 && !hasStrides(node));
-  return { rows, columns, positions, isProduct };
+  const strides = own[0].node.attrs.strides as readonly number[] | undefined; // of convolutions, checked by their operator
+  return { rows, columns, positions, groups, kernel: operator === "Conv" ? shape.slice(2) : [], strides: strides ?? [] };
 }
-
-const hasStrides = ({ attrs: { strides } }: Node): boolean => Array.isArray(strides) && strides.some((s) => s !== 1);
 
 /** Scores in parts of the layer's, since inputs of different layers have different lengths: what a weight adds to the layer's relative error. */
 function shares(scores: Float64Array): Float64Array {

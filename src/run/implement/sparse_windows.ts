@@ -14,7 +14,7 @@ import { rowsTimesSparse } from "./sparse.ts";
 import { LEAST_TABLED } from "./sparse_forecast.ts";
 
 /** What Winograd's kernel takes, in parts of a product with as many multiplications as windows have elements. */
-const WINOGRAD_SHARE = 0.4;
+export const WINOGRAD_SHARE = 0.4;
 /** Temporary of a step. */
 const IMAGE = 0;
 
