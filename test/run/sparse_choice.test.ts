@@ -47,6 +47,12 @@ test.each([
   { what: "four zeros of ten: hardly a gain", graph: layer(128, 512, 512, 0.62), wanted: [false] },
   { what: "one zero of ten: not looked at", graph: layer(128, 512, 512, 0.9), wanted: [] },
   { what: "a layer too small for what a kernel costs by itself", graph: layer(16, 64, 64, 0.1), wanted: [false] },
+  { what: "batch 1, nine zeros of ten", graph: layer(1, 512, 512, 0.1), wanted: [true] },
+  { what: "batch 1, half of it zeros", graph: layer(1, 512, 2048, 0.5), wanted: [true] },
+  { what: "batch 1, a quarter zeros: no gain", graph: layer(1, 512, 512, 0.75), wanted: [false] },
+  { what: "batch 1, hardly any zeros: not looked at", graph: layer(1, 512, 512, 0.9), wanted: [] },
+  { what: "batch 1, as large as memory is slow", graph: layer(1, 2048, 4096, 0.1), wanted: [true] },
+  { what: "batch 1, too small", graph: layer(1, 64, 128, 0.1), wanted: [false] },
 ])("$what", async ({ graph, wanted }) => {
   expect(await chosen(graph, {})).toEqual(wanted);
 });
@@ -54,6 +60,19 @@ test.each([
 test("the option says otherwise", async () => {
   expect(await chosen(layer(16, 64, 64, 0.4), { sparse: "always" })).toEqual([true]);
   expect(await chosen(layer(128, 512, 512, 0.1), { sparse: "never" })).toEqual([]);
+});
+
+test("a row times sparse weights has a bias and what follows applied to it", async () => {
+  const { inputs, outputs } = layer(1, 300, 400, 0.1);
+  const bias = constantValue(fromNumbers("f32", [400], randomNumbers(4, 400)));
+  const graph: Graph = { inputs, outputs: [{ name: "y", value: op("Relu", op("Add", outputs[0].value, bias)) }] };
+  const x = fromNumbers("f32", [1, 300], randomNumbers(3, 300));
+  const results = [];
+  for (const sparse of ["never", "always"] as const) {
+    using model = await loadModel(exportOnnx(graph), { sparse, threads: 2 });
+    results.push((await model.run({ x })).y);
+  }
+  expectClose(results[1], results[0], "y");
 });
 
 test("a model from the cache has the kernels that it was compiled with", async () => {

@@ -4,7 +4,7 @@ import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
 import { BUNDLE } from "../../kernels/sparse_window.ts";
 import type { Forecast, Size } from "./sparse_forecast.ts";
 
-/** Nanoseconds of one step, from the second-level cache, and of launching: Zen 5 at 4.4 GHz. */
+/** Nanoseconds of one step from the second-level cache, measured on Zen 5 at 4.4 GHz. */
 interface StepRates {
   readonly window: number;
   readonly packed: number;
@@ -15,15 +15,16 @@ const STEPS: Readonly<Record<SimdTarget["name"], StepRates>> = {
   avx2: { window: 0.48, packed: 0.48, gather: 2.5 },
   wasm: { window: 1.03, packed: 1.03, gather: 1.2 },
 };
+/** Nanoseconds of a launch. */
 const LAUNCH = 100;
 
-/** Bytes a nanosecond that one core reads of matrices that caches hold, and of larger ones. */
-const CACHED = { avx512: 118, avx2: 112, wasm: 94 } as const;
-const STREAMED = 42;
+/** Bytes a nanosecond that one core reads of matrices that caches hold, dense and sparse, and of larger ones. */
+const CACHED = { dense: { avx512: 119, avx2: 112, wasm: 94 }, sparse: { avx512: 108, avx2: 102, wasm: 90 } } as const;
+const STREAMED = { dense: 42, sparse: 40 } as const;
 /** A matrix that is cached has so many second-level caches' bytes at most. */
 const CACHES = 8;
 
-/** Parts of the lanes of a step that nonzeros at random places fill, by their density: tenths of AVX-512's, measured. */
+/** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
 const FILL: readonly (readonly [number, number])[] = [
   [0.01, 0.22],
   [0.02, 0.3],
@@ -31,6 +32,7 @@ const FILL: readonly (readonly [number, number])[] = [
   [0.1, 0.55],
   [0.2, 0.71],
   [0.5, 0.88],
+  [0.7, 0.93],
   [1, 1],
 ];
 
@@ -46,11 +48,12 @@ function fillOf(density: number): number {
   return f0 + ((f1 - f0) * (density - d0)) / (d1 - d0);
 }
 
-const readNs = (bytes: number, { name, l2 }: SimdTarget): number => bytes / (bytes <= CACHES * l2 ? CACHED[name] : STREAMED);
+const readNs = (kind: "dense" | "sparse", bytes: number, { name, l2 }: SimdTarget): number =>
+  bytes / (bytes <= CACHES * l2 ? CACHED[kind][name] : STREAMED[kind]);
 
 const forecast = ({ rows, depth }: Size, steps: number, step: number, bytes: number, target: SimdTarget, threads: number): Forecast => ({
-  denseMs: (LAUNCH + readNs(4 * rows * depth, target) / threads) / 1e6,
-  sparseMs: (LAUNCH + Math.max(steps * step, readNs(bytes, target)) / threads) / 1e6,
+  denseMs: (LAUNCH + readNs("dense", 4 * rows * depth, target) / threads) / 1e6,
+  sparseMs: (LAUNCH + Math.max(steps * step, readNs("sparse", bytes, target)) / threads) / 1e6,
 });
 
 /** With nonzeros at random places. */
