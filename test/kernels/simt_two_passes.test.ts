@@ -16,6 +16,8 @@ interface Case {
   readonly name: string;
   readonly shape: readonly number[];
   build(x: Value): Value;
+  /** What the second pass computes besides. */
+  also?(y: Value): Value;
   readonly passes: number;
 }
 
@@ -23,6 +25,7 @@ const CASES: readonly Case[] = [
   { name: "mean of all squares", shape: [40, 1000], build: (x) => op("ReduceMean", [op("Mul", [x, x]), axes(0, 1)], { keepdims: 0 }), passes: 2 },
   { name: "sums of columns", shape: [2, 10000, 6], build: (x) => op("Sqrt", [op("Abs", [op("ReduceSum", [x, axes(0, 1)], { keepdims: 0 })])]), passes: 2 },
   { name: "largest of rows", shape: [3, 20000], build: (x) => op("ReduceMax", [x, axes(1)], { keepdims: 1 }), passes: 2 },
+  { name: "two results of one sum", shape: [10000, 6], build: (x) => op("ReduceSum", [x, axes(0)], { keepdims: 0 }), also: (y) => op("Mul", [y, y]), passes: 2 },
   { name: "a short sum", shape: [3, 2000], build: (x) => op("ReduceSum", [x, axes(1)], { keepdims: 1 }), passes: 1 },
 ]; // biome-ignore format: a table
 
@@ -33,14 +36,16 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
   });
   afterAll(() => device?.close());
 
-  test.each(CASES)("$name of ($shape)", async ({ name, shape, build, passes }) => {
+  test.each(CASES)("$name of ($shape)", async ({ name, shape, build, also, passes }) => {
     const x = input("x", { dtype: "f32", shape });
-    const graph: Graph = { inputs: [x], outputs: [{ name: "y", value: build(x) }] };
+    const y = op("Mul", [build(x), constantValue(fromNumbers("f32", [], [0.5]))]);
+    const graph: Graph = { inputs: [x], outputs: [{ name: "y", value: y }, ...(also ? [{ name: "z", value: also(y) }] : [])] };
     const inputs = { x: fromNumbers("f32", shape, randomNumbers(1, elementCount(shape))) };
     const program = await compileForGpu(graph, { device });
     try {
       expect(program.kernels()).toHaveLength(passes);
-      expectClose((await program.run(inputs)).y, evaluateGraph(graph, inputs).y, name, 1e-4);
+      const [got, want] = [await program.run(inputs), evaluateGraph(graph, inputs)];
+      for (const [output, tensor] of Object.entries(want)) expectClose(got[output], tensor, `${name}: ${output}`, 1e-4);
     } finally {
       program.free();
     }
