@@ -14,8 +14,8 @@ const WINDOW_COST = 0.8;
 const SAMPLED = 8;
 /** Rows are sorted where that saves more than putting results back into their order costs. */
 const SORTING_GAIN = 0.97;
-/** Matrices of more than this many second-level caches come from memory: their values are packed, and fetched ahead. */
-const STREAMED_CACHES = 8;
+/** Matrices of more than this many second-level caches may come from memory: their values are packed, and fetched ahead. */
+const STREAMED_CACHES = 2;
 const WORTH_PACKING = 0.8;
 /** Bytes that values and codes are fetched ahead. */
 const AHEAD = 8192;
