@@ -17,7 +17,7 @@ export function splitThreads(threads: number, extents: readonly number[]): numbe
   return best.parts;
 }
 
-/** Part of an axis that one thread works on: [from, to), at most `size` long. */
+/** Part of an axis that one thread works on: [from, to). */
 export interface Part {
   readonly from: Int;
   readonly to: Int;
@@ -39,9 +39,8 @@ export function shareOut(b: KernelBuilder, extents: readonly number[], body: (pa
       const isLast = counts.slice(0, axis).every((c) => c === 1);
       const i: Int = isLast ? rest : b.mod(rest, count);
       if (!isLast) rest = b.div(rest, count);
-      const size = Math.ceil(extent / count);
-      const from = b.min(times(i, size), extent);
-      parts[axis] = { from, to: b.min(plus(from, size), extent) };
+      // Only the last part ends at the extent, also where there are more parts than work: what is done once at the end is done in no empty one.
+      parts[axis] = { from: b.div(times(i, extent), count), to: b.div(plus(times(i, extent), extent), count) };
     }
     body(parts);
   });
