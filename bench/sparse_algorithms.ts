@@ -31,7 +31,7 @@ const only = options.only?.split(",");
 const progress = createProgress();
 const device = await openDevice({ device: options.device, isa: options.isa, threads: Number(options.threads) } as DeviceOptions); // wrong names are openDevice's to refuse
 
-const TURNS = 9;
+const TURNS = 15;
 const SECONDS = 0.15;
 
 interface Row {
