@@ -115,8 +115,14 @@ class GroupLowering {
   private store(): void {
     const at = this.b.let(this.code.index(this.task.out));
     // All are computed before any is stored: an output may lie where an input was.
-    const values = this.task.exprs.map((e) => this.code.value(e));
+    const values = this.task.exprs.map((e) => this.code.value(this.unrounded(e)));
     for (const [i, value] of values.entries()) this.b.store(this.outputs[i], at, value);
+  }
+
+  /** CUDA's stores round by themselves. */
+  private unrounded(e: Expr): Expr {
+    const isRounding = e.k === "cast" && (e.dtype === "bf16" || e.dtype === "f16") && e.a.dtype === "f32";
+    return isRounding && this.b.target.name === "cuda" ? e.a : e;
   }
 
   private perThread(): SimtKernel {

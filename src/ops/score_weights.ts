@@ -1,6 +1,6 @@
 // ScoreWeights: the weights of attention, a softmax of each query's scores, where asked without keys behind its own place; and its gradient.
 import { HeddleError } from "../ir/error.ts";
-import { type Builder, defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
+import { type AttrSpec, type Builder, defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, type Shape } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { FLOATS, f32, inputType, sameDType } from "./define.ts";
@@ -13,6 +13,11 @@ interface ScoreWeightsAttrs {
   /** What scores are multiplied by. */
   readonly scale: number;
 }
+
+const ATTRS: Readonly<Record<keyof ScoreWeightsAttrs, AttrSpec>> = {
+  causal: { type: "int", default: 0 },
+  scale: { type: "float", default: 1 },
+};
 
 /** Far below every score. */
 const HIDDEN = -1e9;
@@ -36,7 +41,7 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
   name: "ScoreWeights",
   kind: "opaque",
   own: true,
-  attrs: { causal: { type: "int", default: 0 }, scale: { type: "float", default: 1 } },
+  attrs: ATTRS,
   infer(inputs, { causal }) {
     const { dtype, shape } = inputType("ScoreWeights", inputs, 0, FLOATS);
     const [t, s] = shape.slice(-2);
@@ -50,7 +55,7 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
     const visible = causal ? build.op("Where", [seen(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
     return [build.op(Softmax, [visible], { axis: shape.length - 1 })];
   },
-  vjp: ({ build, grad }, { outputs: [y], attrs: { scale } }) => [build.op(ScoreWeightsGrad, [y, grad(0)!], { scale })], // the only output
+  vjp: ({ build, grad }, { outputs: [y], attrs }) => [build.op(ScoreWeightsGrad, [y, grad(0)!], { ...attrs })], // the only output
   flops: (node) => 4 * elementCount(node.outputs[0].type.shape),
   samples: [
     { inputs: [f32(2, 3, 5, 7)], attrs: { causal: 1 } },
@@ -60,11 +65,11 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
 });
 
 /** Weights and their gradient → the gradient of the scores, which is 0 where keys are hidden, as the weights are. */
-export const ScoreWeightsGrad: Op = defineOp<Pick<ScoreWeightsAttrs, "scale">>({
+export const ScoreWeightsGrad: Op = defineOp<ScoreWeightsAttrs>({
   name: "ScoreWeightsGrad",
   kind: "opaque",
   own: true,
-  attrs: { scale: { type: "float", default: 1 } },
+  attrs: ATTRS,
   infer(inputs) {
     const types = [0, 1].map((i) => inputType("ScoreWeightsGrad", inputs, i, FLOATS));
     return [{ dtype: sameDType("ScoreWeightsGrad", types), shape: types[0].shape }];

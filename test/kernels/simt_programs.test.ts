@@ -45,6 +45,9 @@ const LINES: readonly Case[] = [
   ["Softmax", [4100, 40], [], {}],
   ["Softmax", [3, 700], [], {}],
   ["LayerNormalization", [4, 1030, 36], [36], {}],
+  ["ScoreWeights", [2, 3, 200, 256], [], { causal: 1, scale: 0.7 }],
+  ["ScoreWeights", [5, 128], [], { scale: 2 }],
+  ["ScoreWeightsGrad", [3, 9, 256], [3, 9, 256], { scale: 0.3 }],
 ];
 
 for (const dtype of ["f32", "bf16", "f16"] as const)

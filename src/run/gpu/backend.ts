@@ -23,6 +23,7 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose, implementConvWeightGrad } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { implementScoreWeights, implementScoreWeightsGrad } from "./implement_scores.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
@@ -59,6 +60,8 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
     ConvTranspose: implementConvTranspose,
     ConvWeightGrad: implementConvWeightGrad,
     MaxPool: implementMaxPool,
+    ScoreWeights: implementScoreWeights,
+    ScoreWeightsGrad: implementScoreWeightsGrad,
   }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
 );
 
