@@ -1,4 +1,4 @@
-// The context of each GPU: current whenever one of its devices calls the driver or a library, and made anew after a kernel failed in it.
+// The context of each GPU: current whenever one of its devices calls the driver or a library.
 import { HeddleError } from "../../ir/error.ts";
 import type { CudaApi, Handle } from "./driver.ts";
 
@@ -8,58 +8,49 @@ const CONTEXT_IS_DESTROYED = 709;
 /** The driver's calls for one GPU, whichever another device called it for before. */
 export interface CudaContext {
   readonly cuda: CudaApi;
-  /** A kernel failed: nothing works in the context any more, for any of its devices. */
-  fail(): void;
-  /** Throws where a kernel failed. */
+  /** A kernel failed, as this error says. The driver runs nothing more in this process then, on any GPU, and there is nothing to free. */
+  fail(error: HeddleError): HeddleError;
+  /** Whether no kernel failed. */
+  works(): boolean;
+  /** Throws where one did. */
   assertWorks(): void;
   close(): void;
 }
 
-interface Primary {
-  readonly handle: Handle;
-  hasFailed: boolean;
-}
+/** What ended the use of GPUs in this process. */
+let failure: HeddleError | undefined;
+/** The context that this thread's calls go to. */
+let current: Handle = 0n;
 
-/** By number of the GPU. */
-const primaries = new Map<number, Primary>();
-/** The one that this thread's calls go to. */
-let current: Primary | undefined;
+function assertWorks(): void {
+  if (failure)
+    throw new HeddleError("io", `${failure.message}; the driver runs nothing more in this process: start it again`, { cause: failure });
+}
 
 export function openContext(cuda: CudaApi, device: number): CudaContext {
-  if (primaries.get(device)?.hasFailed) {
-    cuda.attempt("cuDevicePrimaryCtxReset_v2", device);
-    primaries.delete(device);
-    current = undefined;
-  }
-  const out = new BigUint64Array(1);
-  const code = cuda.attempt("cuDevicePrimaryCtxRetain", out, device);
-  if (code !== 0) throw new HeddleError("io", `device cuda:${device}: it cannot be opened, in this process: ${cuda.errorText(code)}`);
-  const [handle] = out;
-  const primary = primaries.get(device) ?? { handle, hasFailed: false };
-  primaries.set(device, primary);
-  const assertWorks = (): void => {
-    if (primary.hasFailed) throw new HeddleError("io", `device cuda:${device}: a kernel failed on it before; load the model again`);
-  };
+  assertWorks();
+  const handle = cuda.handle("cuDevicePrimaryCtxRetain", device);
   return {
-    cuda: within(cuda, primary, assertWorks),
+    cuda: within(cuda, handle),
+    works: () => !failure,
     assertWorks,
-    fail: () => {
-      primary.hasFailed = true;
+    fail(error) {
+      failure ??= error;
+      return error;
     },
-    close: () => {
-      if (primary.hasFailed) return; // it is reset before it is used again
+    close() {
       cuda.attempt("cuDevicePrimaryCtxRelease_v2", device);
-      current = undefined; // it may have been the last
+      current = 0n; // it may have been the last use of it
     },
   };
 }
 
-function within(cuda: CudaApi, primary: Primary, assertWorks: () => void): CudaApi {
+function within(cuda: CudaApi, context: Handle): CudaApi {
   const enter = (): void => {
     assertWorks();
-    if (current === primary) return;
-    cuda.driver("cuCtxSetCurrent", primary.handle);
-    current = primary;
+    if (current === context) return;
+    cuda.driver("cuCtxSetCurrent", context);
+    current = context;
   };
   const inside =
     <A extends readonly unknown[], R>(call: (...args: A) => R) =>
@@ -71,7 +62,7 @@ function within(cuda: CudaApi, primary: Primary, assertWorks: () => void): CudaA
     ...cuda,
     driver: inside(cuda.driver),
     handle: inside(cuda.handle),
-    attempt: (name, ...args) => (primary.hasFailed ? CONTEXT_IS_DESTROYED : inside(cuda.attempt)(name, ...args)),
+    attempt: (name, ...args) => (failure ? CONTEXT_IS_DESTROYED : inside(cuda.attempt)(name, ...args)),
     library(names, table) {
       const found = cuda.library(names, table);
       return found && new Map([...found].map(([name, call]) => [name, inside(call)]));

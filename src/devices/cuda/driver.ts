@@ -17,7 +17,6 @@ const DRIVER = {
   cuDeviceGetAttribute: ["void *", "int", "int"],
   cuDevicePrimaryCtxRetain: ["void *", "int"],
   cuDevicePrimaryCtxRelease_v2: ["int"],
-  cuDevicePrimaryCtxReset_v2: ["int"],
   cuCtxSetCurrent: ["uint64"],
   cuMemGetInfo_v2: ["void *", "void *"],
   cuMemAlloc_v2: ["void *", "uint64"],

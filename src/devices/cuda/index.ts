@@ -175,15 +175,19 @@ export class CudaDevice implements GpuDevice {
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-  /** What an asynchronous error becomes: of the launch of this name, or of one among many. Nothing works on the GPU until it is opened anew. */
+  /** What an asynchronous error becomes: of the launch of this name, or of one among many. */
   failure(code: number, launch?: string): HeddleError {
-    this.context.fail();
     const what = launch ?? "a kernel queued before";
     const hint = launch ? "" : "; with HEDDLE_DEBUG=1 kernels are waited for one by one, and the message names the one";
-    return new HeddleError("io", `device cuda:${this.ordinal}: ${what} failed: ${this.cuda.errorText(code)}${hint}`);
+    return this.context.fail(new HeddleError("io", `device cuda:${this.ordinal}: ${what} failed: ${this.cuda.errorText(code)}${hint}`));
+  }
+
+  works(): boolean {
+    return this.context.works();
   }
 
   async close(): Promise<void> {
+    if (!this.works()) return;
     this.cuda.attempt("cuStreamSynchronize", this.stream);
     this.blas?.close();
     this.dnn?.close();
@@ -326,6 +330,7 @@ class CudaLaunchList implements GpuLaunchList {
 
   free(): void {
     const { cuda } = this.device;
+    if (!this.device.works()) return;
     for (const graph of this.graphs.values()) if (graph) cuda.attempt("cuGraphExecDestroy", graph);
     this.graphs.clear();
     for (const p of this.prepared) p.free();
