@@ -1,9 +1,10 @@
-// Times our convolution kernels on a GPU, forward and both gradients, by replayed programs, and says how far sampled elements are from float64.
+// Times our convolution kernels on a GPU, forward and both gradients, and forward what the device's libraries do, by replayed programs; says how far sampled elements are from float64.
 // Options: --device cuda|webgpu, --dtype f32,bf16,f16, --layers NxHxWxC:MxKxK/S,… (images of HxW with C channels, M filters of KxK, stride S), --repeat N, --json.
 import { parseArgs } from "node:util";
 import { randomNumbers } from "../../src/cli/random.ts";
 import { formatTable } from "../../src/cli/table.ts";
 import { short } from "../../src/cli/units.ts";
+import type { GpuDevice } from "../../src/devices/gpu.ts";
 import { isGpu, openAnyDevice } from "../../src/devices/open.ts";
 import type { DType } from "../../src/ir/dtype.ts";
 import { HeddleError } from "../../src/ir/error.ts";
@@ -113,7 +114,12 @@ function elementOf(what: string, layer: Layer, out: readonly number[], given: re
 const device = await openAnyDevice({ device: options.device as "cuda" }); // wrong names are openAnyDevice's to refuse
 if (!isGpu(device)) throw new HeddleError("bad-argument", `bench: --device is ${options.device}, wanted cuda or webgpu`);
 
-async function measure(layer: Layer, dtype: DType, what: string): Promise<Row> {
+/** The device without its libraries. */
+const bare = Object.create(device, { target: { value: { ...device.target, hasGemm: false, hasConvolutions: false } } }) as GpuDevice;
+const gpu: GpuDevice = device;
+const hasLibraries = device.target.hasConvolutions === true;
+
+async function measure(layer: Layer, dtype: DType, what: string, isByLibrary: boolean): Promise<Row> {
   const { x, filters, kernel, stride } = layer;
   const pad = (kernel - 1) / 2;
   const [h, w] = [x[1], x[2]].map((d) => Math.floor((d + 2 * pad - kernel) / stride) + 1);
@@ -131,7 +137,7 @@ async function measure(layer: Layer, dtype: DType, what: string): Promise<Row> {
   const tensors = shapes.map((shape, i) => random(dtype, shape, i + 1));
   const inputs = shapes.map((shape, i) => input(`in${i}`, { dtype, shape }));
   const [value] = apply(OPS.get(name)!, inputs, { ...attrs, ...own }, name); // ONNX's and our own
-  const program = await compileForGpu({ inputs, outputs: [{ name: "y", value }] }, { device: device as never });
+  const program = await compileForGpu({ inputs, outputs: [{ name: "y", value }] }, { device: isByLibrary ? gpu : bare });
   try {
     const given = { in0: tensors[0], in1: tensors[1] };
     const out = (await program.run(given)).y;
@@ -150,7 +156,7 @@ async function measure(layer: Layer, dtype: DType, what: string): Promise<Row> {
     const largest = Math.max(...want.map(Math.abs));
     const error = Math.max(...samples.map((at, i) => Math.abs(got[at] - want[i]) / largest));
     const tflops = (2 * elementCount(y) * x[3] * kernel * kernel) / ms / 1e9;
-    return { layer: layer.name, dtype, what, ms, tflops, error, kernels: program.kernels().map(({ kernel: k }) => k.name) };
+    return { layer: layer.name, dtype, what: isByLibrary ? `${what}, libraries` : what, ms, tflops, error, kernels: program.kernels().map(({ kernel: k }) => ("library" in k ? `${k.name} (${k.library} of a library)` : k.name)) }; // biome-ignore format: one idea
   } finally {
     program.free();
   }
@@ -159,7 +165,9 @@ async function measure(layer: Layer, dtype: DType, what: string): Promise<Row> {
 const rows: Row[] = [];
 for (const layer of options.layers.split(",").map(parseLayer))
   for (const dtype of options.dtype.split(",") as DType[])
-    for (const what of ["forward", "data", "weights"]) rows.push(await measure(layer, dtype, what));
+    for (const what of ["forward", "data", "weights"])
+      for (const isByLibrary of what === "forward" && hasLibraries ? [false, true] : [false])
+        rows.push(await measure(layer, dtype, what, isByLibrary));
 if (options.json) process.stdout.write(`${JSON.stringify({ device: device.description, rows }, null, 1)}\n`);
 else {
   const cells = rows.map((r) => [

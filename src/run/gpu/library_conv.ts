@@ -18,9 +18,6 @@ const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 /** Multiply-adds from which a library is faster than our kernels, by the type of what is multiplied. */
 const LEAST_PRODUCTS: Readonly<Record<OperandType, number>> = { f32: 2 ** 40, f16: 2 ** 27, bf16: 2 ** 27 };
 
-/** Channels come in multiples of this for matrix units. */
-const MATRIX_CHANNELS = 8;
-
 /** Null where our kernels are as fast, or the libraries have no such tail. */
 export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
   const { anchor, inputs, output, target, name } = task;
@@ -75,7 +72,7 @@ function asTheyLie(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands
 
 /** With blocks as channels, where matrix units want more channels than there are. */
 function folded(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands | null {
-  const made = x.type.dtype === "f32" ? null : foldedStrides(x.type, w.type, g, MATRIX_CHANNELS);
+  const made = x.type.dtype === "f32" ? null : foldedStrides(x.type, w.type, g);
   if (!made) return null;
   const { target, shared, name } = task;
   const { type } = made.image;
