@@ -4,7 +4,7 @@ import type { Kernel } from "../../src/ir/kernel.ts";
 import { fromNumbers } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { type Direction, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { type Direction, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
@@ -159,7 +159,7 @@ export class Ring {
     const isForward = direction === "forward";
     const values = isForward ? this.put(this.inOrder(groups.place)) : this.empty(4 * groups.place.length);
     const order = sparseOrderKernel("order", { nonzeros: csb.values.length, length: groups.place.length }, target, threads);
-    const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, shareBlockRows(groups, threads)].map((a) => this.put(a));
+    const index = [...indexOf(groups), shareBlockRows(groups, threads)].map((a) => this.put(a));
     const multiply = [kernel, [values, ...index, this.put(isForward ? problem.x : problem.g), output]] as const;
     if (isForward) return this.contestant("csb", [multiply], output);
     return this.contestant("csb", [[order, [this.put(this.values()), this.put(groups.place), values]], multiply], output);

@@ -1,6 +1,6 @@
 // The SIMD kernel language: structured loops over integer variables with known bounds, vector registers, and loads and stores at affine addresses.
 import { HeddleError, invariant } from "./error.ts";
-import { type IntMemoryType, MEMORY_BYTES, type MemoryType, type VecOp } from "./kernel_ops.ts";
+import { type IntMemoryType, type IntOp, MEMORY_BYTES, type MemoryType, type VecOp } from "./kernel_ops.ts";
 
 /** An integer variable and its inclusive interval, from which every address is proved inside its buffer. */
 export interface IntVar {
@@ -56,20 +56,20 @@ export type Stmt<A = BufferAddress> =
   | { readonly k: "parallel"; readonly v: IntVar; readonly extent: number; readonly body: readonly Stmt<A>[] }
   /** Runs `body` when a < b, else `otherwise`. */
   | { readonly k: "if"; readonly a: Affine; readonly b: Affine; readonly body: readonly Stmt<A>[]; readonly otherwise: readonly Stmt<A>[] }
-  /** v ← a ⊕ b: floor division and modulo by the positive constant b, smaller, larger, or a itself. */
-  | { readonly k: "int"; readonly v: IntVar; readonly op: "div" | "mod" | "min" | "max" | "set"; readonly a: Affine; readonly b: Affine }
+  /** v ← a ⊕ b. */
+  | { readonly k: "int"; readonly v: IntVar; readonly op: IntOp; readonly a: Affine; readonly b: Affine; readonly shift: number }
   /** v ← the i32/i64/u8/u16 integer in memory, + wrap when negative (0: no wrap), then clamped into [v.lo, v.hi]. */
   | { readonly k: "loadint"; readonly v: IntVar; readonly from: A; readonly type: IntMemoryType; readonly wrap: number }
   | { readonly k: "const"; readonly dst: Vec; readonly type: "f32" | "i32"; readonly value: number }
   /** dst ← [a, a+step, a+2·step, …] as i32 lanes. */
   | { readonly k: "iota"; readonly dst: Vec; readonly a: Affine; readonly step: number }
-  /** vec: `lanes` consecutive elements, other lanes zero · splat: one element in every lane · strided: `lanes` elements `stride` bytes apart (f32 and i32 only). */
+  /** vec: `lanes` consecutive elements, other lanes zero · splat: one element in every lane · quad: four consecutive elements in every four lanes (f32 and i32 only) · strided: `lanes` elements `stride` bytes apart (f32 and i32 only). */
   | {
       readonly k: "load";
       readonly dst: Vec;
       readonly from: A;
       readonly type: MemoryType;
-      readonly mode: "vec" | "splat" | "strided";
+      readonly mode: "vec" | "splat" | "quad" | "strided";
       readonly lanes: number;
       readonly stride: number;
     }
@@ -248,9 +248,9 @@ export class KernelBuilder {
     this.body.push({ k: "if", a: affine(a), b: affine(b), body, otherwise: this.within(NO_VARIABLE, otherwise) });
   }
 
-  private int(op: "div" | "mod" | "min" | "max" | "set", a: Int, b: Int, lo: number, hi: number): IntVar {
+  private int(op: IntOp, a: Int, b: Int, lo: number, hi: number, shift = 0): IntVar {
     const v: IntVar = { id: this.nextId++, lo, hi };
-    this.body.push({ k: "int", v, op, a: affine(a), b: affine(b) });
+    this.body.push({ k: "int", v, op, a: affine(a), b: affine(b), shift });
     return v;
   }
   div(a: Int, by: number): IntVar {
@@ -259,6 +259,10 @@ export class KernelBuilder {
   }
   mod(a: Int, by: number): IntVar {
     return this.int("mod", a, by, 0, by - 1);
+  }
+  /** (a ≫ shift) ∧ mask. */
+  bits(a: Int, shift: number, mask: number): IntVar {
+    return this.int("bits", a, mask, 0, mask, shift);
   }
   min(a: Int, b: Int): IntVar {
     const [al, ah] = rangeOf(a);
@@ -341,6 +345,11 @@ export class KernelBuilder {
   /** One element in every lane. */
   splat(buffer: number, at: Int, type: MemoryType = "f32", dst = this.vec()): Vec {
     this.body.push({ k: "load", dst, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, mode: "splat", lanes: 1, stride: 0 });
+    return dst;
+  }
+  /** Four consecutive elements in every four lanes. */
+  quad(buffer: number, at: Int, type: "f32" | "i32" = "f32", dst = this.vec()): Vec {
+    this.body.push({ k: "load", dst, from: this.address(buffer, at, 16, false), type, mode: "quad", lanes: 4, stride: 0 });
     return dst;
   }
   /** `lanes` elements `stride` bytes apart. */

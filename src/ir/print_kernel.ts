@@ -76,7 +76,7 @@ function simpleLine(s: Simple, names: Names): string {
     case "iota":
       return `${names.vec(s.dst)} = iota ${names.affine(s.a)} step ${s.step}`;
     case "load":
-      return `${names.vec(s.dst)} = ${s.mode === "splat" ? "splat" : "load"} ${s.type} ${names.at(s.from)}${loadShape(s)}`;
+      return `${names.vec(s.dst)} = ${s.mode === "splat" || s.mode === "quad" ? s.mode : "load"} ${s.type} ${names.at(s.from)}${loadShape(s)}`;
     case "gather":
       return `${names.vec(s.dst)} = gather ${names.at(s.from)} at ${names.vec(s.index)} of ${s.count}, ${s.lanes} lanes`;
     case "expand":
@@ -98,6 +98,6 @@ function simpleLine(s: Simple, names: Names): string {
 }
 
 function loadShape({ mode, lanes, stride }: Extract<Stmt, { readonly k: "load" }>): string {
-  if (mode === "splat") return "";
+  if (mode === "splat" || mode === "quad") return "";
   return mode === "strided" ? `, ${lanes} lanes ${stride} bytes apart` : `, ${lanes} lanes`;
 }

@@ -1,7 +1,8 @@
 // Sparse weights on activations with channels last: blocks of pixels are turned around into panels on their way in, and results on their way out.
 import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
-import type { DenseSide, PanelTile } from "./sparse_product.ts";
+import { NAMED } from "./sparse_groups.ts";
+import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_product.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
 /** Where channels of pixels come from. */
@@ -22,16 +23,16 @@ const rowsOfPixels: PixelSource = {
 };
 
 /** Operand by rows of pixels, result (n, rows); a bias (rows) is added where there is one, and is the buffer after the operand's. */
-export const channelsLast = (hasBias: boolean, source = rowsOfPixels): DenseSide => ({
+export const channelsLast = (hasBias: boolean, source = rowsOfPixels): DenseSide<PanelBuffers> => ({
   columns: ({ rows }) => rows,
   sharesColumns: true,
   rowsAtOnce: ({ lanes }) => lanes,
   declare(b, shape) {
-    const { depth, rows } = shape;
     const load = source.declare(b, shape);
-    const bias = hasBias ? b.buffer("bias", 4 * rows, "read") : -1;
+    const bias = hasBias ? b.buffer("bias", 4 * shape.rows, "read") : -1;
     return {
-      fill: (tile) => fillPanel(tile, depth, load),
+      fill: (tile) => fillAll(tile, turnInto(tile, load)),
+      fillPanel: (tile, panel) => fillPanel(tile, panel, turnInto(tile, load)),
       store: (tile, blockRow, epilogue) => storeTurned(tile, blockRow, epilogue, bias),
     };
   },
@@ -47,12 +48,14 @@ function overVectors({ b, target, width }: PanelTile, part: (v: Int, count: numb
   if (whole * target.lanes < width) part(whole, width - whole * target.lanes);
 }
 
-/** Rows [0, depth) of the panel, as many at a time as a vector has lanes. */
-function fillPanel(tile: PanelTile, depth: number, load: LoadChannels): void {
-  const { b, target, shape, scratch, rowBytes, blockColumns, column } = tile;
-  const { lanes } = target;
-  const { block } = shape;
-  const turn = (k: Int, panelRow: Int, channels: number): void =>
+/** As many rows of the panel as a vector has lanes, or the last ones: channel k, panel row, channels. */
+type Turn = (k: Int, panelRow: Int, channels: number) => void;
+
+const turnInto =
+  (tile: PanelTile, load: LoadChannels): Turn =>
+  (k, panelRow, channels) => {
+    const { b, target, scratch, rowBytes, column } = tile;
+    const { lanes } = target;
     overVectors(tile, (v, pixels) => {
       const first = plus(column, times(v, lanes));
       const zero = pixels < lanes ? b.f32(0) : null;
@@ -60,6 +63,20 @@ function fillPanel(tile: PanelTile, depth: number, load: LoadChannels): void {
       const to = plus(times(panelRow, rowBytes), times(v, lanes * 4));
       for (const [i, row] of transposeTile(b, rows).slice(0, channels).entries()) b.store(row, scratch, plus(to, i * rowBytes));
     });
+  };
+
+function fillPanel({ b, target, shape }: PanelTile, { base, from, to, isLast }: Panel, turn: Turn): void {
+  const { lanes } = target;
+  const { depth } = shape;
+  b.loop(from, plus(to, 1 - lanes), lanes, (k) => turn(plus(base, k), k, lanes));
+  const rest = depth % lanes;
+  if (rest > 0) isLast(() => turn(depth - rest, Math.min(NAMED, depth) - rest, rest));
+}
+
+/** Rows [0, depth), a row left out after each block. */
+function fillAll({ b, target, shape, blockColumns }: PanelTile, turn: Turn): void {
+  const { lanes } = target;
+  const { block, depth } = shape;
   const whole = Math.floor(depth / lanes);
   if (whole > 0)
     b.loop(0, blockColumns, 1, (c) => {

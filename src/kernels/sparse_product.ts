@@ -1,52 +1,66 @@
-// Sparse times dense: the nonzeros of a block meet a panel of the dense operand in the first-level cache, sums wait in registers.
+// Sparse times dense: the nonzeros of some rows meet a panel of the dense operand in the first-level cache; a row's sums are in registers while it meets the panel.
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
-import { INT_RANGE } from "../ir/kernel_ops.ts";
+import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { GROUP_HEIGHT, type Groups, MIDDLE, PITCH } from "./sparse_groups.ts";
+import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { shareOut } from "./work.ts";
 
-/** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
-export interface SparseProductShape {
+/** Sizes of a product: W (rows, depth) times n columns. */
+export interface DenseShape {
   readonly rows: number;
   readonly depth: number;
   readonly n: number;
+  /** Rows of results that are stored together. */
   readonly block: number;
-  /** Block rows of a strip. */
-  readonly strip: number;
-  /** Nonzeros, with what groups are filled up with. */
-  readonly length: number;
-  readonly groups: number;
 }
 
-export const sparseProductShape = (g: Groups, n: number): SparseProductShape => ({
-  rows: g.rows,
-  depth: g.depth,
+/** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
+export interface SparseProductShape extends DenseShape {
+  /** Block rows of a strip. */
+  readonly strip: number;
+  /** Rows of the dense operand in a panel, and panels. */
+  readonly panel: number;
+  readonly panels: number;
+  readonly nonzeros: number;
+  readonly visits: number;
+}
+
+export const sparseProductShape = (
+  { rows, depth, block, strip, panel, panels, nonzeros, visits }: Groups,
+  n: number,
+): SparseProductShape => ({
+  rows,
+  depth,
   n,
-  block: g.block,
-  strip: g.strip,
-  length: g.coordinate.length,
-  groups: g.row.length / GROUP_HEIGHT,
+  block,
+  strip,
+  panel,
+  panels,
+  nonzeros,
+  visits: visits.length / 2,
 });
+
+/** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
+const VECTORS = 4;
 
 /** Columns of the result worked off together, in vectors. */
 export function sparseVectors(n: number, target: SimdTarget): number {
-  const most = target.registers >= 32 ? 4 : 2;
   const all = Math.ceil(n / target.lanes);
-  return Math.ceil(all / Math.ceil(all / most));
+  return Math.ceil(all / Math.ceil(all / VECTORS));
 }
 
-/** What a coordinate of 16 bits can name: panels reach as far, so that none leads out of them. */
-const NAMED = 2 ** 16;
+/** Bytes from one row of a panel, or of sums, to the next. */
+export const pitchOf = ({ lanes }: SimdTarget): number => VECTORS * lanes * 4;
 
-/** Some columns of the dense operand as rows next to each other in scratch, and the sums of a block below them. */
+/** Some columns of the dense operand as rows next to each other in scratch, and sums below them. */
 export interface PanelTile {
   readonly b: KernelBuilder;
   readonly target: SimdTarget;
-  readonly shape: SparseProductShape;
+  readonly shape: DenseShape;
   readonly scratch: number;
   /** Bytes from one row to the next. */
   readonly rowBytes: number;
-  /** Row k of the dense operand is row k of the panel, but that a row of zeros follows each block. */
+  /** Blocks of the dense operand's rows. */
   readonly blockColumns: number;
   /** Where the sums of the block row begin. */
   readonly sums: Int;
@@ -54,65 +68,50 @@ export interface PanelTile {
   readonly width: number;
 }
 
+/** Rows [base + from, base + to) of the dense operand, which are rows [from, to) of scratch. */
+export interface Panel {
+  readonly base: Int;
+  readonly from: Int;
+  readonly to: Int;
+  readonly number: Int;
+  readonly isLast: (then: () => void) => void;
+}
+
 /** How the dense operand lies in memory and how the result does: what fills panels, and what stores a block of sums. */
-export interface DenseSide {
+export interface DenseSide<Buffers extends DenseBuffers = DenseBuffers> {
   /** Columns of the result as it lies in memory, for its epilogue. */
-  columns(shape: SparseProductShape): number;
+  columns(shape: DenseShape): number;
   /** Whether threads have columns of their own, of which their part of the operand is filled in once. */
   readonly sharesColumns: boolean;
   /** Rows of results that are stored at a time. */
   rowsAtOnce(target: SimdTarget): number;
-  declare(b: KernelBuilder, shape: SparseProductShape): DenseBuffers;
+  declare(b: KernelBuilder, shape: DenseShape): Buffers;
 }
 export interface DenseBuffers {
+  /** All rows: row k of the operand is row k of scratch, but that one more row follows each block. */
   fill(tile: PanelTile): void;
   store(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode): void;
 }
-
-/** Operand (depth, n), result (rows, n). */
-const featuresFirst: DenseSide = {
-  columns: ({ n }) => n,
-  sharesColumns: false,
-  rowsAtOnce: () => 1,
-  declare(b, { depth, n }) {
-    const x = b.buffer("x", 4 * depth * n, "read");
-    return {
-      fill: (tile) => copyPanel(tile, x),
-      store({ b, target, shape, scratch, rowBytes, sums: from, column, width }, blockRow, epilogue) {
-        const vectors = Math.ceil(width / target.lanes);
-        const row = times(blockRow, shape.block);
-        b.loop(row, b.min(plus(row, shape.block), shape.rows), 1, (r) => {
-          const at = plus(from, times(b.mod(r, shape.block), rowBytes));
-          const sums = Array.from({ length: vectors }, (_, v) => b.load(scratch, plus(at, v * target.lanes * 4)));
-          const lanesOf = (v: number): number => Math.min(target.lanes, width - v * target.lanes);
-          epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(column, v * target.lanes), lanesOf });
-        });
-      },
-    };
-  },
-};
+export interface PanelBuffers extends DenseBuffers {
+  fillPanel(tile: PanelTile, panel: Panel): void;
+}
 
 /** The columns of the dense operand next to each other and aligned: rows a power of two apart would fall into few cache sets. */
-function copyPanel({ b, target, shape, scratch, rowBytes, blockColumns, column, width }: PanelTile, x: number): void {
-  const { block, depth, n } = shape;
+function copyPanel({ b, target, shape, scratch, rowBytes, column, width }: PanelTile, { base, from, to }: Panel, x: number): void {
+  const { n } = shape;
   const step = target.lanes * 4;
-  b.loop(0, blockColumns, 1, (c) => {
-    const panel = times(c, (block + 1) * rowBytes);
-    const first = times(c, block);
-    b.loop(first, b.min(plus(first, block), depth), 1, (k) => {
-      const to = plus(panel, times(b.mod(k, block), rowBytes));
-      const from = plus(times(k, n * 4), times(column, 4));
-      for (let v = 0; v * target.lanes < width; v++) {
-        const part = b.load(x, plus(from, v * step), Math.min(target.lanes, width - v * target.lanes));
-        b.store(part, scratch, plus(to, v * step));
-      }
-    });
+  b.loop(from, to, 1, (k) => {
+    const start = plus(times(base, n * 4), times(k, n * 4), times(column, 4));
+    for (let v = 0; v * target.lanes < width; v++) {
+      const part = b.load(x, plus(start, v * step), Math.min(target.lanes, width - v * target.lanes));
+      b.store(part, scratch, plus(times(k, rowBytes), v * step));
+    }
   });
 }
 
 /**
- * Buffers: values and coordinates in the order of groups, rows, bounds and starts of groups, shares (not where threads share columns), those of the dense side,
- * the epilogue's inputs, output.
+ * Buffers: values, the index (`indexOf`), shares (not where threads share columns), those of the dense side, the epilogue's inputs, output.
+ * Without a side: operand (depth, n), result (rows, n), whose rows are stored from registers.
  */
 export function sparseProductKernel(
   name: string,
@@ -120,24 +119,42 @@ export function sparseProductKernel(
   epilogue: Epilogue,
   target: SimdTarget,
   threads: number,
-  side: DenseSide = featuresFirst,
+  side: DenseSide<PanelBuffers> | null = null,
 ): Kernel {
   return new SparseProduct(name, shape, epilogue, target, threads, side).build();
 }
 
+/** A row's place among the sums, in ROW_UNITs, and, where it goes into the result, its number in the strip. */
+interface VisitRow {
+  readonly row: Int;
+  readonly inResult: Int | null;
+}
+
+/** A strip that meets a panel. */
+interface Meeting {
+  readonly strip: Int;
+  readonly panel: Panel;
+  readonly tile: PanelTile;
+  /** Sums begin with zero, and go into the result. */
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
+}
+
 class SparseProduct {
   private readonly b: KernelBuilder;
-  private readonly buffers: Readonly<Record<"values" | "coordinates" | "rows" | "bounds" | "starts" | "shares", number>>;
-  private readonly dense: DenseBuffers;
+  private readonly buffers: Readonly<Record<"values" | "coordinates" | "visits" | "starts" | "shares", number>>;
+  private readonly dense: PanelBuffers | null;
+  /** The operand, where there is no side, and whether its rows lie as a panel's would: they are not copied then. */
+  private readonly operand: number;
+  private readonly isPanel: boolean;
   private readonly epilogue: EpilogueCode;
   /** In vectors. */
   private readonly vectors: number;
   private readonly scratch: number;
-  private readonly blockRows: number;
-  private readonly blockColumns: number;
+  private readonly pitch: number;
   private readonly strips: number;
-  /** Where the strip of results begins in scratch. */
-  private readonly sums: number;
+  /** Rows of a strip, as a power of two. */
+  private readonly height: number;
 
   constructor(
     name: string,
@@ -145,29 +162,28 @@ class SparseProduct {
     epilogue: Epilogue,
     private readonly target: SimdTarget,
     threads: number,
-    private readonly side: DenseSide,
+    private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, length, groups } = shape;
+    const { rows, depth, n, block, strip, panels, nonzeros, visits } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
-    this.blockRows = Math.ceil(rows / block);
-    this.blockColumns = Math.ceil(depth / block);
-    this.strips = Math.ceil(this.blockRows / strip);
-    const words = (name: string, count: number): number => b.buffer(name, 4 * count, "read");
+    this.strips = Math.ceil(rows / (strip * block));
+    this.height = 2 ** Math.ceil(Math.log2(strip * block));
+    this.pitch = pitchOf(target);
     this.buffers = {
-      values: words("values", length),
-      coordinates: b.buffer("coordinates", 2 * length, "read"),
-      rows: b.buffer("rows", 2 * groups * GROUP_HEIGHT, "read"),
-      bounds: words("bounds", 2 * groups + 1),
-      starts: words("starts", this.strips * this.blockColumns + 1),
-      shares: side.sharesColumns ? -1 : words("shares", threads + 1),
+      values: b.buffer("values", 4 * (nonzeros + PADDING), "read"),
+      coordinates: b.buffer("coordinates", nonzeros + PADDING, "read"),
+      visits: b.buffer("visits", 8 * visits, "read"),
+      starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
+      shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
     };
-    this.dense = side.declare(b, shape);
-    this.epilogue = new EpilogueCode(b, epilogue, side.columns(shape));
+    this.dense = side ? side.declare(b, shape) : null;
+    this.operand = side ? -1 : b.buffer("x", 4 * depth * n, "read");
+    this.isPanel = !side && n === VECTORS * target.lanes && depth >= NAMED;
+    this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(shape) : n);
     this.vectors = sparseVectors(n, target);
-    this.sums = (this.blockColumns - 1) * (block + 1) * PITCH + NAMED + PITCH;
-    const end = this.sums + NAMED + PITCH;
-    const waiting = this.epilogue.scratchBytes({ rows: side.rowsAtOnce(target), vectors: 1 }, depth);
+    const end = (NAMED + this.height) * this.pitch;
+    const waiting = this.epilogue.scratchBytes({ rows: side?.rowsAtOnce(target) ?? 1, vectors: 1 }, depth);
     this.scratch = b.buffer("scratch", end + waiting, "scratch");
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
@@ -177,7 +193,7 @@ class SparseProduct {
     const width = vectors * target.lanes;
     const whole = Math.floor(shape.n / width);
     const rest = shape.n - whole * width;
-    if (side.sharesColumns)
+    if (side?.sharesColumns)
       shareOut(b, [whole + (rest > 0 ? 1 : 0), strips], ([columns, rows]) => {
         b.loop(columns.from, b.min(columns.to, whole), 1, (tile) => this.tile(times(tile, width), width, rows.from, rows.to));
         if (rest > 0) b.when(whole, columns.to, () => this.tile(whole * width, rest, rows.from, rows.to));
@@ -194,102 +210,129 @@ class SparseProduct {
 
   /** Some strips for some columns. */
   private tile(column: Int, width: number, from: Int, to: Int): void {
-    const { b, target, shape, scratch, blockRows, blockColumns, sums } = this;
-    const vectors = Math.ceil(width / target.lanes);
-    const tile: PanelTile = { b, target, shape, scratch, rowBytes: PITCH, blockColumns, sums, column, width };
-    this.dense.fill(tile);
-    this.clearFillers(vectors);
+    const { b, target, shape, scratch, pitch } = this;
+    const { block, panels } = shape;
+    const blockColumns = Math.ceil(shape.depth / block);
+    const tile: PanelTile = { b, target, shape, scratch, rowBytes: pitch, blockColumns, sums: NAMED * pitch, column, width };
     b.loop(from, to, 1, (strip) => {
-      this.panel(strip, 0, vectors, true);
-      b.loop(1, blockColumns, 1, (blockColumn) => this.panel(strip, blockColumn, vectors, false));
+      b.loop(0, panels, 1, (number) => this.panel(strip, number, tile));
+      const { dense } = this;
+      if (!dense) return;
       const first = times(strip, shape.strip);
+      const blockRows = Math.ceil(shape.rows / block);
       b.loop(0, b.min(shape.strip, plus(blockRows, times(first, -1))), 1, (i) => {
-        this.dense.store({ ...tile, sums: plus(sums, times(i, shape.block * PITCH)) }, plus(first, i), this.epilogue);
+        dense.store({ ...tile, sums: plus(tile.sums, times(i, block * pitch)) }, plus(first, i), this.epilogue);
       });
     });
   }
 
-  /** What groups are filled up with. */
-  private clearFillers(vectors: number): void {
-    const { b, target, shape, scratch, blockColumns } = this;
-    const zero = b.f32(0);
-    b.loop(0, blockColumns, 1, (c) => {
-      const at = plus(times(c, (shape.block + 1) * PITCH), shape.block * PITCH);
-      for (let v = 0; v < vectors; v++) b.store(zero, scratch, plus(at, v * target.lanes * 4));
+  private panel(strip: Int, number: Int, tile: PanelTile): void {
+    const { b, shape, dense } = this;
+    const { depth, panels } = shape;
+    const named = Math.min(NAMED, depth);
+    const first = times(number, shape.panel);
+    const base = b.min(first, depth - named);
+    const inScratch = (k: Int): IntVar => b.min(b.max(plus(k, times(base, -1)), 0), named);
+    const isLast = (then: () => void): void => b.when(panels - 2, number, then);
+    const panel = { base, from: inScratch(first), to: inScratch(plus(first, shape.panel)), number, isLast };
+    if (dense) dense.fillPanel(tile, panel);
+    else if (!this.isPanel) copyPanel(tile, panel, this.operand);
+    const meet = (isFirst: boolean, isLast: boolean): void => {
+      for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, panel, tile, isFirst, isLast: isLast && dense === null });
+    };
+    if (panels === 1) meet(true, true);
+    else
+      b.when(
+        number,
+        1,
+        () => meet(true, false),
+        () => {
+          if (panels === 2 || dense) meet(false, true);
+          else
+            b.when(
+              number,
+              panels - 1,
+              () => meet(false, false),
+              () => meet(false, true),
+            );
+        },
+      );
+  }
+
+  /** Visits of rows with `rest` nonzeros after the turns of a loop. */
+  private group(rest: number, meeting: Meeting): void {
+    const { b, shape, buffers, height } = this;
+    const { nonzeros } = shape;
+    const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
+    const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
+    const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
+    b.loop(from, to, 1, (i) => {
+      const word = b.loadInt(buffers.visits, times(i, 8), "i64", ...INT_RANGE.i64);
+      const row = b.bits(word, 0, (height - 1) * ROW_UNIT);
+      const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), nonzeros);
+      const isLong = rest >= GROUPS - STEP;
+      const end = isLong ? b.set(plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1))) : start;
+      const inResult = meeting.isLast ? b.bits(word, Math.log2(ROW_UNIT), height - 1) : null;
+      this.visit({ row, inResult }, [start, end], rest, meeting);
     });
   }
 
-  /** The groups of a strip that meet one panel. */
-  private panel(strip: Int, blockColumn: Int, vectors: number, isFirst: boolean): void {
-    const { b, shape, buffers } = this;
-    const { groups, length } = shape;
-    const start = plus(times(strip, this.blockColumns * 4), times(blockColumn, 4));
-    const low = b.set(times(blockColumn, (shape.block + 1) * PITCH));
-    const panel = { low, high: b.set(plus(low, MIDDLE)) };
-    const zero = isFirst ? b.f32(0) : null;
-    const first = b.loadInt(buffers.starts, start, "i32", 0, groups);
-    const last = b.loadInt(buffers.starts, plus(start, 4), "i32", 0, groups);
-    b.loop(first, last, 1, (g) =>
-      this.group(buffers.rows, g, vectors, zero, (totals) => {
-        const bound = (n: number): IntVar => b.loadInt(buffers.bounds, plus(times(g, 8), 4 * n), "i32", 0, length / GROUP_HEIGHT);
-        const [from, middle, to] = [bound(0), bound(1), bound(2)];
-        b.loop(from, middle, 1, (i) => this.sharedTurn(i, panel, totals));
-        b.loop(middle, to, 1, (i) => this.turn(i, panel, totals));
-      }),
-    );
+  /** A row's nonzeros, turns from `start` to `end` and then `rest` more. Two sums take turns: the processor need not wait for one. */
+  private visit(
+    { row, inResult }: VisitRow,
+    [start, end]: readonly [Int, Int],
+    rest: number,
+    { panel, tile, strip, isFirst }: Meeting,
+  ): void {
+    const { b, shape, scratch, pitch, target } = this;
+    const { lanes } = target;
+    const place = (v: number): Int => plus(tile.sums, times(row, pitch / ROW_UNIT), v * lanes * 4);
+    const vectors = range(Math.ceil(tile.width / lanes));
+    const zero = b.f32(0);
+    const begin = (isZero: boolean): Vec[] => vectors.map((v) => (isZero ? b.op("mov", zero) : b.load(scratch, place(v))));
+    const totals = [begin(isFirst), ...(target.loadsFirst || rest < GROUPS - STEP ? [] : [begin(true)])];
+    if (target.loadsFirst) b.loop(start, plus(end, rest), 1, (i) => this.one(i, panel, totals[0]));
+    else {
+      if (start !== end) b.loop(start, end, STEP, (i) => this.turn(i, STEP, panel, totals));
+      for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i), Math.min(STEP, rest - i), panel, totals);
+    }
+    const [even, odd] = totals;
+    const sums = odd ? even.map((sum, v) => b.op("add", sum, odd[v])) : even;
+    if (inResult) {
+      const r = b.min(plus(times(strip, shape.strip * shape.block), inResult), shape.rows - 1);
+      const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
+      this.epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(tile.column, v * lanes), lanesOf });
+    } else for (const [v, sum] of sums.entries()) b.store(sum, scratch, place(v));
   }
 
-  /** Sums of the four rows that `names` has at i go on, or begin with `zero`. */
-  private group(names: number, i: Int, vectors: number, zero: Vec | null, add: (totals: readonly (readonly Vec[])[]) => void): void {
-    const { b, target, scratch, sums } = this;
-    const places = range(GROUP_HEIGHT / 2).flatMap((w) => this.rowsAt(names, i, w, { low: sums, high: sums + MIDDLE }));
-    const totals = places.map((at) =>
-      range(vectors).map((v) => (zero ? b.op("mov", zero) : b.load(scratch, plus(at, v * target.lanes * 4)))),
-    );
-    add(totals);
-    for (const [h, at] of places.entries())
-      for (const [v, sum] of totals[h].entries()) b.store(sum, scratch, plus(at, v * target.lanes * 4));
-  }
-
-  /** Two nonzeros of each pair of rows, which meet one row of the panel: it is loaded once. */
-  private sharedTurn(i: Int, panel: Panel, totals: readonly (readonly Vec[])[]): void {
-    const { b, target, scratch } = this;
-    for (const [p, row] of this.rowsAt(this.buffers.coordinates, i, 0, panel).entries()) {
-      const pair = totals.slice(2 * p, 2 * p + 2);
-      const values = pair.map((_, h) => this.value(i, 2 * p + h));
-      for (const v of pair[0].keys()) {
-        const x = b.load(scratch, plus(row, v * target.lanes * 4));
-        for (const [h, value] of values.entries()) b.accumulate(pair[h][v], value, x);
-      }
+  /** `count` nonzeros: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. */
+  private turn(i: Int, count: number, panel: Panel, totals: readonly (readonly Vec[])[]): void {
+    if (count === 0) return;
+    const { b, buffers, pitch } = this;
+    const word = b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32);
+    const values = b.quad(buffers.values, times(i, 4));
+    for (let k = 0; k < count; k++) {
+      // Shifted so that the byte is a multiple of the pitch.
+      const shift = 8 * k - Math.log2(pitch);
+      const at = b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), (NAMED - 1) * pitch);
+      this.accumulate(at, b.op(LANE[k], values), panel, totals[k % totals.length]);
     }
   }
-
-  /** One nonzero of each row. */
-  private turn(i: Int, panel: Panel, totals: readonly (readonly Vec[])[]): void {
-    const { b, target, scratch } = this;
-    const rows = range(totals.length / 2).flatMap((w) => this.rowsAt(this.buffers.coordinates, i, w, panel));
-    for (const [h, row] of rows.entries()) {
-      const value = this.value(i, h);
-      for (const [v, sum] of totals[h].entries()) b.accumulate(sum, value, b.load(scratch, plus(row, v * target.lanes * 4)));
-    }
+  private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
+    const { b, buffers, pitch } = this;
+    const row = b.loadInt(buffers.coordinates, i, "u8", 0, NAMED - 1);
+    this.accumulate(times(row, pitch), b.splat(buffers.values, times(i, 4)), panel, totals);
   }
 
-  /** Two coordinates are loaded as one word and taken apart: a processor loads twice a cycle, but calculates four times. */
-  private rowsAt(names: number, i: Int, w: number, { low, high }: Panel): readonly [Int, Int] {
-    const { b } = this;
-    const word = b.loadInt(names, plus(times(i, 2 * GROUP_HEIGHT), 4 * w), "i32", ...INT_RANGE.i32);
-    return [plus(low, b.mod(word, NAMED)), plus(high, b.div(word, NAMED))];
-  }
-  private value(i: Int, h: number): Vec {
-    const { b, buffers } = this;
-    return b.splat(buffers.values, plus(times(i, 4 * GROUP_HEIGHT), 4 * h));
+  /** totals += value · the row of the panel that begins at byte `at`. */
+  private accumulate(at: Int, value: Vec, panel: Panel, totals: readonly Vec[]): void {
+    const { b, isPanel, operand, scratch, pitch, target } = this;
+    const from = isPanel ? plus(times(panel.base, pitch), at) : at;
+    for (const [v, sum] of totals.entries())
+      b.accumulate(sum, value, b.load(isPanel ? operand : scratch, plus(from, v * target.lanes * 4)));
   }
 }
 
-/** Where rows begin in scratch, and that for names at odd places. */
-interface Panel {
-  readonly low: Int;
-  readonly high: Int;
-}
+const LANE: readonly VecOp[] = ["lane0", "lane1", "lane2", "lane3"];
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);

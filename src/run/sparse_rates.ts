@@ -7,7 +7,7 @@ import type { Kernel } from "../ir/kernel.ts";
 import { fromNumbers } from "../ir/tensor.ts";
 import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
-import { groupsOf, SPARSE_BLOCK } from "../kernels/sparse_groups.ts";
+import { groupsOf, indexOf, SPARSE_BLOCK } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
 import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
 import { constantOf } from "../ops/source.ts";
@@ -144,7 +144,7 @@ async function measure(device: CpuDevice, problem: Problem): Promise<{ readonly 
     gemmKernel("dense", shape, schedule, output, target, threads),
     sparseProductKernel("sparse", sparseProductShape(groups, n), output, target, threads, channelsLast(false)),
   ];
-  const index = [new Float32Array(groups.place.length), groups.coordinate, groups.row, groups.bounds, groups.starts];
+  const index = [new Float32Array(groups.place.length), ...indexOf(groups)];
   const args = [
     [x, put(packed), y],
     [...index.map(put), x, y],
@@ -161,7 +161,7 @@ async function measure(device: CpuDevice, problem: Problem): Promise<{ readonly 
         await nextTurn();
       }
     list.free();
-    const layer = { rows, depth, n, length: groups.coordinate.length, visits: groups.row.length, block, sharesColumns: true };
+    const layer = { rows, depth, n, length: groups.nonzeros, visits: groups.visits.length / 2, block, sharesColumns: true };
     return { layer, ns };
   } finally {
     for (const memory of memories) memory.free();

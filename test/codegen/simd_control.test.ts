@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { IntVar, KernelBuilder, Vec } from "../../src/ir/kernel.ts";
 import { plus, times } from "../../src/ir/kernel.ts";
+import { INT_RANGE } from "../../src/ir/kernel_ops.ts";
 import { runKernel, TARGETS } from "./simd_run.ts";
 
 describe.each(TARGETS)("$name", (target) => {
@@ -84,6 +85,41 @@ describe.each(TARGETS)("$name", (target) => {
       ];
     });
     expect(got).toEqual(want);
+  });
+
+  test("bits of words, as numbers and as places", () => {
+    const words = BigInt64Array.from([0x7edcba9876543210n, -1n, 0n, -0x123456789abcdefn]);
+    const out = new Int32Array(16);
+    const table = Float32Array.from({ length: 256 * lanes }, (_, i) => i);
+    const found = new Float32Array(4 * lanes);
+    runKernel(target, { words, out, table, found }, (k) => {
+      k.loop(0, 4, 1, (v) => {
+        const word = k.loadInt(0, times(v, 8), "i64", ...INT_RANGE.i64);
+        const low = k.loadInt(0, times(v, 8), "i32", ...INT_RANGE.i32);
+        const put = (n: number, x: IntVar) => k.store(k.iota(x, 0), 1, plus(times(v, 16), 4 * n), 1, "i32");
+        put(0, k.bits(word, 33, 2 ** 31 - 1));
+        put(1, k.bits(word, 20, 0xff0));
+        put(2, k.bits(times(low, 16), 0, 0xff0));
+        put(3, k.bits(low, 24, 0xff));
+        // Read as a place only: an address has it as its index.
+        const at = k.bits(word, 3, 255);
+        k.store(k.load(2, times(at, 4 * lanes)), 3, times(v, 4 * lanes));
+        const from = k.bits(low, 5, 127);
+        k.store(k.op("add", k.load(3, times(v, 4 * lanes)), k.load(2, times(from, 8))), 3, times(v, 4 * lanes));
+      });
+    });
+    const low = (word: bigint) => BigInt.asIntN(32, word);
+    const wanted = [...words].flatMap((w) => [
+      (w >> 33n) & 0x7fffffffn,
+      (w >> 20n) & 0xff0n,
+      (low(w) << 4n) & 0xff0n,
+      (low(w) >> 24n) & 0xffn,
+    ]);
+    expect([...out]).toEqual(wanted.map(Number));
+    for (const [v, w] of words.entries()) {
+      const first = Number((w >> 3n) & 255n) * lanes + Number((low(w) >> 5n) & 127n) * 2;
+      expect([...found.subarray(v * lanes, (v + 1) * lanes)]).toEqual(Array.from({ length: lanes }, (_, i) => first + 2 * i));
+    }
   });
 
   test("integers from memory wrap and clamp", () => {

@@ -68,6 +68,13 @@ describe.each(TARGETS)("$name", (target) => {
     expect([...out]).toEqual(new Array(target.lanes).fill(widen(source, type, 0)));
   });
 
+  test("quad: four elements in every four lanes, up to the end of the buffer", () => {
+    const source = Float32Array.from([1, 2, 3, 4, 5]);
+    const out = new Float32Array(target.lanes);
+    runKernel(target, { source, out }, (k) => k.store(k.quad(0, 4), 1, 0));
+    expect([...out]).toEqual(Array.from({ length: target.lanes }, (_, i) => 2 + (i % 4)));
+  });
+
   test("narrow integers extend their sign, or not", () => {
     const source = Uint8Array.from({ length: target.lanes * 2 }, (_, i) => 255 - i);
     for (const type of ["u8", "i8", "u16", "i16"] as const) {

@@ -118,7 +118,10 @@ class Interpreter {
       case "int": {
         const [a, b] = [this.value(s.a), this.value(s.b)];
         const floor = Math.floor(a / b);
-        this.ints.set(s.v.id, { div: floor, mod: a - floor * b, min: Math.min(a, b), max: Math.max(a, b), set: a }[s.op]);
+        this.ints.set(
+          s.v.id,
+          { div: floor, mod: a - floor * b, bits: (a >> s.shift) & b, min: Math.min(a, b), max: Math.max(a, b), set: a }[s.op],
+        );
         break;
       }
       case "loadint": {
@@ -134,7 +137,8 @@ class Interpreter {
         this.set(s.dst, (i) => (this.value(s.a) + i * s.step) | 0);
         break;
       case "load":
-        this.set(s.dst, (i) => (s.mode === "splat" ? this.word(s.from, 0) : i < s.lanes ? this.word(s.from, i * (s.stride || 4)) : 0));
+        if (s.mode === "quad") this.set(s.dst, (i) => this.word(s.from, 4 * (i % 4)));
+        else this.set(s.dst, (i) => (s.mode === "splat" ? this.word(s.from, 0) : i < s.lanes ? this.word(s.from, i * (s.stride || 4)) : 0));
         break;
       case "gather": {
         const index = this.vec(s.index);

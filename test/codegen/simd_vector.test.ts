@@ -199,6 +199,14 @@ describe.each(TARGETS)("$name", (target) => {
     for (const got of run(op, a, b, new Int32Array(lanes))) expect([...got]).toEqual(want[op]);
   });
 
+  test.each([0, 1, 2, 3])("lane%i of each four in all of them", (lane) => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => n);
+    const want = a.map((n) => n - (n % 4) + lane);
+    const out = new Int32Array(lanes);
+    runKernel(target, { a, out }, (k) => k.store(k.op(`lane${lane}` as VecOp, k.load(0, 0)), 1, 0));
+    expect(out).toEqual(want);
+  });
+
   test("lookup takes the low bits of its index", () => {
     const a = Int32Array.from({ length: lanes }, (_, n) => n + 1);
     const b = a.map((n) => -n);

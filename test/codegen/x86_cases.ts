@@ -44,7 +44,7 @@ const NOT_COMPARED: Readonly<Record<string, string>> = {
   vmovq_store: "memory operands have another opcode",
 };
 
-const MEMORY_ONLY = /^(kmovw_load|vmaskmov|vpmaskmov|vmovs[sd]$|vmov.*_store|vpextrw)/;
+const MEMORY_ONLY = /^(kmovw_load|vbroadcastf(32x4|128)|vmaskmov|vpmaskmov|vmovs[sd]$|vmov.*_store|vpextrw)/;
 const REGISTER_ONLY = /^(vmovhlps|vmovlhps|vmovmskps|vpmov.*2|kmov)/;
 const NO_XMM_FORM = /^(vpermq|vperm(d|ps)$|vshuff|vinsertf32x4|vextractf32x4)/;
 

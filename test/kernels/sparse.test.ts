@@ -4,12 +4,22 @@ import { lowerAddresses } from "../../src/codegen/addresses.ts";
 import type { Kernel, SimdTarget } from "../../src/ir/kernel.ts";
 import { fromNumbers, type TensorData, zeros } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { type Direction, GROUP_HEIGHT, groupsOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import {
+  COUNT_SHIFT,
+  type Direction,
+  GROUPS,
+  groupsOf,
+  PADDING,
+  panelBase,
+  ROW_UNIT,
+  STEP,
+  shareBlockRows,
+} from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
-import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
+import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
 import { random } from "../lower/run_group.ts";
 
@@ -61,9 +71,8 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
   const inputs = [
     ordered(w, groups.place, target, threads),
-    tensor("u16", groups.coordinate),
-    tensor("u16", groups.row),
-    tensor("i32", groups.bounds),
+    tensor("u8", groups.coordinate),
+    tensor("i32", groups.visits),
     tensor("i32", groups.starts),
     tensor("i32", shareBlockRows(groups, threads)),
     tensor("f32", x.data),
@@ -123,6 +132,9 @@ const cases = [
   [64, 64, 131, 1, 64],
   [20, 300, 3, 0.02, 32],
   [300, 40, 8, 0.1, 32],
+  [40, 290, 64, 0.05, 64],
+  [40, 310, 32, 0.2, 32],
+  [70, 260, 16, 0.4, 128],
 ] as const;
 
 describe.each(TARGETS)("$name", (target) => {
@@ -167,17 +179,33 @@ describe.each(TARGETS)("$name", (target) => {
 });
 
 describe("groups of rows", () => {
-  test.each(["forward", "transposed"] as const)("%s: each nonzero once", (direction) => {
-    const w = csbOf(sparseMatrix(300, 200, 0.3), 64);
-    const { place, bounds } = groupsOf(w, direction, 2);
-    expect(Array.from(place.filter((p) => p >= 0)).sort((x, y) => x - y)).toEqual(Array.from(w.values, (_, i) => i));
-    expect(bounds[bounds.length - 1]).toBe(place.length / GROUP_HEIGHT);
-  });
-
-  test("rows with the same columns meet", () => {
-    const data = Float32Array.from({ length: 64 * 64 }, (_, i) => ((i >> 6) % 4 === i % 4 ? 1 : 0));
-    const { place, bounds } = groupsOf(csbOf({ rows: 64, columns: 64, data }, 64), "forward");
-    expect(place.length).toBe(64 * 16);
-    for (let g = 0; g < 16; g++) expect([bounds[2 * g + 1] - bounds[2 * g], bounds[2 * g + 2] - bounds[2 * g + 1]]).toEqual([16, 0]);
+  test.each(["forward", "transposed"] as const)("%s: each nonzero once, in its row and panel, rows ordered by count", (direction) => {
+    const matrix = sparseMatrix(300, 700, 0.05);
+    const w = csbOf(matrix, 64);
+    const groups = groupsOf(w, direction, 2);
+    const { place, visits, starts, coordinate, panel, panels, strip, depth, nonzeros } = groups;
+    const positions: (readonly [number, number])[] = [];
+    visitCsb(w, (r, c, i) => {
+      positions[i] = direction === "forward" ? [r, c] : [c, r];
+    });
+    expect(Array.from(place.subarray(0, nonzeros)).sort((x, y) => x - y)).toEqual(Array.from(w.values, (_, i) => i));
+    expect([...place.subarray(nonzeros)]).toEqual(new Array(PADDING).fill(-1));
+    let previous = 0;
+    for (let g = 0; g + 1 < starts.length; g++) {
+      const rest = g % GROUPS;
+      const number = Math.floor(g / GROUPS) % panels;
+      const top = Math.floor(g / GROUPS / panels) * strip * 64;
+      for (let v = starts[g]; v < starts[g + 1]; v++) {
+        const [row, whole, first] = [(visits[2 * v] & 0x7fffff) / ROW_UNIT, visits[2 * v] >>> COUNT_SHIFT, visits[2 * v + 1] / 2];
+        expect(whole % STEP).toBe(0);
+        if (rest < GROUPS - STEP) expect(whole).toBe(0);
+        if (v > starts[g]) expect(whole).toBeGreaterThanOrEqual(visits[2 * v - 2] >>> COUNT_SHIFT);
+        expect(first).toBe(previous);
+        previous = first + whole + rest;
+        for (let i = first; i < previous; i++)
+          expect([top + row, panelBase(number * panel, depth) + coordinate[i]]).toEqual(positions[place[i]]);
+      }
+    }
+    expect(previous).toBe(nonzeros);
   });
 });

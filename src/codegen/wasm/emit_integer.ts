@@ -96,6 +96,16 @@ export function emitInt(c: IntegerContext, s: Extract<Stmt, { k: "int" }>): void
       setFrom(c, s.v, type);
       return;
     }
+    case "bits": {
+      const type = typeFor(rangeOf(s.a));
+      evaluate(c, s.a, type);
+      f.op(of(type, "const"), s.shift);
+      f.op(of(type, "shr_s"));
+      f.op(of(type, "const"), s.b.base);
+      f.op(of(type, "and"));
+      setFrom(c, s.v, type);
+      return;
+    }
     case "min":
     case "max": {
       const type = typeFor(rangeOf(s.a), rangeOf(s.b));

@@ -84,6 +84,10 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   pairh: shuffle(2, 3, 6, 7),
   quadl: own("i8x16.shuffle"), // vectors have one four: refused below
   quadh: own("i8x16.shuffle"),
+  lane0: shuffle(0, 0, 0, 0),
+  lane1: shuffle(1, 1, 1, 1),
+  lane2: shuffle(2, 2, 2, 2),
+  lane3: shuffle(3, 3, 3, 3),
   lookup: own("i8x16.swizzle"),
   sumlanes: lanes("f32x4.add"),
   maxlanes: lanes("f32x4.pmax"),
@@ -133,7 +137,7 @@ export function emitVec(c: VectorContext, s: Extract<Stmt, { k: "vec" }>): void 
       break;
     case "shuffle":
       get(s.a);
-      get(s.b);
+      get(s.b ?? s.a);
       f.op(row.op, ...row.bytes!); // each row of this form has them
       break;
     case "lanes":

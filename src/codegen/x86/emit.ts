@@ -149,7 +149,9 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
   address({ pointer, disp }: PointerAddress, more = 0): number {
     const at = disp + more;
     if (!isInt32(at)) invariant(false, `${this.program.kernel.name}: displacement ${at} beyond 2 GB`);
-    return this.asm.at(this.register(this.pointer(pointer)), at);
+    const indexed = this.program.indexed.get(pointer.id);
+    if (!indexed) return this.asm.at(this.register(this.pointer(pointer)), at);
+    return this.asm.at(this.register(this.pointer(indexed.base)), at, this.register(this.intVariable(indexed.index)), indexed.factor);
   }
   memory(): number {
     const { load, memoryVariable } = this.step;

@@ -159,11 +159,25 @@ export function emitInt(c: IntegerContext, stmt: StmtOf<"int">): void {
     evaluate(c, dst, stmt.a, t0);
     return;
   }
+  if (stmt.op === "bits") {
+    evaluate(c, dst, stmt.a, t0);
+    if (stmt.shift > 0) c.asm.op(I.shr, 0, dst, stmt.shift);
+    if (stmt.b.base !== 2 ** (64 - stmt.shift) - 1) c.asm.op(I.and_imm, 0, dst, stmt.b.base);
+    return;
+  }
   if (stmt.op === "div" || stmt.op === "mod") {
     emitDivision(c, stmt, dst, t0, t1);
     return;
   }
   const { asm } = c;
+  const [term] = stmt.a.terms;
+  const plain = stmt.a.base === 0 && stmt.a.terms.length === 1 && term.c === 1 ? c.registers[c.intVariable(term.v)] : -1;
+  if (plain >= 0 && plain !== dst && stmt.b.terms.length === 0) {
+    moveImmediate(asm, dst, stmt.b.base);
+    asm.op(I.cmp, dst, plain);
+    asm.cmov(stmt.op === "min" ? CC.g : CC.l, dst, plain);
+    return;
+  }
   evaluate(c, dst, stmt.a, t0);
   evaluate(c, t0, stmt.b, t1);
   asm.op(I.cmp, dst, t0);

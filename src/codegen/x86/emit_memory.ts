@@ -57,6 +57,10 @@ export function emitLoad(c: MemoryContext, s: StmtOf<"load">, dst: number): void
     splat(c, s, dst);
     return;
   }
+  if (s.mode === "quad") {
+    c.isAvx512 ? c.asm.vec(I.vbroadcastf32x4, ZMM, dst, 0, c.address(s.from)) : c.asm.vec(I.vbroadcastf128, YMM, dst, 0, c.address(s.from));
+    return;
+  }
   if (s.mode === "strided") {
     strided(c, s, dst);
     return;

@@ -161,6 +161,8 @@ const TABLE = {
   vmovq: "B 66.0F.1.0 6E Xg,qm n8",
   vmovq_store: "B 66.0F.1.0 7E qm,Xg n8",
   vbroadcastss: "B 66.38.0 18 Vg,Xm n4",
+  vbroadcastf32x4: "E 66.38.0.2 1A Vg,Xm n16",
+  vbroadcastf128: "V 66.38.0.1 1A Yg,Xm",
   vpbroadcastb: "B 66.38.0 78 Vg,Xm n1",
   vpbroadcastw: "B 66.38.0 79 Vg,Xm n2",
   vpbroadcastd: "B 66.38.0 58 Vg,Xm n4",

@@ -1,6 +1,7 @@
 // What a kernel is between planning and emission: a linear list of steps, and tables of what they use.
 import type { Affine, Kernel, PointerAddress, Stmt } from "../../ir/kernel.ts";
 import type { Census } from "./census.ts";
+import type { Indexed } from "./indexed.ts";
 import type { Variable, Variables } from "./variables.ts";
 
 export type PointerStmt = Stmt<PointerAddress>;
@@ -67,6 +68,8 @@ export interface Program {
   readonly variables: Variables;
   /** Variables by the ids of pointers and integers. */
   readonly pointers: readonly (Variable | undefined)[];
+  /** Pointers that have no variable. */
+  readonly indexed: ReadonlyMap<number, Indexed>;
   readonly ints: ReadonlyMap<number, Variable>;
   readonly args: Variable;
   readonly tid: Variable;

@@ -13,6 +13,7 @@ import {
 } from "../../ir/kernel.ts";
 import { type Census, takeCensus } from "./census.ts";
 import { type Folds, planFolds } from "./fold.ts";
+import { type Indexed, planIndexed } from "./indexed.ts";
 import {
   Lifetimes,
   READS_BASE,
@@ -40,6 +41,7 @@ class Planner {
   private temps = 0;
   private readonly census: Census;
   private readonly folds: Folds;
+  private readonly indexed: ReadonlyMap<number, Indexed>;
   private readonly variables: Variables;
   private readonly lifetimes: Lifetimes;
   private readonly pointers: (Variable | undefined)[] = [];
@@ -55,6 +57,7 @@ class Planner {
   ) {
     this.census = takeCensus(kernel, isAvx512);
     this.folds = planFolds(kernel, this.census, isAvx512);
+    this.indexed = planIndexed(kernel);
     this.variables = new Variables(this.census.reads.length, this.census.integers);
     this.lifetimes = new Lifetimes(this.variables);
     this.args = this.variables.add();
@@ -68,10 +71,10 @@ class Planner {
     this.hoistConstants();
     this.block(this.kernel.body);
     this.lifetimes.finish();
-    const { kernel, isAvx512, census, steps, variables, pointers, ints, args, tid, usesDivision } = this;
+    const { kernel, isAvx512, census, steps, variables, pointers, indexed, ints, args, tid, usesDivision } = this;
     const { uses } = this.lifetimes;
     const temps = new Int8Array(this.temps);
-    return { kernel, isAvx512, census, steps, uses, temps, variables, pointers, ints, args, tid, usesDivision };
+    return { kernel, isAvx512, census, steps, uses, temps, variables, pointers, indexed, ints, args, tid, usesDivision };
   }
 
   /** Sets each constant once, before everything, in one register for equal ones. Where registers run out they are the cheapest to leave in memory. */
@@ -118,14 +121,17 @@ class Planner {
     this.lifetimes.write(id, WRITES_VECTOR); // what is written is not shared
   }
   private baseRead(p: Pointer): void {
-    this.lifetimes.read(this.pointer(p), READS_BASE);
+    const indexed = this.indexed.get(p.id);
+    this.lifetimes.read(this.pointer(indexed?.base ?? p), READS_BASE);
+    if (indexed) this.lifetimes.read(this.integerOf(indexed.index), READS_BASE);
+  }
+  private integerOf({ id }: IntVar): Variable {
+    const v = this.ints.get(id);
+    invariant(v !== undefined, "an integer is read but never written");
+    return v;
   }
   private termReads({ terms }: Affine): void {
-    for (let i = 0; i < terms.length; i++) {
-      const v = this.ints.get(terms[i].v.id);
-      invariant(v !== undefined, "an integer is read but never written");
-      this.lifetimes.read(v, READS_INTEGER);
-    }
+    for (let i = 0; i < terms.length; i++) this.lifetimes.read(this.integerOf(terms[i].v), READS_INTEGER);
   }
   private integerWrite(v: Variable): void {
     this.lifetimes.write(v, WRITES_INTEGER);
@@ -269,6 +275,7 @@ class Planner {
 
   private pointerStatement(s: StmtOf<"pointer">): void {
     const { from, add } = s;
+    if (this.indexed.has(s.pointer.id)) return;
     const p = this.newPointer(s.pointer);
     if ("buffer" in from) this.lifetimes.read(this.args, READS_BASE);
     this.termReads(add);
@@ -309,7 +316,7 @@ class Planner {
     const isConstant = !isShared && !from.terms.length && !to.terms.length;
     if (isConstant && to.base <= from.base) return;
     if (isConstant && from.base + step >= to.base) {
-      if (isUsed) this.integer({ k: "int", v: stmt.v, op: "set", a: from, b: ZERO });
+      if (isUsed) this.integer({ k: "int", v: stmt.v, op: "set", a: from, b: ZERO, shift: 0 });
       this.block(stmt.body);
       return;
     }

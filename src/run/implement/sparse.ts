@@ -1,9 +1,9 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
-import { type Groups, groupsOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
+import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
-import { type DenseSide, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
+import { type DenseSide, type PanelBuffers, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
@@ -112,7 +112,7 @@ export function productCall(
   values: Place,
   groups: Groups,
   n: number,
-  side: DenseSide | undefined,
+  side: DenseSide<PanelBuffers> | undefined,
   x: readonly Place[],
   source = "",
 ): KernelCall {
@@ -120,6 +120,6 @@ export function productCall(
   const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${source} ${task.epilogueKey}`, () =>
     sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
   );
-  const index = [groups.coordinate, groups.row, groups.bounds, groups.starts, ...(side ? [] : [shareBlockRows(groups, task.threads)])];
+  const index = [...indexOf(groups), ...(side ? [] : [shareBlockRows(groups, task.threads)])];
   return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
 }
