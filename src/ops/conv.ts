@@ -1,24 +1,11 @@
 // Conv: sums of products of a sliding window with weights, on any number of spatial axes, in groups of channels.
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
+import { type Axes, dataSteps, type Layout, type Slide } from "../ir/slide.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { convGradient } from "./conv_gradient.ts";
 import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
-import {
-  type Axes,
-  dataSteps,
-  joinAxes,
-  type Layout,
-  perAxis,
-  permuteLayout,
-  SLIDE_ATTRS,
-  type Slide,
-  type SlideAttrs,
-  slide,
-  slideAttrs,
-  splitAxes,
-  visitWindows,
-} from "./spatial.ts";
+import { joinAxes, perAxis, permuteLayout, SLIDE_ATTRS, type SlideAttrs, slide, slideAttrs, splitAxes, visitWindows } from "./spatial.ts";
 
 export interface ConvAttrs extends SlideAttrs {
   readonly group: number;

@@ -1,11 +1,12 @@
 // ConvTranspose: spreads every input element over a window of the output, weighted; the adjoint of Conv.
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
+import { dataSteps, type Slide } from "../ir/slide.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { type ConvAttrs, type ConvGeometry, checkBias, convOutputShape } from "./conv.ts";
 import { convTransposeGradient } from "./conv_gradient.ts";
 import { emittable, FLOATS, f32, inputType, sameDType } from "./define.ts";
-import { AUTO_PADS, dataSteps, perAxis, permuteLayout, SLIDE_ATTRS, type Slide, slideAttrs, splitAxes, visitWindows } from "./spatial.ts";
+import { AUTO_PADS, perAxis, permuteLayout, SLIDE_ATTRS, slideAttrs, splitAxes, visitWindows } from "./spatial.ts";
 
 interface ConvTransposeAttrs extends ConvAttrs {
   readonly output_padding?: readonly number[];

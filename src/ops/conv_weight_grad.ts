@@ -1,10 +1,11 @@
 // ConvWeightGrad: the gradient of a convolution's weights, sums over all positions of what the window saw times the output's gradient.
 import { HeddleError } from "../ir/error.ts";
 import { apply, defineOp, type Node, type Op, type Value, type VjpContext } from "../ir/graph.ts";
+import { dataSteps } from "../ir/slide.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import type { ConvAttrs, ConvGeometry } from "./conv.ts";
 import { FLOATS, f32, inputType, sameDType } from "./define.ts";
-import { dataSteps, perAxis, permutedLayout, SLIDE_ATTRS, slide, splitAxes, visitWindows } from "./spatial.ts";
+import { perAxis, permutedLayout, SLIDE_ATTRS, slide, splitAxes, visitWindows } from "./spatial.ts";
 
 const OP = "ConvWeightGrad";
 

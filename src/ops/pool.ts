@@ -2,19 +2,17 @@
 import type { DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Node, type Op, type Value } from "../ir/graph.ts";
+import { dataSteps, type Layout, type Slide } from "../ir/slide.ts";
 import { elementCount, fromNumbers, stridesOf, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, NUMBERS, u8 } from "./define.ts";
 import { averagePoolGradient, lpPoolGradient, maxPoolGradient } from "./pool_gradient.ts";
 import {
   coveredCounts,
-  dataSteps,
   joinAxes,
-  type Layout,
   perAxis,
   permuteLayout,
   SLIDE_ATTRS,
-  type Slide,
   type SlideAttrs,
   slide,
   slideAttrs,

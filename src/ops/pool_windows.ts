@@ -13,9 +13,10 @@ import {
   type Value,
 } from "../ir/graph.ts";
 import { addIndex, clampIndex, divIndex, type Index, linearIndex, modIndex, mulIndex, newVar, varIndex } from "../ir/index_expr.ts";
+import type { Layout } from "../ir/slide.ts";
 import { elementCount, stridesOf } from "../ir/tensor.ts";
 import { FLOATS, f32, inputType, NUMBERS, tensorOf, the } from "./define.ts";
-import { joinAxes, type Layout, perAxis, permutedLayout, splitAxes } from "./spatial.ts";
+import { joinAxes, perAxis, permutedLayout, splitAxes } from "./spatial.ts";
 
 /** A window that slides over spatial axes, everything written out. */
 export interface WindowAttrs {

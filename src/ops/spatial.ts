@@ -4,8 +4,6 @@ import { type AttrSpec, type Attrs, apply, type Node, type Op, type PermuteConte
 import type { Axes, Layout, Slide } from "../ir/slide.ts";
 import { elementCount, type Shape, stridesOf } from "../ir/tensor.ts";
 
-export { type Axes, dataSteps, type Layout, type Slide } from "../ir/slide.ts";
-
 /** Attributes that all sliding operators share. `layout` is heddle's own. */
 export interface SlideAttrs {
   readonly auto_pad: string;

@@ -2,12 +2,13 @@
 import { DTYPES } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { type AttrSpec, apply, defineOp, type Node, type Op } from "../ir/graph.ts";
+import type { Layout } from "../ir/slide.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { f32, inputType, tensorOf } from "./define.ts";
 import { type PoolGeometry, visitPool } from "./pool.ts";
 import { SpreadWindows, type WindowAttrs } from "./pool_windows.ts";
-import { joinAxes, type Layout, permutedLayout, splitAxes } from "./spatial.ts";
+import { joinAxes, permutedLayout, splitAxes } from "./spatial.ts";
 
 export interface TileAttrs {
   /** Elements of a window on each axis: they cover all of them once. */

@@ -1,10 +1,11 @@
 // What windows were taken apart is put together again: MaxUnpool and Col2Im; and CenterCropPad, which brings axes to given sizes.
 import { HeddleError } from "../ir/error.ts";
 import { type AttrSpec, defineOp, type Op, type Value } from "../ir/graph.ts";
+import type { Slide } from "../ir/slide.ts";
 import { elementCount, fromNumbers, type Shape, stridesOf, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { FLOATS, f32, inputType, ints, NUMBERS, normalizeAxes, requiredNumbers, tensorOf } from "./define.ts";
-import { perAxis, type Slide, type SlideAttrs, slide, visitWindows } from "./spatial.ts";
+import { perAxis, type SlideAttrs, slide, visitWindows } from "./spatial.ts";
 
 interface UnpoolAttrs {
   readonly kernel_shape: readonly number[];

@@ -2,11 +2,11 @@
 import { both, call, cast, constant, type Expr, reduce, select, within } from "../../ir/expr.ts";
 import type { Node, Reader } from "../../ir/graph.ts";
 import { addIndex, clampIndex, constIndex, divIndex, type Index, modIndex, mulIndex, newVar, varIndex } from "../../ir/index_expr.ts";
+import type { Layout, Slide } from "../../ir/slide.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
 import { matMulGeometry } from "../../ops/matmul.ts";
-import type { Layout, Slide } from "../../ops/spatial.ts";
 
 /** Readers of a node's outputs from those of its inputs. */
 export type ExpressionOf = (inputs: readonly (Reader | null)[], node: Node) => readonly Reader[];
