@@ -1,0 +1,6 @@
+// 16-bit operands: none, nothing in browsers asks for them.
+
+export const mixedPrecision: typeof import("./mixed_precision.ts").mixedPrecision = () => ({
+  name: "mixedPrecision",
+  run: (graph) => graph,
+});
