@@ -21,6 +21,9 @@ const MOST_SUMS = 4;
 /** Words of bits that are looked at together. */
 const WORDS = 4;
 
+/** Whether there is something to add. */
+export const fitsScatterRows = ({ count, width }: ScatterRowsShape): boolean => count > 0 && width > 0;
+
 /** Buffers: places, rows, result. */
 export function scatterRowsKernel(name: string, shape: ScatterRowsShape, target: SimtTarget): SimtKernel {
   const { count, width, size, places, dtype } = shape;

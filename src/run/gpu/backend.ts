@@ -28,42 +28,44 @@ import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, Shared } from "./product_calls.ts";
+import * as scores from "./score_lines.ts";
 import { twoPasses } from "./two_passes.ts";
 
+/** A table by operators' names; browsers lack some that are for training. */
+function byOperator<T>(table: Readonly<Record<string, T>>): ReadonlyMap<Op, T> {
+  return new Map(Object.entries(table).flatMap(([name, entry]) => (OPS.has(name) ? [[OPS.get(name)!, entry] as const] : [])));
+}
+
 /** Operators that have no expression of their own, by one from which a kernel can be generated. */
-const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = new Map(
-  Object.entries({
-    MatMul: contractions.matMul,
-    Conv: contractions.conv,
-    ConvTranspose: contractions.convTranspose,
-    ConvWeightGrad: contractions.convWeightGrad,
-    Softmax: lines.softmax,
-    LogSoftmax: lines.logSoftmax,
-    ScoreWeights: lines.scoreWeights,
-    ScoreWeightsGrad: lines.scoreWeightsGrad,
-    LayerNormalization: lines.layerNormalization,
-    MaxPool: lines.maxPool,
-    AveragePool: lines.averagePool,
-    ArgMax: lines.argMax,
-    ArgMin: lines.argMin,
-  }).map(([name, expression]) => [OPS.get(name)!, expression]), // ONNX's and our own
-);
+const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = byOperator({
+  MatMul: contractions.matMul,
+  Conv: contractions.conv,
+  ConvTranspose: contractions.convTranspose,
+  ConvWeightGrad: contractions.convWeightGrad,
+  Softmax: lines.softmax,
+  LogSoftmax: lines.logSoftmax,
+  ScoreWeights: scores.scoreWeights,
+  ScoreWeightsGrad: scores.scoreWeightsGrad,
+  LayerNormalization: lines.layerNormalization,
+  MaxPool: lines.maxPool,
+  AveragePool: lines.averagePool,
+  ArgMax: lines.argMax,
+  ArgMin: lines.argMin,
+});
 
 /** Operators around which a group may form: those that expressions are written for. */
 const ANCHORS: ReadonlySet<Op> = new Set([...EXPRESSIONS.keys()].filter(({ name }) => !name.startsWith("Arg")));
 
 /** Operators with kernels written for them; where one declines, the expression is lowered. */
-const WRITTEN: ReadonlyMap<Op, GpuImplementation> = new Map(
-  Object.entries({
-    MatMul: implementMatMul,
-    Conv: implementConv,
-    ConvTranspose: implementConvTranspose,
-    ConvWeightGrad: implementConvWeightGrad,
-    MaxPool: implementMaxPool,
-    ScoreWeights: implementScoreWeights,
-    ScoreWeightsGrad: implementScoreWeightsGrad,
-  }).map(([name, implementation]) => [OPS.get(name)!, implementation]), // ONNX's and our own
-);
+const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
+  MatMul: implementMatMul,
+  Conv: implementConv,
+  ConvTranspose: implementConvTranspose,
+  ConvWeightGrad: implementConvWeightGrad,
+  MaxPool: implementMaxPool,
+  ScoreWeights: implementScoreWeights,
+  ScoreWeightsGrad: implementScoreWeightsGrad,
+});
 
 /** Operators that are kernels by themselves, without what is around them. */
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([

@@ -3,7 +3,7 @@ import type { Node } from "../../ir/graph.ts";
 import type { GpuKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { fitsRandomWords, randomWordsKernel } from "../../kernels/simt/random_words.ts";
-import { scatterRowsKernel } from "../../kernels/simt/scatter_rows.ts";
+import { fitsScatterRows, scatterRowsKernel } from "../../kernels/simt/scatter_rows.ts";
 import type { RandomWordsAttrs } from "../../ops/random_words.ts";
 import { scatterRowsGeometry } from "../../ops/scatter_rows.ts";
 import { type KernelCall, valuePlace } from "../step.ts";
@@ -36,7 +36,7 @@ export const randomWords: DirectImplementation = (node, name, target, shared) =>
 export const scatterRows: DirectImplementation = (node, name, target, shared) => {
   const [places, rows] = node.inputs.map((v) => v!.type.dtype); // checked by infer
   const shape = { ...scatterRowsGeometry(node), places, dtype: rows };
-  if (shape.count === 0 || shape.width === 0) return null;
+  if (!fitsScatterRows(shape)) return null;
   return single(
     node,
     shared(`ScatterRows ${JSON.stringify(shape)}`, name, (n) => scatterRowsKernel(n, shape, target)),
