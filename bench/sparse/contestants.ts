@@ -170,7 +170,7 @@ export class Ring {
     const w = vectorMatrixOf(csb, target);
     const kernel = sparseVectorKernel("sparse", w.shape, noEpilogue({ dtype: "f32", shape: [1, csb.rows] }), target, threads);
     const output = this.empty(4 * csb.rows);
-    const inputs = [this.inOrder(w.place), ...vectorIndexOf(w, target, threads), problem.x];
+    const inputs = [this.inOrder(w.place), ...vectorIndexOf(w, threads), problem.x];
     return this.contestant("csb", [[kernel, [...inputs.map((a) => this.put(a)), output]]], output);
   }
   private sampled(): Promise<Contestant> {

@@ -33,7 +33,7 @@ export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes:
         place[to] = rows.place[i];
       }
     }
-  const shape = { walk: "gathered" as const, rows: w.rows, columns: w.columns, isSorted: order !== null, length };
+  const shape = { walk: "gathered" as const, rows: w.rows, columns: w.columns, height: lanes, isSorted: order !== null, length };
   return { shape, place, index: [column, bounds, ...(order ? [order] : [])], bounds };
 }
 
@@ -42,29 +42,29 @@ const UNROLL = 4;
 
 /** Buffers: values and columns in the order of slices, bounds, then those of slicesKernel. */
 export function gatheredKernel(name: string, shape: GatheredShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
-  const { rows, columns, length } = shape;
+  const { columns, length } = shape;
   const { lanes } = target;
   const b = new KernelBuilder(name, target, threads);
   const values = b.buffer("values", 4 * length * lanes, "read");
   const column = b.buffer("columns", 2 * length * lanes, "read");
-  const bounds = b.buffer("bounds", 4 * (sliceCount(rows, lanes) + 1), "read");
+  const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
   const step = (vector: number, i: Int, sum: Vec): void => {
     const index = b.load(column, times(i, 2 * lanes), lanes, "u16");
     b.accumulate(sum, b.gather(vector, 0, index, columns + 1), b.load(values, times(i, 4 * lanes)));
   };
   // Shorter rows are filled up with the zero that lies after the vector.
-  const sum = (slice: Int, vector: number): Vec => {
+  const sums = (slice: Int, vector: number): Vec[] => {
     const from = b.loadInt(bounds, times(slice, 4), "i32", 0, length);
     const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, length);
-    const sums = Array.from({ length: UNROLL }, () => b.op("mov", b.f32(0)));
+    const parts = Array.from({ length: UNROLL }, () => b.op("mov", b.f32(0)));
     const count = b.max(b.set(plus(to, times(from, -1))), 0);
     const whole = b.min(plus(from, times(b.div(count, UNROLL), UNROLL)), length);
     b.loop(from, plus(whole, 1 - UNROLL), UNROLL, (i) => {
-      for (const [u, sum] of sums.entries()) step(vector, plus(i, u), sum);
+      for (const [u, sum] of parts.entries()) step(vector, plus(i, u), sum);
     });
-    b.loop(whole, to, 1, (i) => step(vector, i, sums[0]));
-    const [s0, s1, s2, s3] = sums;
-    return b.op("add", b.op("add", s0, s1), b.op("add", s2, s3));
+    b.loop(whole, to, 1, (i) => step(vector, i, parts[0]));
+    const [s0, s1, s2, s3] = parts;
+    return [b.op("add", b.op("add", s0, s1), b.op("add", s2, s3))];
   };
-  return slicesKernel(b, shape, epilogue, { reach: 0, fillsUp: false, sum });
+  return slicesKernel(b, shape, epilogue, { reach: 0, fillsUp: false, sums });
 }

@@ -47,28 +47,28 @@ export interface Slices {
 
 const periodsOf = (rows: number): number => Math.ceil(rows / PERIOD);
 
-export function slicesInOrder(rows: number, lanes: number): Slices {
+export function slicesInOrder(rows: number, height: number): Slices {
   const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
-  return { slices: cut(all, lanes), order: null };
+  return { slices: cut(all, height), order: null };
 }
 
 /** Rows sorted by length inside of periods (SELL-C-σ, Kreutzer et al. 2014). */
-export function slicesByLength(rows: number, { starts }: Rows, lanes: number): Slices {
+export function slicesByLength(rows: number, { starts }: Rows, height: number): Slices {
   const length = (r: number): number => (r < rows ? starts[r + 1] - starts[r] : 0);
   const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
   for (let first = 0; first < all.length; first += PERIOD)
     all.subarray(first, first + PERIOD).sort((x, y) => length(y) - length(x) || x - y);
   const order = new Int32Array(all.length);
   for (const [i, r] of all.entries()) order[r] = i % PERIOD;
-  return { slices: cut(all, lanes), order };
+  return { slices: cut(all, height), order };
 }
 
-const cut = (all: Int32Array, lanes: number): Int32Array[] =>
-  Array.from({ length: all.length / lanes }, (_, s) => all.subarray(s * lanes, (s + 1) * lanes));
+const cut = (all: Int32Array, height: number): Int32Array[] =>
+  Array.from({ length: all.length / height }, (_, s) => all.subarray(s * height, (s + 1) * height));
 
 /** Periods of rows that each thread works on, equal in work, of which each slice and the end have a sum: thread t has [shares[t], shares[t + 1]). */
-export function sharePeriods(work: Int32Array, lanes: number, threads: number): Int32Array {
-  const perPeriod = PERIOD / lanes;
+export function sharePeriods(work: Int32Array, height: number, threads: number): Int32Array {
+  const perPeriod = PERIOD / height;
   const periods = (work.length - 1) / perPeriod;
   const all = work[work.length - 1];
   const shares = new Int32Array(threads + 1);
@@ -82,6 +82,8 @@ export function sharePeriods(work: Int32Array, lanes: number, threads: number): 
 export interface SlicesShape {
   readonly rows: number;
   readonly columns: number;
+  /** Rows of a slice, one or more for each lane. */
+  readonly height: number;
   /** Rows have an order: it is a buffer. */
   readonly isSorted: boolean;
 }
@@ -98,20 +100,21 @@ export interface SlicedMatrix<Shape extends SlicesShape> {
 }
 
 /** Slices with those beyond the last row. */
-export const sliceCount = (rows: number, lanes: number): number => (periodsOf(rows) * PERIOD) / lanes;
+export const sliceCount = ({ rows, height }: SlicesShape): number => (periodsOf(rows) * PERIOD) / height;
 
-/** Writes the sum of one slice of rows, from a copy of the vector at the start of a buffer. */
+/** Writes the sums of one slice of rows, from a copy of the vector at the start of a buffer. */
 export interface SliceCode {
   /** How far it may read the vector, in vectors; after the vector's end there is one of zeros. */
   readonly reach: number;
   /** Rows shorter than others multiply zeros by elements that are not theirs: where the vector is not finite, such products must be left out. */
   readonly fillsUp: boolean;
-  sum(slice: Int, vector: number, allFinite: boolean): Vec;
+  /** A vector of sums for each row of a lane. */
+  sums(slice: Int, vector: number, allFinite: boolean): readonly Vec[];
 }
 
 /** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
 export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
-  const { rows, columns, isSorted } = shape;
+  const { rows, columns, height, isSorted } = shape;
   const { lanes, threads } = b;
   const periods = periodsOf(rows);
   const perPeriod = PERIOD / lanes;
@@ -142,8 +145,11 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
     return b.loadInt(scratch, results, "i32", -1, 0);
   };
   const sumSlice = (period: Int, s: Int, finite: Int): void => {
-    const slice = plus(times(period, perPeriod), s);
-    const store = (allFinite: boolean): void => b.store(slices.sum(slice, scratch, allFinite), scratch, plus(results, times(s, lanes * 4)));
+    const slice = plus(times(period, PERIOD / height), s);
+    const store = (allFinite: boolean): void => {
+      const sums = slices.sums(slice, scratch, allFinite);
+      for (const [i, sum] of sums.entries()) b.store(sum, scratch, plus(results + i * lanes * 4, times(s, height * 4)));
+    };
     if (slices.fillsUp)
       b.when(finite, 0, () => store(false), () => store(true)); // biome-ignore format: one idea
     else store(true);
@@ -154,21 +160,21 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
       : b.load(scratch, plus(results, times(inPeriod, 4)), count);
     code.storeTile([[found]], { row: 0, rowStep: 1, column: () => row, lanesOf: () => count });
   };
-  const wholeSlices = Math.floor(rows / lanes);
+  const wholeVectors = Math.floor(rows / lanes);
   const rest = rows % lanes;
   b.parallel(threads, (thread) => {
     const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
     const finite = copyVector();
     b.loop(from, to, 1, (period) => {
-      b.loop(0, perPeriod, 1, (s) => sumSlice(period, s, finite));
+      b.loop(0, PERIOD / height, 1, (s) => sumSlice(period, s, finite));
       const first = times(period, perPeriod);
-      if (wholeSlices > 0)
-        b.loop(0, b.min(plus(wholeSlices, times(first, -1)), perPeriod), 1, (s) => {
-          const slice = b.min(plus(first, s), wholeSlices - 1);
-          storeRows(times(slice, lanes), times(s, lanes), lanes);
+      if (wholeVectors > 0)
+        b.loop(0, b.min(plus(wholeVectors, times(first, -1)), perPeriod), 1, (s) => {
+          const vector = b.min(plus(first, s), wholeVectors - 1);
+          storeRows(times(vector, lanes), times(s, lanes), lanes);
         });
-      if (rest > 0) b.when(periods - 2, period, () => storeRows(wholeSlices * lanes, (wholeSlices % perPeriod) * lanes, rest));
+      if (rest > 0) b.when(periods - 2, period, () => storeRows(wholeVectors * lanes, (wholeVectors % perPeriod) * lanes, rest));
     });
   });
   return b.build();

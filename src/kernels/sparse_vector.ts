@@ -3,7 +3,7 @@ import type { Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { type GatheredShape, gatheredBounds, gatheredKernel, gatheredOf } from "./sparse_gather.ts";
-import { rowsOf, type SlicedMatrix, sharePeriods, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
+import { rowsOf, type SlicedMatrix, sharePeriods, slicesByLength } from "./sparse_slices.ts";
 import { planWindows, stepsOf, type WindowsShape, windowsKernel, windowsOf } from "./sparse_window.ts";
 
 /** What a vector of gathered elements takes, in steps of windows: 13 cycles against 3 on Zen 5, 11 against 2, 5 against 4.5. */
@@ -17,16 +17,16 @@ export function vectorMatrixOf(w: Csb, target: SimdTarget): VectorMatrix {
   const { lanes, name } = target;
   const rows = rowsOf(w);
   const sorted = slicesByLength(w.rows, rows, lanes);
-  const plan = planWindows(rows, sorted, slicesInOrder(w.rows, lanes), lanes);
+  const plan = planWindows(w.rows, rows, lanes);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
   return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes) : windowsOf(w, rows, plan, target);
 }
 
 /** All of a matrix but its values, as the kernel wants it. */
-export const vectorIndexOf = ({ index, bounds }: VectorMatrix, target: SimdTarget, threads: number) => [
+export const vectorIndexOf = ({ index, bounds, shape }: VectorMatrix, threads: number) => [
   ...index,
-  sharePeriods(bounds, target.lanes, threads),
+  sharePeriods(bounds, shape.height, threads),
 ];
 
 /** Buffers: values, those of vectorIndexOf, vector, the epilogue's inputs, output. */

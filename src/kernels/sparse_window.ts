@@ -2,14 +2,24 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
-import { type Rows, type SlicedMatrix, type Slices, type SlicesShape, sliceCount, slicesKernel } from "./sparse_slices.ts";
+import {
+  type Rows,
+  type SlicedMatrix,
+  type Slices,
+  type SlicesShape,
+  sliceCount,
+  slicesByLength,
+  slicesInOrder,
+  slicesKernel,
+} from "./sparse_slices.ts";
 
-/** Steps whose codes share a vector: five bits each where tables have 32 lanes. */
-export const BUNDLE = 6;
-/** Steps that share a window: windows cost loads, steps in which few lanes find something cost steps. */
-const STEPS = [1, 2, 3, 6] as const;
-/** What a window costs, in steps: measured on Zen 5. */
-const WINDOW_COST = 0.8;
+/** Steps whose codes share a vector, with one row of a lane and with two: five bits each where tables have 32 lanes, and one more that says which row. */
+const BUNDLE = [6, 5] as const;
+/** Windows of a bundle: windows cost loads, steps in which few lanes find something cost steps. */
+const WINDOWS = [1, 2, 3, 5, 6] as const;
+/** What a window costs, in steps, and a step with two rows of a lane: measured on Zen 5. */
+const WINDOW_COST = 0.5;
+const STEP_COST = [1, 1.1] as const;
 /** Slices that the number of steps is chosen by. */
 const SAMPLED = 8;
 /** Rows are sorted where that saves more than putting results back into their order costs. */
@@ -23,12 +33,15 @@ const AHEAD = 8192;
 export interface WindowsShape extends SlicesShape {
   readonly walk: "windows";
   readonly bundles: number;
-  /** Steps of each window. */
-  readonly steps: number;
-  /** Values; packed, if lanes without one have none, else six vectors a bundle. */
+  /** Windows of each bundle. */
+  readonly windows: number;
+  /** Values; packed, if lanes without one have none, else a vector for each step. */
   readonly length: number;
   readonly isPacked: boolean;
 }
+
+/** Steps of all slices. */
+export const windowSteps = ({ bundles, height }: WindowsShape, lanes: number): number => bundles * BUNDLE[height / lanes - 1];
 
 /** Bytes of a bundle's record: where each window starts, in vectors; packed, also where its values start, bits of lanes for each step, and how many values come before each step but the first. */
 interface RecordLayout {
@@ -39,11 +52,11 @@ interface RecordLayout {
   readonly bytes: number;
 }
 
-function recordLayout({ steps, isPacked }: Pick<WindowsShape, "steps" | "isPacked">, startBytes: number): RecordLayout {
-  const values = startBytes * (BUNDLE / steps);
+function recordLayout({ windows, isPacked }: WindowsShape, bundle: number, startBytes: number): RecordLayout {
+  const values = startBytes * windows;
   const bits = values + 4;
-  const offsets = bits + 2 * BUNDLE;
-  return { starts: 0, values, bits, offsets, bytes: isPacked ? offsets + BUNDLE - 1 : values };
+  const offsets = bits + 2 * bundle;
+  return { starts: 0, values, bits, offsets, bytes: isPacked ? offsets + bundle - 1 : values };
 }
 /** Where a window starts is a byte if that can say it. */
 const startBytesOf = (columns: number, lanes: number): number => (columns <= BYTES * lanes ? 1 : 2);
@@ -51,34 +64,50 @@ const BYTES = 256;
 
 /** How rows are cut into slices and steps into windows. */
 export interface WindowsPlan extends Slices {
-  /** Steps of each window. */
-  readonly steps: number;
+  readonly height: number;
+  readonly windows: number;
   /** Bundles before each slice, and all. */
   readonly bounds: Int32Array;
+  /** Steps of a bundle. */
+  readonly bundle: number;
 }
 
-export function planWindows(rows: Rows, sorted: Slices, plain: Slices, lanes: number): WindowsPlan {
-  const [steps, isSorted] = choose(rows, sorted, plain, lanes);
-  const { slices, order } = isSorted ? sorted : plain;
+/** The plan that some slices say is the best: rows in their order or by length, one or two of a lane, windows. */
+export function planWindows(count: number, rows: Rows, lanes: number): WindowsPlan {
+  let best = { cost: Number.POSITIVE_INFINITY, height: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
+  for (const isSorted of [false, true])
+    for (const [extra, bundle] of BUNDLE.entries()) {
+      const height = lanes * (extra + 1);
+      const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
+      for (const windows of WINDOWS) {
+        if (windows > bundle) continue;
+        const steps = sampledSteps(rows, cut.slices, lanes, bundle, windows);
+        const cost = steps * (STEP_COST[extra] + (WINDOW_COST * windows) / bundle) * (isSorted ? 1 : SORTING_GAIN);
+        if (cost < best.cost) best = { cost, height, windows, bundle, cut };
+      }
+    }
+  const { height, windows, bundle, cut } = best;
+  const { slices, order } = cut;
   const bounds = new Int32Array(slices.length + 1);
-  for (const [s, slice] of slices.entries()) bounds[s + 1] = bounds[s] + Math.ceil((march(rows, slice, lanes, steps) * steps) / BUNDLE);
-  return { slices, order, steps, bounds };
+  for (const [s, slice] of slices.entries()) bounds[s + 1] = bounds[s] + Math.ceil(march(rows, slice, lanes, bundle / windows) / bundle);
+  return { slices, order, height, windows, bounds, bundle };
 }
 
 /** How many steps a plan has. */
-export const stepsOf = ({ bounds }: WindowsPlan): number => bounds[bounds.length - 1] * BUNDLE;
+export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bounds.length - 1] * bundle;
 
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
-  const { slices, order, steps, bounds } = plan;
+  const { slices, order, height, windows, bounds } = plan;
   const slots = stepsOf(plan) * lanes;
   const isPacked = expandsLoads === true && 4 * slots > STREAMED_CACHES * l2 && w.values.length < WORTH_PACKING * slots;
   const shape: WindowsShape = {
     walk: "windows",
     rows: w.rows,
     columns: w.columns,
+    height,
     isSorted: order !== null,
     bundles: bounds[slices.length],
-    steps,
+    windows,
     // The last steps may read as far beyond packed values as their offsets and a vector reach.
     length: isPacked ? w.values.length + BYTES + lanes : slots,
     isPacked,
@@ -89,96 +118,95 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
   return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds };
 }
 
-/** Steps of a window, and whether to sort rows, as some slices have it. */
-function choose(rows: Rows, sorted: Slices, plain: Slices, lanes: number): readonly [number, boolean] {
-  const costs = (slices: readonly Int32Array[]): number[] =>
-    STEPS.map((steps) => {
-      let windows = 0;
-      for (let i = 0; i < SAMPLED; i++) windows += march(rows, slices[Math.floor((i * slices.length) / SAMPLED)], lanes, steps);
-      return windows * (steps + WINDOW_COST);
-    });
-  const [bySorted, byPlain] = [costs(sorted.slices), costs(plain.slices)];
-  const isSorted = Math.min(...bySorted) < SORTING_GAIN * Math.min(...byPlain);
-  const chosen = isSorted ? bySorted : byPlain;
-  return [STEPS[chosen.indexOf(Math.min(...chosen))], isSorted];
+/** Steps of some slices, for as many rows of each lane. */
+function sampledSteps(rows: Rows, slices: readonly Int32Array[], lanes: number, bundle: number, windows: number): number {
+  const count = Math.min(slices.length, (SAMPLED * lanes) / slices[0].length);
+  let steps = 0;
+  for (let i = 0; i < count; i++) steps += march(rows, slices[Math.floor((i * slices.length) / count)], lanes, bundle / windows);
+  return steps;
 }
 
-/** Each window starts at the first column that any row still wants, at a whole vector; each row then takes what lies in it, one nonzero a step. Returns how many windows. */
-function march(
-  { starts, column }: Rows,
-  slice: Int32Array,
-  lanes: number,
-  steps: number,
-  atWindow: (window: number, column: number) => void = () => {},
-  take: (step: number, lane: number, column: number, i: number) => void = () => {},
-): number {
-  const end = slice.map((r) => starts[Math.min(r + 1, starts.length - 1)]);
-  const next = slice.map((r) => starts[Math.min(r, starts.length - 1)]);
+/** Called for each window, and for each nonzero. */
+interface Marched {
+  window(window: number, column: number): void;
+  take(step: number, lane: number, row: number, column: number, i: number): void;
+}
+
+/** Each window starts at the first column that any row still wants, at a whole vector; each lane then takes what lies in it, one nonzero a step, whichever of its rows comes first. Returns how many steps: windows have `length` each, rounded so that sums are whole. */
+function march({ starts, column }: Rows, slice: Int32Array, lanes: number, length: number, marched?: Marched): number {
+  const last = starts.length - 1;
+  const end = slice.map((r) => starts[Math.min(r + 1, last)]);
+  const next = slice.map((r) => starts[Math.min(r, last)]);
+  const columnOf = (i: number): number => (next[i] < end[i] ? column[next[i]] : BEYOND);
   for (let window = 0; ; window++) {
-    let first = -1;
-    for (let l = 0; l < lanes; l++) if (next[l] < end[l] && (first < 0 || column[next[l]] < first)) first = column[next[l]];
-    if (first < 0) return window;
+    const [from, to] = [Math.round(window * length), Math.round((window + 1) * length)];
+    let first = BEYOND;
+    for (let i = 0; i < slice.length; i++) first = Math.min(first, columnOf(i));
+    if (first === BEYOND) return from;
     first -= first % lanes;
-    atWindow(window, first);
-    for (let l = 0; l < lanes; l++)
-      for (let s = 0; s < steps && next[l] < end[l] && column[next[l]] < first + 2 * lanes; s++, next[l]++)
-        take(window * steps + s, l, column[next[l]] - first, next[l]);
+    marched?.window(window, first);
+    for (let lane = 0; lane < lanes; lane++)
+      for (let step = from; step < to; step++) {
+        let i = lane;
+        for (let other = lane + lanes; other < slice.length; other += lanes) if (columnOf(other) < columnOf(i)) i = other;
+        const c = columnOf(i);
+        if (c >= first + 2 * lanes) break;
+        marched?.take(step, lane, Math.floor(i / lanes), c - first, next[i]);
+        next[i]++;
+      }
   }
 }
+const BEYOND = 2 ** 30;
 
 class WindowsWriter {
-  /** Columns of a bundle's six steps in their windows, of each lane. */
+  /** Columns of a bundle's steps in their windows, and the row, of each lane. */
   readonly code: Int32Array;
   /** A record for each bundle. */
   readonly records: Uint8Array;
   readonly place: Int32Array;
+  private readonly bundle: number;
   private readonly layout: RecordLayout;
   private readonly startBytes: number;
-  private readonly bits: number;
   private next = 0;
 
   constructor(
     private readonly lanes: number,
     private readonly shape: WindowsShape,
   ) {
+    this.bundle = BUNDLE[shape.height / lanes - 1];
     this.startBytes = startBytesOf(shape.columns, lanes);
-    this.layout = recordLayout(shape, this.startBytes);
-    this.bits = Math.log2(2 * lanes);
+    this.layout = recordLayout(shape, this.bundle, this.startBytes);
     this.code = new Int32Array(shape.bundles * lanes);
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
     this.place = new Int32Array(shape.length).fill(-1);
   }
 
   slice(rows: Rows, slice: Int32Array, first: number, end: number): void {
-    const { lanes, layout, startBytes, bits, code } = this;
-    const { steps, isPacked } = this.shape;
+    const { lanes, layout, startBytes, code, bundle } = this;
+    const { windows, isPacked, height } = this.shape;
     const view = new DataView(this.records.buffer, first * layout.bytes);
-    const found = new Int32Array((end - first) * BUNDLE * lanes).fill(-1);
-    march(
-      rows,
-      slice,
-      lanes,
-      steps,
-      (window, column) => {
-        const [bundle, inBundle] = [Math.floor((window * steps) / BUNDLE), window % (BUNDLE / steps)];
-        const at = bundle * layout.bytes + layout.starts + startBytes * inBundle;
+    const found = new Int32Array((end - first) * bundle * lanes).fill(-1);
+    const bits = codeBits(lanes, height);
+    march(rows, slice, lanes, bundle / windows, {
+      window: (window, column) => {
+        const at = Math.floor(window / windows) * layout.bytes + layout.starts + startBytes * (window % windows);
         if (startBytes === 1) view.setUint8(at, column / lanes);
         else view.setUint16(at, column / lanes, true);
       },
-      (step, lane, column, i) => {
+      take: (step, lane, row, column, i) => {
         found[step * lanes + lane] = rows.place[i];
-        code[(first + Math.floor(step / BUNDLE)) * lanes + lane] |= column << (bits * (step % BUNDLE));
+        code[(first + Math.floor(step / bundle)) * lanes + lane] |= (row * 2 * lanes + column) << (bits * (step % bundle));
       },
-    );
+    });
     if (isPacked) this.pack(found, view);
-    else this.place.set(found, first * BUNDLE * lanes);
+    else this.place.set(found, first * bundle * lanes);
   }
 
   private pack(found: Int32Array, view: DataView): void {
-    const { lanes, layout, place } = this;
+    const { lanes, layout, place, bundle } = this;
     for (let step = 0, start = 0; step * lanes < found.length; step++) {
-      const record = Math.floor(step / BUNDLE) * layout.bytes;
-      const s = step % BUNDLE;
+      const record = Math.floor(step / bundle) * layout.bytes;
+      const s = step % bundle;
       if (s === 0) {
         start = this.next;
         view.setInt32(record + layout.values, start, true);
@@ -195,22 +223,26 @@ class WindowsWriter {
   }
 }
 
+/** Bits of a step's code: a lane of two vectors, then which row. */
+const codeBits = (lanes: number, height: number): number => Math.log2(2 * lanes) + height / lanes - 1;
+
 const LINE = 64;
 /** Sums of each row, so that additions do not wait for one another. */
 const SUMS = 3;
 
 /** Buffers: values, codes, records, bounds, then those of slicesKernel. */
 export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
-  const { rows, columns, bundles, steps, length, isPacked } = shape;
+  const { columns, height, bundles, windows, length, isPacked } = shape;
   const { lanes } = target;
+  const size = BUNDLE[height / lanes - 1];
   const startBytes = startBytesOf(columns, lanes);
-  const layout = recordLayout(shape, startBytes);
-  const bits = Math.log2(2 * lanes);
+  const layout = recordLayout(shape, size, startBytes);
+  const bits = codeBits(lanes, height);
   const b = new KernelBuilder(name, target, threads);
   const values = b.buffer("values", 4 * length, "read");
   const codes = b.buffer("codes", 4 * bundles * lanes, "read");
   const records = b.buffer("records", bundles * layout.bytes, "read");
-  const bounds = b.buffer("bounds", 4 * (sliceCount(rows, lanes) + 1), "read");
+  const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
   // A start that is a byte needs no check: as far as it can reach there is memory.
   const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / lanes) - 1;
 
@@ -221,7 +253,7 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
   };
   /** The values of a bundle's steps, zeros in lanes that have none. */
   const valuesOf = (i: Int): ((s: number) => Vec) => {
-    if (!isPacked) return (s) => b.load(values, plus(times(i, 4 * lanes * BUNDLE), s * lanes * 4));
+    if (!isPacked) return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
     const record = times(i, layout.bytes);
     const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
     fetchAhead(i, start);
@@ -235,24 +267,34 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     const start = b.loadInt(records, at, startBytes === 1 ? "u8" : "u16", 0, lastStart);
     return [0, 1].map((half) => b.load(vector, plus(times(start, lanes * 4), half * lanes * 4)));
   };
-  const bundle = (vector: number, i: Int, sums: readonly Vec[], allFinite: boolean): void => {
+  /** The parts of a step's values that belong to each row of the lanes. */
+  const byRow = (value: Vec, packed: Vec, s: number): Vec[] => {
+    if (height === lanes) return [value];
+    // The bit that says which row becomes the sign, and then all bits.
+    const sign = b.op("ishl", packed, undefined, undefined, undefined, 32 - bits * (s + 1));
+    const isSecond = b.op("ishr", sign, undefined, undefined, sign, 31);
+    return [b.op("andnot", isSecond, value), b.op("and", isSecond, value)];
+  };
+  const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
     const packed = b.load(codes, times(i, 4 * lanes), lanes, "i32");
     const step = valuesOf(i);
     let table: Vec[] = [];
-    for (let s = 0; s < BUNDLE; s++) {
-      if (s % steps === 0) table = tableOf(vector, i, s / steps);
+    for (let s = 0, window = 0; s < size; s++) {
+      if (s === Math.round((window * size) / windows)) table = tableOf(vector, i, window++);
       const index = s === 0 ? b.op("mov", packed) : b.op("iushr", packed, undefined, undefined, undefined, bits * s);
-      const [found, value] = [b.op("lookup", table[0], table[1], index, index), step(s)];
-      const kept = allFinite ? found : b.op("select", found, b.f32(0), b.op("ne", value, b.f32(0)));
-      b.accumulate(sums[s % SUMS], kept, value);
+      const found = b.op("lookup", table[0], table[1], index, index);
+      for (const [row, value] of byRow(step(s), packed, s).entries()) {
+        const kept = allFinite ? found : b.op("select", found, b.f32(0), b.op("ne", value, b.f32(0)));
+        b.accumulate(sums[row][s % SUMS], kept, value);
+      }
     }
   };
-  const sum = (slice: Int, vector: number, allFinite: boolean): Vec => {
+  const sums = (slice: Int, vector: number, allFinite: boolean): Vec[] => {
     const from = b.loadInt(bounds, times(slice, 4), "i32", 0, bundles);
     const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, bundles);
-    const sums = Array.from({ length: SUMS }, () => b.op("mov", b.f32(0)));
-    b.loop(from, to, 1, (i) => bundle(vector, i, sums, allFinite));
-    return sums.reduce((all, v) => b.op("add", all, v));
+    const parts = Array.from({ length: height / lanes }, () => Array.from({ length: SUMS }, () => b.op("mov", b.f32(0))));
+    b.loop(from, to, 1, (i) => bundle(vector, i, parts, allFinite));
+    return parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
   };
-  return slicesKernel(b, shape, epilogue, { reach: lastStart + 2, fillsUp: true, sum });
+  return slicesKernel(b, shape, epilogue, { reach: lastStart + 2, fillsUp: true, sums });
 }

@@ -41,9 +41,7 @@ function product(problem: Problem, target: SimdTarget, threads: number): Float32
   const values = Float32Array.from(matrix.place, (p) => (p < 0 ? 0 : csb.values[p]));
   const out = zeros("f32", [rows]).data as Float32Array;
   const scratch = kernel.params.filter((p) => p.access === "scratch").map((p) => new Uint8Array(p.bytes).fill(0xa7));
-  const views = [values, ...vectorIndexOf(matrix, target, threads), x, out].map(
-    (a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength),
-  );
+  const views = [values, ...vectorIndexOf(matrix, threads), x, out].map((a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
   runLowered(target, lowerAddresses(kernel), [...views, ...scratch], threads);
   return out;
 }
@@ -91,6 +89,21 @@ describe.each(TARGETS)("$name", (target) => {
     problem.x[41] = Number.NaN;
     const touched = Array.from(product(problem, target, 1), (y) => !Number.isFinite(y));
     expect(touched).toEqual(Array.from({ length: 70 }, (_, r) => problem.w[r * 90] !== 0 || problem.w[r * 90 + 41] !== 0));
+  });
+
+  test("two rows of a lane share neither infinite weights nor elements", () => {
+    const next = random(3);
+    const w = Float32Array.from({ length: 256 * 512 }, () => (next() < 0.1 ? next() + 0.5 : 0));
+    const problem = { rows: 256, columns: 512, w, x: Float32Array.from({ length: 512 }, () => next() + 0.5) };
+    const { shape } = matrixOf(problem, target);
+    if (target.name === "avx512") expect(shape.height).toBe(2 * target.lanes);
+    w.fill(0, 5 * 512, 6 * 512);
+    for (const at of [0, 200, 511]) w[5 * 512 + at] = Number.NEGATIVE_INFINITY;
+    const y = product(problem, target, 1);
+    expect(y[5]).toBe(Number.NEGATIVE_INFINITY);
+    w.fill(0, 5 * 512, 6 * 512);
+    y[5] = 0;
+    expectProduct(y, problem);
   });
 
   test("gathers where windows hold little", () => {

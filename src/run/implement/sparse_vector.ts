@@ -47,5 +47,5 @@ function vectorCall(task: AnchorTask, w: VectorMatrix, values: ReturnType<typeof
   const kernel = sharedKernel(task, `sparse vector ${JSON.stringify(w.shape)} ${task.epilogueKey}`, () =>
     sparseVectorKernel(task.name, w.shape, task.epilogue, target, threads),
   );
-  return { kernel, places: [values, ...vectorIndexOf(w, target, threads).map(constantPlace), valuePlace(x), ...tailPlaces(task)] };
+  return { kernel, places: [values, ...vectorIndexOf(w, threads).map(constantPlace), valuePlace(x), ...tailPlaces(task)] };
 }

@@ -1,7 +1,7 @@
 // What a product with one column takes, dense and sparse: bytes over the bandwidth of the memory that holds them, or steps where there are many.
 import type { SimdTarget } from "../../ir/kernel.ts";
 import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
-import { BUNDLE } from "../../kernels/sparse_window.ts";
+import { windowSteps } from "../../kernels/sparse_window.ts";
 import type { Forecast, Size } from "./sparse_forecast.ts";
 
 /** Nanoseconds of one step from the second-level cache, measured on Zen 5 at 4.4 GHz. */
@@ -11,7 +11,7 @@ interface StepRates {
   readonly gather: number;
 }
 const STEPS: Readonly<Record<SimdTarget["name"], StepRates>> = {
-  avx512: { window: 0.58, packed: 0.82, gather: 3 },
+  avx512: { window: 0.66, packed: 0.9, gather: 3 },
   avx2: { window: 0.48, packed: 0.48, gather: 2.5 },
   wasm: { window: 1.03, packed: 1.03, gather: 1.2 },
 };
@@ -26,11 +26,11 @@ const CACHES = 8;
 
 /** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
 const FILL: readonly (readonly [number, number])[] = [
-  [0.01, 0.22],
-  [0.02, 0.3],
-  [0.05, 0.42],
-  [0.1, 0.55],
-  [0.2, 0.71],
+  [0.01, 0.28],
+  [0.02, 0.38],
+  [0.05, 0.55],
+  [0.1, 0.7],
+  [0.2, 0.8],
   [0.5, 0.88],
   [0.7, 0.93],
   [1, 1],
@@ -67,8 +67,8 @@ export function vectorForecast(size: Size, density: number, target: SimdTarget, 
     ? forecast(size, gathers, gather, 6 * nonzeros, target, threads)
     : forecast(size, steps, window, steps * lanes * (4 + CODE_BYTES), target, threads);
 }
-/** Of a lane in a step: six share four bytes. */
-const CODE_BYTES = 4 / BUNDLE;
+/** Of a lane in a step: five or six share four bytes. */
+const CODE_BYTES = 0.8;
 
 /** With a pattern in the order of its kernel. */
 export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, target: SimdTarget, threads: number): Forecast {
@@ -76,7 +76,7 @@ export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatr
   const bytes = index.reduce((sum, part) => sum + part.byteLength, place.byteLength);
   return shape.walk === "gathered"
     ? forecast(size, shape.length, gather, bytes, target, threads)
-    : forecast(size, shape.bundles * BUNDLE, shape.isPacked ? packed : window, bytes, target, threads);
+    : forecast(size, windowSteps(shape, target.lanes), shape.isPacked ? packed : window, bytes, target, threads);
 }
 
 export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast): boolean =>
