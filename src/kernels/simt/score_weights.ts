@@ -36,6 +36,7 @@ export const fitsScoreLines = (shape: ScoreLines, target: SimtTarget): boolean =
 class Line {
   readonly b: SimtBuilder;
   readonly grid: readonly [number, number, number];
+  private readonly isOwn: Reg;
   private readonly base: Reg;
   /** First element of each of the thread's vectors, and the last key that the query sees. */
   private readonly places: readonly Reg[];
@@ -53,8 +54,9 @@ class Line {
     for (const [i, buffer] of buffers.entries()) b.buffer(buffer, dtype, lines * keys, i === buffers.length - 1 ? "write" : "read");
     const perGroup = THREADS / SUBGROUP;
     this.grid = gridOf(Math.ceil(lines / perGroup), target);
-    // Subgroups beyond the last line do its work once more.
-    const line = b.let(fn("min", sum(fn("mul", linearGroup(this.grid), perGroup), fn("div", thread(), SUBGROUP)), lines - 1));
+    const number = b.let(sum(fn("mul", linearGroup(this.grid), perGroup), fn("div", thread(), SUBGROUP)));
+    this.isOwn = fn("lt", number, lines);
+    const line = b.let(fn("min", number, lines - 1)); // subgroups beyond the last line only read
     this.base = b.let(fn("mul", line, keys));
     const run = runOf(shape);
     const first = b.let(fn("mul", fn("rem", thread(), SUBGROUP), run));
@@ -89,8 +91,10 @@ class Line {
     const { b, base, places } = this;
     const run = runOf(this.shape);
     const rounded = values.map((v) => (b.target.name === "cuda" ? v : convertRegister(this.shape.dtype, "f32", v))); // CUDA's stores round
-    for (const [i, place] of places.entries())
-      b.storeVector({ k: "buffer", number: buffer }, sum(base, place), rounded.slice(i * run, (i + 1) * run));
+    b.when(this.isOwn, () => {
+      for (const [i, place] of places.entries())
+        b.storeVector({ k: "buffer", number: buffer }, sum(base, place), rounded.slice(i * run, (i + 1) * run));
+    });
     return b.build([THREADS, 1, 1], this.grid);
   }
 }

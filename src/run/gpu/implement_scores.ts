@@ -1,5 +1,6 @@
 // Weights of attention, and their gradient, to kernels that hold a line in a subgroup's registers.
 import { loadReader } from "../../ir/expr_interpreter.ts";
+import { newVar, varIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { fitsScoreLines, type ScoreLines, scoreWeightsGradKernel, scoreWeightsKernel } from "../../kernels/simt/score_weights.ts";
@@ -14,8 +15,9 @@ const implementScores =
   (what: string, generate: Generate): GpuImplementation =>
   ({ anchor, inputs, epilogueInputs, epilogue, name, output, target, shared }) => {
     const { dtype, shape } = anchor.outputs[0].type;
-    const result = loadReader(anchor.outputs[0].type, 0);
-    const isBare = epilogueInputs.length === 0 && epilogue.compose([result]) === result;
+    const element =
+      epilogueInputs.length === 0 && epilogue.compose([loadReader({ dtype, shape }, 0)]).at(shape.map((d) => varIndex(newVar(d))));
+    const isBare = element && element.k === "load";
     if (!isBare || (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16")) return null;
     const [queries, keys] = shape.slice(-2);
     const { isCausal, scale } = scoreGeometry(anchor);
