@@ -9,6 +9,7 @@ import {
   OUT,
   overVectors,
   PRODUCTS,
+  planeBytes,
   roundUp,
   type TileAt,
   type TileGrid,
@@ -74,6 +75,9 @@ class Winograd {
   private readonly epilogue: EpilogueCode;
   private readonly inPadded: number;
   private readonly outPadded: number;
+  /** Bytes between products, of inputs and of results. */
+  private readonly inPlane: number;
+  private readonly outPlane: number;
   /** Byte offsets in scratch: transformed inputs, products, one tile's padded inputs or outputs. */
   private readonly at: { readonly inputs: number; readonly products: number; readonly patch: number };
 
@@ -94,8 +98,10 @@ class Winograd {
     this.weights = this.b.buffer("weights", 4 * PRODUCTS * inChannels * this.outPadded, "read");
     this.bias = shape.hasBias ? this.b.buffer("bias", 4 * outChannels, "read") : -1;
     this.epilogue = new EpilogueCode(this.b, epilogue, outChannels);
-    const products = 4 * PRODUCTS * block * this.inPadded;
-    const patch = products + 4 * PRODUCTS * block * this.outPadded;
+    this.inPlane = planeBytes(block, this.inPadded);
+    this.outPlane = planeBytes(block, this.outPadded);
+    const products = PRODUCTS * this.inPlane;
+    const patch = products + PRODUCTS * this.outPlane;
     this.at = { inputs: 0, products, patch };
     const patchBytes = 4 * Math.max(PRODUCTS * this.inPadded, OUT * OUT * this.outPadded);
     this.scratch = this.b.buffer("tiles", patch + patchBytes, "scratch");
@@ -129,7 +135,7 @@ class Winograd {
     const { b, inPadded } = this;
     this.reader.read(tile, (load, at) =>
       inputTransform(b, load, (k, value) =>
-        b.store(value, this.scratch, plus(this.at.inputs + k * this.schedule.block * inPadded * 4, times(i, inPadded * 4), at)),
+        b.store(value, this.scratch, plus(this.at.inputs + k * this.inPlane, times(i, inPadded * 4), at)),
       ),
     );
   }
@@ -143,9 +149,9 @@ class Winograd {
     const full = Math.floor(outPadded / width);
     const rest = (outPadded - full * width) / lanes;
     b.loop(0, PRODUCTS, 1, (k) => {
-      const left = plus(this.at.inputs, times(k, block * inPadded * 4));
+      const left = plus(this.at.inputs, times(k, this.inPlane));
       const right = times(k, shape.inChannels * outPadded * 4);
-      const to = plus(this.at.products, times(k, block * outPadded * 4));
+      const to = plus(this.at.products, times(k, this.outPlane));
       b.loop(0, block, tile.rows, (row) => {
         const product = (first: Int, vectors: number): void =>
           this.product(plus(left, times(row, inPadded * 4)), plus(right, times(first, shape.inChannels * 4)), vectors, (r, v) =>
@@ -173,12 +179,11 @@ class Winograd {
   }
 
   private transformOutput(i: Int, tile: TileAt): void {
-    const { b, shape, schedule, outPadded, scratch } = this;
+    const { b, shape, outPadded, scratch } = this;
     const { height, width } = shape.output;
     b.loop(0, outPadded, b.lanes, (c) => {
       const at = plus(times(i, outPadded * 4), times(c, 4));
-      const load = (r: number, q: number): Vec =>
-        b.load(scratch, plus(this.at.products + (r * IN + q) * schedule.block * outPadded * 4, at));
+      const load = (r: number, q: number): Vec => b.load(scratch, plus(this.at.products + (r * IN + q) * this.outPlane, at));
       outputTransform(b, load, (k, value) => b.store(value, scratch, plus(this.at.patch + k * outPadded * 4, times(c, 4))));
     });
     const y = times(tile.y, OUT);

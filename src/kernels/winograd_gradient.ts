@@ -9,6 +9,7 @@ import {
   OUT,
   overVectors,
   PRODUCTS,
+  planeBytes,
   roundUp,
   type TileGrid,
   TileReader,
@@ -97,6 +98,9 @@ class WinogradGradient {
   private readonly gradients: TileReader;
   private readonly inPadded: number;
   private readonly outPadded: number;
+  /** Bytes between products, of inputs and of gradients. */
+  private readonly inPlane: number;
+  private readonly outPlane: number;
   /** Byte offset of the transformed gradients in scratch; the transformed inputs are before them. */
   private readonly right: number;
 
@@ -115,8 +119,10 @@ class WinogradGradient {
     const x = this.b.buffer("x", 4 * batch * input.height * input.width * inChannels, "read");
     const gy = this.b.buffer("gy", 4 * batch * output.height * output.width * outChannels, "read");
     this.sums = this.b.buffer("sums", 4 * winogradSumElements(shape, schedule, target), "readwrite");
-    this.right = 4 * PRODUCTS * block * this.inPadded;
-    const patch = this.right + 4 * PRODUCTS * block * this.outPadded;
+    this.inPlane = planeBytes(block, this.inPadded);
+    this.outPlane = planeBytes(block, this.outPadded);
+    this.right = PRODUCTS * this.inPlane;
+    const patch = this.right + PRODUCTS * this.outPlane;
     const patchBytes = 4 * Math.max(IN * IN * this.inPadded, OUT * OUT * this.outPadded);
     this.scratch = this.b.buffer("tiles", patch + patchBytes, "scratch");
     this.inputs = new TileReader(this.b, { buffer: x, ...input, channels: inChannels, pad }, IN, this.scratch, patch);
@@ -165,19 +171,19 @@ class WinogradGradient {
 
   /** Puts product k of tile i of the block into scratch, for the vector of channels at byte `c`. */
   private store(value: Vec, start: number, k: Int, i: Int, channels: number, c: Int): void {
-    this.b.store(value, this.scratch, plus(start, times(k, 4 * this.schedule.block * channels), times(i, 4 * channels), c));
+    this.b.store(value, this.scratch, plus(start, times(k, start === 0 ? this.inPlane : this.outPlane), times(i, 4 * channels), c));
   }
 
   /** For each product: sums (in channels, out channels) += inputsᵀ (in channels, tiles) · gradients (tiles, out channels). */
   private multiply(at: Int): void {
-    const { b, shape, schedule, inPadded, outPadded } = this;
+    const { b, shape, schedule, outPadded } = this;
     const { inChannels } = shape;
-    const { tile, block } = schedule;
+    const { tile } = schedule;
     const full = Math.floor(inChannels / tile.rows);
     b.loop(0, PRODUCTS, 1, (k) =>
       overColumns(b, shape, schedule, (first, vectors) => {
-        const left = times(k, 4 * block * inPadded);
-        const right = plus(this.right, times(k, 4 * block * outPadded), times(first, 4));
+        const left = times(k, this.inPlane);
+        const right = plus(this.right, times(k, this.outPlane), times(first, 4));
         const sums = plus(at, times(k, 4 * inChannels * outPadded), times(first, 4 * inChannels));
         const product = (c: Int, rows: number): void =>
           this.product(plus(left, times(c, 4)), right, plus(sums, times(c, 4 * vectors * b.lanes)), rows, vectors);

@@ -8,6 +8,16 @@ export const PRODUCTS = IN * IN;
 
 export const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to;
 
+const LINE = 64;
+/**
+ * Bytes from one product's tiles to the next one's: an odd number of cache lines.
+ * A tile's transforms are written to all 36 products at once; multiples of large powers of two would all meet in a few sets of the cache.
+ */
+export const planeBytes = (tiles: number, channels: number): number => {
+  const lines = Math.ceil((4 * tiles * channels) / LINE);
+  return LINE * (lines + 1 - (lines % 2));
+};
+
 /** Tiles of an image's columns and rows, and of all images. */
 export interface TileGrid {
   readonly y: number;
