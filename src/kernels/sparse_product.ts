@@ -312,10 +312,7 @@ class SparseProduct {
     const word = b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32);
     const values = b.quad(buffers.values, times(i, 4));
     for (let k = 0; k < count; k++) {
-      // Shifted so that the byte is a multiple of the pitch.
-      const shift = 8 * k - Math.log2(pitch);
-      const at = b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), (NAMED - 1) * pitch);
-      this.accumulate(at, b.op(LANE[k], values), panel, totals[k % totals.length]);
+      this.accumulate(byteTimes(b, word, k, pitch), b.op(LANE[k], values), panel, totals[k % totals.length]);
     }
   }
   private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
@@ -331,6 +328,12 @@ class SparseProduct {
     for (const [v, sum] of totals.entries())
       b.accumulate(sum, value, b.load(isPanel ? operand : scratch, plus(from, v * target.lanes * 4)));
   }
+}
+
+/** Byte k of a word times a power of two: shifted to where it is that multiple. */
+export function byteTimes(b: KernelBuilder, word: IntVar, k: number, factor: number): IntVar {
+  const shift = 8 * k - Math.log2(factor);
+  return b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), 255 * factor);
 }
 
 const LANE: readonly VecOp[] = ["lane0", "lane1", "lane2", "lane3"];

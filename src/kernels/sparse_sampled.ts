@@ -1,8 +1,10 @@
 // The weight gradient of a sparse product, (G·Xᵀ) at the nonzeros of W only (SDDMM): panels of both operands in the first-level cache, a dot product for each nonzero.
 import { HeddleError } from "../ir/error.ts";
-import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { cutByNonzeros } from "../sparse/balance.ts";
 import type { Csb } from "../sparse/csb.ts";
+import { byteTimes } from "./sparse_product.ts";
 
 export interface SparseSampledShape {
   readonly rows: number;
@@ -26,6 +28,25 @@ const VECTORS = 4;
 export const shareCsbRows = ({ pointers, blockColumns }: Csb, threads: number): Uint32Array =>
   cutByNonzeros(pointers, threads, blockColumns);
 
+/** Of four vectors, in each four lanes, the sums of each over those lanes. */
+function sumInFours(b: KernelBuilder, [v0, v1, v2, v3]: readonly Vec[]): Vec {
+  const [low, high] = [
+    [v0, v1],
+    [v2, v3],
+  ].map(([x, y]) => b.op("add", b.op("zipl", x, y), b.op("ziph", x, y)));
+  return b.op("add", b.op("pairl", low, high), b.op("pairh", low, high));
+}
+
+/** The sums of each vector's fours, vector after vector. */
+function sumOfFours(b: KernelBuilder, vectors: readonly Vec[]): Vec {
+  if (vectors.length === 1) return vectors[0];
+  const halves = Array.from({ length: vectors.length / 2 }, (_, i) => [vectors[2 * i], vectors[2 * i + 1]] as const);
+  return sumOfFours(
+    b,
+    halves.map(([x, y]) => b.op("add", b.op("quadl", x, y), b.op("quadh", x, y))),
+  );
+}
+
 /** Buffers: pointers, rows and columns of the matrix, shares, G (rows, n), X (columns, n), output (nonzeros). */
 export function sparseSampledKernel(name: string, shape: SparseSampledShape, target: SimdTarget, threads: number): Kernel {
   const { rows, columns, n, block, nonzeros } = shape;
@@ -40,7 +61,7 @@ export function sparseSampledKernel(name: string, shape: SparseSampledShape, tar
   const x = b.buffer("x", 4 * columns * n, "read");
   const output = b.buffer("output", 4 * nonzeros, "readwrite");
   const width = Math.min(VECTORS, Math.ceil(n / lanes)) * lanes;
-  const rowBytes = width * 4;
+  const rowBytes = VECTORS * lanes * 4;
   const other = NAMED * rowBytes;
   const scratch = b.buffer("scratch", 2 * other, "scratch");
 
@@ -54,16 +75,27 @@ export function sparseSampledKernel(name: string, shape: SparseSampledShape, tar
       }
     });
   };
-  const nonzero = (i: Int, count: number, isFirst: boolean): void => {
-    const left = times(b.loadInt(row, i, "u8", 0, NAMED - 1), rowBytes);
-    const right = times(b.loadInt(column, i, "u8", 0, NAMED - 1), rowBytes);
+  /** Products of two rows that begin at these bytes of their panels, not yet summed over lanes. */
+  const products = (left: Int, right: Int, count: number): Vec => {
     const at = (v: number) => [b.load(scratch, plus(left, v * lanes * 4)), b.load(scratch, plus(right, other + v * lanes * 4))] as const;
-    const sums = [0, 1].map((half) => (half * lanes < count ? b.op("mul", ...at(half)) : undefined));
-    const [even, odd] = sums;
-    if (!even) return;
-    for (let v = 2; v * lanes < count; v++) b.accumulate((v % 2 ? odd : even) ?? even, ...at(v));
-    const sum = b.op("sumlanes", odd ? b.op("add", even, odd) : even);
-    b.store(isFirst ? sum : b.op("add", sum, b.load(output, times(i, 4), 1)), output, times(i, 4), 1);
+    const sum = b.op("mul", ...at(0));
+    for (let v = 1; v * lanes < count; v++) b.accumulate(sum, ...at(v));
+    return sum;
+  };
+  const put = (sum: Vec, i: Int, count: number, isFirst: boolean): void =>
+    b.store(isFirst ? sum : b.op("add", sum, b.load(output, times(i, 4), count)), output, times(i, 4), count);
+  const one = (i: Int, count: number, isFirst: boolean): void => {
+    const place = (bytes: number): Int => times(b.loadInt(bytes, i, "u8", 0, NAMED - 1), rowBytes);
+    put(b.op("sumlanes", products(place(row), place(column), count)), i, 1, isFirst);
+  };
+  /** As many as a vector has lanes. Coordinates are bytes of words: a processor loads twice a cycle only. */
+  const some = (i: Int, count: number, isFirst: boolean): void => {
+    const fours = Array.from({ length: lanes / 4 }, (_, f) => {
+      const [rows, columns] = [row, column].map((bytes) => b.loadInt(bytes, plus(i, 4 * f), "i32", ...INT_RANGE.i32));
+      const sums = [0, 1, 2, 3].map((k) => products(byteTimes(b, rows, k, rowBytes), byteTimes(b, columns, k, rowBytes), count));
+      return sumInFours(b, sums);
+    });
+    put(sumOfFours(b, fours), i, lanes, isFirst);
   };
   const part = (blockRow: Int, first: Int, count: number, isFirst: boolean): void => {
     copy(g, rows, blockRow, first, count, 0);
@@ -73,7 +105,9 @@ export function sparseSampledKernel(name: string, shape: SparseSampledShape, tar
       const to = b.loadInt(pointers, plus(at, 4), "i32", 0, nonzeros);
       b.when(from, to, () => {
         copy(x, columns, blockColumn, first, count, other);
-        b.loop(from, to, 1, (i) => nonzero(i, count, isFirst));
+        const whole = b.min(plus(from, times(b.div(b.max(plus(to, times(from, -1)), 0), lanes), lanes)), nonzeros);
+        b.loop(from, plus(whole, 1 - lanes), lanes, (i) => some(i, count, isFirst));
+        b.loop(whole, to, 1, (i) => one(i, count, isFirst));
       });
     });
   };
