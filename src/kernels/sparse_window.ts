@@ -17,16 +17,16 @@ import {
 const BUNDLE = [6, 5] as const;
 /** Windows of a bundle: windows cost loads, steps in which few lanes find something cost steps. */
 const WINDOWS = [1, 2, 3, 5, 6] as const;
-/** What a window costs, in steps, and a step with two rows of a lane: measured on Zen 5. */
+/** What a window costs, in steps, and a step with two rows of a lane, of 16 lanes and of fewer: measured on Zen 5. */
 const WINDOW_COST = 0.5;
-const STEP_COST = [1, 1.1] as const;
+const TWO_ROWS_COST = { wide: 1.1, narrow: 1.75 } as const;
 /** Slices that the number of steps is chosen by. */
 const SAMPLED = 8;
 /** Rows are sorted where that saves more than putting results back into their order costs. */
 const SORTING_GAIN = 0.97;
 /** Matrices of more than this many second-level caches may come from memory: their values are packed, and fetched ahead. */
 const STREAMED_CACHES = 2;
-const WORTH_PACKING = 0.8;
+const WORTH_PACKING = 0.85;
 /** Bytes that values and codes are fetched ahead. */
 const AHEAD = 8192;
 
@@ -75,6 +75,7 @@ export interface WindowsPlan extends Slices {
 /** The plan that some slices say is the best: rows in their order or by length, one or two of a lane, windows. */
 export function planWindows(count: number, rows: Rows, lanes: number): WindowsPlan {
   let best = { cost: Number.POSITIVE_INFINITY, height: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
+  const twoRows = lanes === 16 ? TWO_ROWS_COST.wide : TWO_ROWS_COST.narrow;
   for (const isSorted of [false, true])
     for (const [extra, bundle] of BUNDLE.entries()) {
       const height = lanes * (extra + 1);
@@ -82,7 +83,7 @@ export function planWindows(count: number, rows: Rows, lanes: number): WindowsPl
       for (const windows of WINDOWS) {
         if (windows > bundle) continue;
         const steps = sampledSteps(rows, cut.slices, lanes, bundle, windows);
-        const cost = steps * (STEP_COST[extra] + (WINDOW_COST * windows) / bundle) * (isSorted ? 1 : SORTING_GAIN);
+        const cost = steps * ((extra === 0 ? 1 : twoRows) + (WINDOW_COST * windows) / bundle) * (isSorted ? 1 : SORTING_GAIN);
         if (cost < best.cost) best = { cost, height, windows, bundle, cut };
       }
     }
