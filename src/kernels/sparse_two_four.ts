@@ -10,14 +10,15 @@ export interface TwoFourShape {
   readonly n: number;
 }
 
-/** Rows worked off together: sums of one alone would wait for each other. */
-const HEIGHT = 4;
+/** Rows worked off together, as far as registers reach: sums of one alone would wait for each other. */
+const heightOf = ({ registers }: SimdTarget): number => (registers >= 32 ? 4 : 2);
 /** Columns that a byte of places speaks of. */
 const BYTE_COLUMNS = 8;
 
 /** Buffers: places, values, dense operand (depth, n), output (rows, n). Several columns only. */
 export function twoFourKernel(name: string, { rows, depth, n }: TwoFourShape, target: SimdTarget, threads: number): Kernel {
   const { lanes } = target;
+  const height = heightOf(target);
   const b = new KernelBuilder(name, target, threads);
   const groups = groupsOf(depth);
   const bytes = placeBytes(depth);
@@ -54,13 +55,13 @@ export function twoFourKernel(name: string, { rows, depth, n }: TwoFourShape, ta
     }
   };
 
-  /** `height` rows and the panel that byte `first` begins. */
-  const strip = (row: Int, height: number, column: Int, columns: number, first: Int, panel: Panel): void => {
+  /** `count` rows and the panel that byte `first` begins. */
+  const strip = (row: Int, count: number, column: Int, columns: number, first: Int, panel: Panel): void => {
     const place = (h: number, v: number): Int => plus(times(row, n * 4), h * n * 4, times(column, 4), v * lanes * 4);
     const lanesOf = (v: number): number => Math.min(lanes, columns - v * lanes);
     const vectors = range(Math.ceil(columns / lanes));
     const zero = panel.isFirst ? b.f32(0) : null;
-    const sums = range(height).map((h) => vectors.map((v) => (zero ? b.op("mov", zero) : b.load(y, place(h, v), lanesOf(v)))));
+    const sums = range(count).map((h) => vectors.map((v) => (zero ? b.op("mov", zero) : b.load(y, place(h, v), lanesOf(v)))));
     b.loop(0, panel.whole, 1, (i) => add(sums, row, plus(first, i), i, 4));
     if (panel.half) add(sums, row, plus(first, panel.whole), panel.whole, 2);
     for (const [h, own] of sums.entries()) for (const [v, sum] of own.entries()) b.store(sum, y, place(h, v), lanesOf(v));
@@ -69,9 +70,9 @@ export function twoFourKernel(name: string, { rows, depth, n }: TwoFourShape, ta
   const tile = (column: Int, columns: number, from: Int, to: Int): void => {
     const part = (first: Int, panel: Panel): void => {
       fill(times(first, BYTE_COLUMNS), panel.columns, column, columns);
-      const wholeRows = Math.floor(rows / HEIGHT);
-      b.loop(from, b.min(to, wholeRows), 1, (g) => strip(times(g, HEIGHT), HEIGHT, column, columns, first, panel));
-      if (rows % HEIGHT > 0) b.when(wholeRows, to, () => strip(wholeRows * HEIGHT, rows % HEIGHT, column, columns, first, panel));
+      const wholeRows = Math.floor(rows / height);
+      b.loop(from, b.min(to, wholeRows), 1, (g) => strip(times(g, height), height, column, columns, first, panel));
+      if (rows % height > 0) b.when(wholeRows, to, () => strip(wholeRows * height, rows % height, column, columns, first, panel));
     };
     const whole = { columns: panelBytes * BYTE_COLUMNS, whole: panelBytes, half: false, isFirst: false };
     // A last panel may end in columns that are not there.
@@ -87,7 +88,7 @@ export function twoFourKernel(name: string, { rows, depth, n }: TwoFourShape, ta
         isFirst: inside === 0,
       });
   };
-  shareOut(b, [Math.ceil(n / width), Math.ceil(rows / HEIGHT)], ([columns, parts]) => {
+  shareOut(b, [Math.ceil(n / width), Math.ceil(rows / height)], ([columns, parts]) => {
     const whole = Math.floor(n / width);
     b.loop(columns.from, b.min(columns.to, whole), 1, (t) => tile(times(t, width), width, parts.from, parts.to));
     if (n % width > 0) b.when(whole, columns.to, () => tile(whole * width, n % width, parts.from, parts.to));
@@ -122,6 +123,7 @@ export function twoFourLookups(w: TwoFour, { lanes }: SimdTarget): Uint8Array {
 /** Buffers: lookups, values, vector (depth), output (rows). A vector of values meets two vectors of the operand. */
 export function twoFourVectorKernel(name: string, { rows, depth }: TwoFourShape, target: SimdTarget, threads: number): Kernel {
   const { lanes } = target;
+  const height = heightOf(target);
   const b = new KernelBuilder(name, target, threads);
   const count = groupsOf(depth) * 2;
   const lookups = b.buffer("lookups", rows * count, "read");
@@ -144,19 +146,19 @@ export function twoFourVectorKernel(name: string, { rows, depth }: TwoFourShape,
       b.accumulate(sum, own, b.load(values, times(at, 4), some));
     }
   };
-  const strip = (row: Int, height: number): void => {
+  const strip = (row: Int, lines: number): void => {
     const zero = b.f32(0);
-    const sums = range(height).map(() => b.op("mov", zero));
+    const sums = range(lines).map(() => b.op("mov", zero));
     const whole = Math.floor(count / lanes);
     b.loop(0, whole, 1, (part) => add(sums, row, part, lanes));
     if (count % lanes > 0) add(sums, row, whole, count % lanes);
     for (const [h, sum] of sums.entries()) b.store(b.op("sumlanes", sum), y, plus(times(row, 4), h * 4), 1);
   };
-  shareOut(b, [Math.ceil(rows / HEIGHT)], ([{ from, to }]) => {
-    const whole = Math.floor(rows / HEIGHT);
+  shareOut(b, [Math.ceil(rows / height)], ([{ from, to }]) => {
+    const whole = Math.floor(rows / height);
     copy();
-    b.loop(from, b.min(to, whole), 1, (g) => strip(times(g, HEIGHT), HEIGHT));
-    if (rows % HEIGHT > 0) b.when(whole, to, () => strip(whole * HEIGHT, rows % HEIGHT));
+    b.loop(from, b.min(to, whole), 1, (g) => strip(times(g, height), height));
+    if (rows % height > 0) b.when(whole, to, () => strip(whole * height, rows % height));
   });
   return b.build();
 }

@@ -34,10 +34,10 @@ interface Case {
   readonly tail: (y: Value, rows: number, n: number) => Value;
 }
 const cases: readonly Case[] = [
-  { name: "nothing follows", shape: [133, 90, 64, 0.1], tail: (y) => y },
+  { name: "nothing follows", shape: [133, 60, 64, 0.1], tail: (y) => y },
   {
     name: "bias and rectifier",
-    shape: [70, 300, 150, 0.05],
+    shape: [60, 300, 150, 0.05],
     tail: (y, rows) => op("Relu", op("Add", y, constantValue(random(3, rows, 1)))),
   },
   { name: "a residual", shape: [50, 64, 128, 0.2], tail: (y, rows, n) => op("Add", y, constantValue(random(4, rows, n))) },
@@ -66,7 +66,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
   });
 
   test.each([
-    { what: "few nonzeros", shape: [128, 128, 64, 0.1], isCode: true },
+    { what: "few nonzeros", shape: [64, 64, 512, 0.1], isCode: true },
     { what: "more than code pays for", shape: [256, 256, 64, 0.3], isCode: undefined },
   ] as const)("by predictions: $what", async ({ shape, isCode }) => {
     const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), { device, sparseRates: USUAL_RATES[device.target.name] });

@@ -1,5 +1,6 @@
 // Constant weights with few nonzeros, on the left of a product, to code that has their pattern in it.
 import type { Value } from "../../ir/graph.ts";
+import type { SimdTarget } from "../../ir/kernel.ts";
 import { fromNumbers } from "../../ir/tensor.ts";
 import { patternKey, patternOf, sparsePatternKernel } from "../../kernels/sparse_pattern.ts";
 import { sparseVectors } from "../../kernels/sparse_product.ts";
@@ -9,12 +10,15 @@ import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces
 import { USUAL_RATES } from "./sparse_cost.ts";
 import { forecast, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
 
-/** Bytes of code that instructions are fetched from fast enough: it shares the second-level cache with what it multiplies. Program files grow by as much. */
-const MOST_BYTES = 192 * 1024;
+/**
+ * Bytes of code that instructions are fetched from fast enough: it shares the second-level cache with what it multiplies, and vectors of 8 columns go through it more often.
+ * V8 takes long over long functions, and what it makes of them is slower than a loop. Program files grow by as much.
+ */
+const MOST_BYTES: Readonly<Record<SimdTarget["name"], number>> = { avx512: 192 * 1024, avx2: 48 * 1024, wasm: 0 };
 /** Of a nonzero, and of each vector of columns that it meets. */
 const BYTES = { nonzero: 9, vector: 9 };
 /** What it takes of the walk's time at most, where it is small enough. */
-const SHARE = 0.75;
+const SHARE = 0.85;
 
 /** W (rows, depth) · x (depth, n); null where its code would be too long, or is not predicted to be faster than the dense product. */
 export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzeros: number, x: Value, size: Size): KernelCall | null {
@@ -22,8 +26,7 @@ export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzero
   const { rows, depth, n } = size;
   const density = nonzeros / (rows * depth);
   const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * sparseVectors(n, target));
-  // V8 takes long over long functions, and what it makes of them is slower than a loop.
-  if (target.name === "wasm" || nonzeros === 0 || bytes > MOST_BYTES || n < 2) return null;
+  if (nonzeros === 0 || bytes > MOST_BYTES[target.name] || n < 2) return null;
   const ms = forecast(size, density, false, { target, threads, rates: sparse?.rates ?? USUAL_RATES[target.name] });
   const own = { denseMs: ms.denseMs, sparseMs: SHARE * ms.sparseMs };
   if (sparse?.mode !== "always" && (density > LEAST_TABLED || !pays(own))) return null;
