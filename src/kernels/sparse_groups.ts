@@ -56,6 +56,8 @@ export const indexOf = ({ coordinate, visits, starts }: Groups): readonly [Uint8
 export const SPARSE_BLOCK = 128;
 /** Rows of a strip: their sums stay in the second-level cache. */
 const ROWS_OF_STRIP = 1024;
+/** Nonzeros of a strip in a panel, transposed: values that are brought into order come from as few lines of the matrix. */
+const NONZEROS_OF_STRIP = 8192;
 
 /** From which row of the dense operand on a panel's coordinates count: all NAMED of them exist, where the operand has as many. */
 export const panelBase = (first: number, depth: number): number => Math.max(0, Math.min(first, depth - NAMED));
@@ -65,15 +67,17 @@ export function groupsOf(w: Csb, direction: Direction, threads = 1): Groups {
   const isForward = direction === "forward";
   const [rows, depth] = isForward ? [w.rows, w.columns] : [w.columns, w.rows];
   const blockRows = isForward ? w.blockRows : w.blockColumns;
-  const strip = blocksOfStrip(blockRows, w.block, threads);
-  const panel = rowsOfPanel(depth, w.values.length / (rows * depth));
+  const density = w.values.length / (rows * depth);
+  const panel = rowsOfPanel(depth, density);
+  const most = isForward ? ROWS_OF_STRIP : Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP / (panel * density)));
+  const strip = blocksOfStrip(blockRows, w.block, threads, most);
   const size = { block: w.block, strip, rows, depth, blockRows, panel, panels: Math.ceil(depth / panel), nonzeros: w.values.length };
   return { ...size, ...walk(sortedByRows(w, isForward), size) };
 }
 
 /** Strips of equal heights, and a multiple of `threads` of them. */
-const blocksOfStrip = (blockRows: number, block: number, threads: number): number =>
-  Math.ceil(blockRows / (threads * Math.ceil((blockRows * block) / (threads * ROWS_OF_STRIP))));
+const blocksOfStrip = (blockRows: number, block: number, threads: number, most: number): number =>
+  Math.ceil(blockRows / (threads * Math.ceil((blockRows * block) / (threads * most))));
 
 /** Panels in the first-level cache beside what streams through it; where rows have few nonzeros in each, larger ones, so that their sums come and go less often. Whole vectors, which may be turned around. */
 export function rowsOfPanel(depth: number, density: number): number {
