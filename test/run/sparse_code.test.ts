@@ -66,7 +66,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
   });
 
   test.each([
-    { what: "few nonzeros", shape: [64, 64, 512, 0.1], isCode: true },
+    { what: "few nonzeros", shape: [96, 96, 1024, 0.1], isCode: true },
     { what: "more than code pays for", shape: [256, 256, 64, 0.3], isCode: undefined },
   ] as const)("by predictions: $what", async ({ shape, isCode }) => {
     const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), { device, sparseRates: USUAL_RATES[device.target.name] });
