@@ -1,15 +1,14 @@
-// Convolutions, transposed ones and gradients of weights to SIMT products: images are gathered on the fly, weights put in the order in which they are read.
+// Convolutions and transposed ones to SIMT products: images are gathered on the fly, weights put in the order in which they are read.
 
 import { loadReader } from "../../ir/expr_interpreter.ts";
 import type { Node, Reader, Value } from "../../ir/graph.ts";
-import { addIndex, divIndex, type Index, modIndex, mulIndex, unlinearIndex } from "../../ir/index_expr.ts";
+import { addIndex, type Index, mulIndex, unlinearIndex } from "../../ir/index_expr.ts";
 import type { SimtKernel } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
-import { type Image, type Sliding, spreadOperand, turnedWindow, windowOperand } from "../../kernels/simt/image_operand.ts";
+import { type Image, type Sliding, spreadOperand, windowOperand } from "../../kernels/simt/image_operand.ts";
 import { type Operand, stridedOperand } from "../../kernels/simt/operand.ts";
 import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
-import { convWeightGradGeometry } from "../../ops/conv_weight_grad.ts";
 import { transposed } from "../implement/transposed.ts";
 import { type KernelCall, valuePlace } from "../step.ts";
 import { implementDepthwise } from "./implement_windows.ts";
@@ -17,12 +16,12 @@ import { type GpuImplementation, type GpuTask, productCalls, type Source } from 
 import { reordered } from "./weights.ts";
 
 /** Fewer output channels of a group, or products of a sum, are not worth tiles: a thread for each element reads as much. */
-const LEAST_CHANNELS = 8;
-const LEAST_DEPTH = 8;
+export const LEAST_CHANNELS = 8;
+export const LEAST_DEPTH = 8;
 /** More channels are read as vectors when they are innermost. */
 const MOST_IN_FRONT = 3;
 
-const isFloat = (values: readonly (Value | null)[]): boolean =>
+export const isFloat = (values: readonly (Value | null)[]): boolean =>
   values.every((v) => !v || v.type.dtype === "f32" || v.type.dtype === "f16" || v.type.dtype === "bf16");
 
 export const implementConv: GpuImplementation = (task) =>
@@ -32,7 +31,7 @@ export const implementConvTranspose: GpuImplementation = (task) => {
   return isBlocks(g) ? blocks(task, g) : convolution(task, g, true);
 };
 
-const taskNode = ({ anchor }: GpuTask): Node => anchor;
+export const taskNode = ({ anchor }: GpuTask): Node => anchor;
 
 function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonly KernelCall<SimtKernel>[] | null {
   const [x, w, bias] = task.inputs as readonly [Value, Value, Value?]; // neither is ever absent
@@ -60,7 +59,7 @@ function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonl
   ];
 }
 
-const slidingOf = ({ input, output, kernel, strides, dilations, padsBegin }: ConvGeometry): Sliding => ({ input, output, kernel, strides, dilations, padsBegin }); // biome-ignore format: short
+export const slidingOf = ({ input, output, kernel, strides, dilations, padsBegin }: ConvGeometry): Sliding => ({ input, output, kernel, strides, dilations, padsBegin }); // biome-ignore format: short
 
 /** What x is, channels innermost, of an image with few channels in front: they are read where they lie. */
 function channelsFirst(x: Value, g: ConvGeometry): Value | null {
@@ -150,28 +149,3 @@ function blocks(task: GpuTask, g: ConvGeometry): readonly KernelCall<SimtKernel>
     }),
   ];
 }
-
-export const implementConvWeightGrad: GpuImplementation = (task) => {
-  const g = convWeightGradGeometry(taskNode(task));
-  const [x, dy] = task.inputs as readonly [Value, Value]; // neither is ever absent
-  const [channels, perGroup] = [g.inChannels / g.group, g.outChannels / g.group];
-  const taps = elementCount(g.kernel);
-  const positions = g.batch * elementCount(g.output);
-  // With channels first the gradient of several images is no matrix.
-  if (!isFloat([x, dy]) || g.layout !== "NHWC" || perGroup < LEAST_CHANNELS || channels * taps < LEAST_DEPTH || positions === 0)
-    return null;
-  const image: Image = { dtype: x.type.dtype, images: g.batch, groups: g.group, channels, isChannelsLast: true };
-  const batch = [{ extent: g.group, stride: perGroup }];
-  const gradient = stridedOperand(dy.type.dtype, positions * g.outChannels, batch, { extent: perGroup, stride: 1 }, { extent: positions, stride: g.outChannels }); // biome-ignore format: short
-  return productCalls(task, {
-    left: { operand: gradient, place: valuePlace(dy) },
-    right: { operand: turnedWindow(image, slidingOf(g)), place: valuePlace(x) },
-    batch: g.group,
-    place: (group, row, column) => [
-      addIndex(mulIndex(group, perGroup), row),
-      modIndex(column, channels),
-      ...unlinearIndex(divIndex(column, channels), g.kernel),
-    ],
-    key: `weight gradient ${JSON.stringify([image, slidingOf(g), dy.type.dtype, g.outChannels])}`,
-  });
-};
