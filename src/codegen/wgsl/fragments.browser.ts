@@ -7,6 +7,10 @@ export type FragmentStmt = Parameters<Fragments["fragmentText"]>[0];
 export const FRAGMENT_DIRECTIVES: Fragments["FRAGMENT_DIRECTIVES"] = [];
 export const FRAGMENT_FEATURES: Fragments["FRAGMENT_FEATURES"] = [];
 export const fragmentTypes: Fragments["fragmentTypes"] = () => [];
+export const homeOf: Fragments["homeOf"] = (_, array) => array;
+export const copyText: Fragments["copyText"] = () => {
+  invariant(false, "copies in a browser");
+};
 export const fragmentText: Fragments["fragmentText"] = () => {
   invariant(false, "fragments in a browser");
 };

@@ -1,5 +1,7 @@
-// Matrix fragments in WGSL: Dawn's experimental subgroup matrices.
-import { FRAGMENT, type Fragment, type SimtStmt } from "../../ir/simt.ts";
+// Matrix fragments in WGSL: Dawn's experimental subgroup matrices, and the copies that fill their tiles.
+import { invariant } from "../../ir/error.ts";
+import { FRAGMENT, type Fragment, type Reg, type SimtKernel, type SimtStmt } from "../../ir/simt.ts";
+import { type Access, wordAt, wordType } from "./words.ts";
 
 export type FragmentStmt = Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>;
 
@@ -53,3 +55,34 @@ export function fragmentText(
 
 const matrixType = ({ role, dtype }: Fragment): string =>
   `subgroup_matrix_${{ a: "left", b: "right", sum: "result" }[role]}<${dtype}, ${FRAGMENT}, ${FRAGMENT}>`;
+
+/** Loads at once, and stores for when the copy is waited for: `from` and `to` are accessed by words of one width. */
+export function copyText(
+  id: number,
+  from: Access,
+  to: Access,
+  s: Extract<SimtStmt, { k: "copy" }>,
+  text: (a: Reg) => string,
+): { readonly loads: string[]; readonly stores: string[] } {
+  const { width } = to;
+  invariant(from.type === to.type && !to.isForeign, `a copy from ${from.type} to ${to.type}`);
+  const inside = s.isInside && text(s.isInside);
+  const words = Array.from({ length: s.count / width }, (_, i) => i);
+  return {
+    loads: [
+      `let c${id} = ${wordAt(text(s.to), width, 0)};`,
+      ...words.map((i) => {
+        const word = `${from.name}[${wordAt(text(s.from), width, i)}]`;
+        return `let c${id}_${i} = ${inside ? `select(${wordType(from.type, width)}(), ${word}, ${inside})` : word};`;
+      }),
+    ],
+    stores: words.map((i) => `${to.name}[c${id} + ${i}] = c${id}_${i};`),
+  };
+}
+
+/** The array of halves whose memory an array takes, where both are accessed by 16 bytes; otherwise itself. `halves`: bytes of a word, were it of halves. */
+export function homeOf(shared: SimtKernel["shared"], array: number, halves: (array: number) => number): number {
+  const { over, type } = shared[array];
+  const isWide = (i: number): boolean => halves(i) * (shared[i].type === "f16" ? 1 : 2) === 16;
+  return over !== undefined && type !== "f16" && shared[over].type === "f16" && isWide(over) && isWide(array) ? over : array;
+}

@@ -3,8 +3,8 @@ import type { DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
-import { FRAGMENT_DIRECTIVES, type FragmentStmt, fragmentText } from "./fragments.ts";
-import { elementOf, mostOf, type Stored, toWord, type Words, wordType } from "./words.ts";
+import { copyText, FRAGMENT_DIRECTIVES, type FragmentStmt, fragmentText, homeOf } from "./fragments.ts";
+import { type Access, elementOf, mostOf, type Stored, toWord, type Words, wordAt, wordType } from "./words.ts";
 
 export interface WgslOptions {
   /** Whether shaders have 16-bit floats; without, f16 is kept as f32. */
@@ -164,9 +164,7 @@ class WgslPrinter extends SimtPrinter {
   }
   /** The array of halves whose memory an array takes: where both are accessed by 16 bytes. Otherwise it has its own. */
   private home(array: number): number {
-    const { over } = this.kernel.shared[array];
-    const isWide = (i: number): boolean => this.width(`s${i}`, this.sharedType(i)) === mostOf(this.sharedType(i));
-    return over !== undefined && this.sharedType(over) === "f16" && isWide(over) && isWide(array) ? over : array;
+    return homeOf(this.kernel.shared, array, (i) => this.width(`s${i}`, this.sharedType(i)) * 2);
   }
   private sharedArrays(): string[] {
     const { shared } = this.kernel;
@@ -296,18 +294,9 @@ class WgslPrinter extends SimtPrinter {
     const [source, target] = [{ k: "buffer", number: s.buffer } as const, { k: "shared", number: s.array } as const];
     const count = Math.min(this.access(source, s.count).width, this.access(target, s.count).width);
     const [from, to] = [this.access(source, count), this.access(target, count)];
-    invariant(from.type === to.type && !to.isForeign, `${this.kernel.name}: a copy from ${from.type} to ${to.type}`);
-    const id = this.copies++;
-    const inside = s.isInside && this.text(s.isInside);
-    const words = Array.from({ length: s.count / count }, (_, i) => i);
-    this.pending.push(...words.map((i) => `${to.name}[c${id} + ${i}] = c${id}_${i};`));
-    return [
-      `let c${id} = ${wordAt(this.text(s.to), count, 0)};`,
-      ...words.map((i) => {
-        const word = `${from.name}[${wordAt(this.text(s.from), count, i)}]`;
-        return `let c${id}_${i} = ${inside ? `select(${wordType(from.type, count)}(), ${word}, ${inside})` : word};`;
-      }),
-    ];
+    const { loads, stores } = copyText(this.copies++, from, to, s, (a) => this.text(a));
+    this.pending.push(...stores);
+    return loads;
   }
   protected copiesDone(): string[] {
     return this.pending.splice(0);
@@ -326,20 +315,6 @@ class WgslPrinter extends SimtPrinter {
     return [fragmentText(s, { name, at: this.text(s.at), width })];
   }
 }
-
-/** A buffer or shared array, and how it is accessed. */
-interface Access {
-  readonly name: string;
-  readonly type: Stored;
-  readonly isBool: boolean;
-  readonly width: number;
-  /** Its memory is another array's, of halves. */
-  readonly isForeign: boolean;
-}
-
-/** Number of the word with element `at`, a multiple of its elements, and `more`. */
-const wordAt = (at: string, width: number, more: number): string =>
-  `(${at}${width === 1 ? "" : ` >> ${Math.log2(width)}u`})${more === 0 ? "" : ` + ${more}`}`;
 
 function floatLiteral(value: number): string {
   if (Number.isNaN(value)) return "bitcast<f32>(hd_nan_bits)";

@@ -33,3 +33,17 @@ export function toWord(type: Stored, isBool: boolean, values: readonly string[])
   const pairs = elements.flatMap((e, i) => (i & 1 ? [`bitcast<u32>(vec2<f16>(${elements[i - 1]}, ${e}))`] : []));
   return pairs.length === 1 ? pairs[0] : `${vector("u32", pairs.length)}(${pairs})`;
 }
+
+/** A buffer or shared array, and how it is accessed. */
+export interface Access {
+  readonly name: string;
+  readonly type: Stored;
+  readonly isBool: boolean;
+  readonly width: number;
+  /** Its memory is another array's, of halves. */
+  readonly isForeign: boolean;
+}
+
+/** Number of the word with element `at`, a multiple of its elements, and `more`. */
+export const wordAt = (at: string, width: number, more: number): string =>
+  `(${at}${width === 1 ? "" : ` >> ${Math.log2(width)}u`})${more === 0 ? "" : ` + ${more}`}`;
