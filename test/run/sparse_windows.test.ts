@@ -69,7 +69,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
     program.free();
   });
 
-  test("by prediction: few nonzeros where Winograd's kernel does not run; with it fewer", async () => {
+  test("by prediction: few nonzeros; fewer where Winograd's kernel runs, which is quicker on x86 than on WebAssembly", async () => {
     const chosen = async (density: number, strides: number[]): Promise<(boolean | undefined)[]> => {
       const attrs = { strides, pads: [1, 1, 1, 1] };
       const graph = graphOf({ name: "large", image: [1, 128, 24, 24], weights: [128, 128, 3, 3], density, attrs });
@@ -80,6 +80,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
     };
     expect(await chosen(0.08, [2, 2])).toEqual([true]);
     expect(await chosen(0.8, [2, 2])).toEqual([]);
-    expect(await chosen(0.3, [1, 1])).toEqual([false]);
+    expect(await chosen(0.3, [1, 1])).toEqual([device.target.name === "wasm"]); // measured: 1.8 times the dense kernel there, 0.7 and 0.6 on AVX2 and AVX-512
+    expect(await chosen(0.8, [1, 1])).toEqual([]);
   });
 });

@@ -23,7 +23,6 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
-import { implementScoreWeights, implementScoreWeightsGrad } from "./implement_scores.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
@@ -64,8 +63,6 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
   ConvTranspose: implementConvTranspose,
   ConvWeightGrad: implementConvWeightGrad,
   MaxPool: implementMaxPool,
-  ScoreWeights: implementScoreWeights,
-  ScoreWeightsGrad: implementScoreWeightsGrad,
 });
 
 /** Operators that are kernels by themselves, without what is around them. */
