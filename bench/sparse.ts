@@ -3,12 +3,13 @@
 import { parseArgs } from "node:util";
 import { createProgress } from "../src/cli/progress.ts";
 import { randomNumbers } from "../src/cli/random.ts";
-import { geometricMean, rounded, type Spread, spreadOf } from "../src/cli/statistics.ts";
+import { geometricMean, rounded } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
 import { worstError } from "./sparse/check.ts";
-import { type Contestant, type Problem, type Product, Ring } from "./sparse/contestants.ts";
+import { type Problem, type Product, Ring } from "./sparse/contestants.ts";
+import { interleaved } from "./sparse/interleaved.ts";
 
 const SHAPES = ["512x512", "2048x512", "512x2048"];
 const ALL_SHAPES = [...SHAPES, "256x64", "64x576", "128x1152", "512x4608", "2048x1024", "4096x4096", "11008x4096", "4096x11008"];
@@ -52,21 +53,7 @@ interface Case {
   readonly error: number;
 }
 
-const TURNS = 9;
-const SECONDS = 0.08;
-
-/** Times of at least TURNS rounds in turns, and of at least SECONDS. */
-function interleaved(contestants: readonly Contestant[]): Spread[] {
-  const times = contestants.map((): number[] => []);
-  const start = performance.now();
-  for (let turn = 0; turn < TURNS || performance.now() - start < SECONDS * 1000; turn++)
-    for (const [i, contestant] of contestants.entries()) {
-      const from = performance.now();
-      contestant.run();
-      if (turn > 0) times[i].push(performance.now() - from);
-    }
-  return times.map(spreadOf);
-}
+const ROUNDS = { turns: 9, seconds: 0.08 };
 
 function problemOf(shape: string, sparsity: number, n: number): Problem {
   const [rows, depth] = shape.split("x").map(Number);
@@ -86,7 +73,7 @@ for (const shape of shapes)
       const ring = new Ring(device, problem, options.block ? Number(options.block) : SPARSE_BLOCK);
       for (const product of PRODUCTS) {
         const contestants = await ring.contestants(product);
-        const times = interleaved(contestants);
+        const times = interleaved(contestants, ROUNDS);
         const [denseMs, sparseMs, csrMs = null] = times.map((t) => rounded(t.p10));
         const error = worstError(product, problem, ring, contestants[1].result());
         if (!(error <= 1)) throw new Error(`${product} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);

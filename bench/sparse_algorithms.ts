@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { createProgress } from "../src/cli/progress.ts";
 import { randomNumbers } from "../src/cli/random.ts";
-import { rounded, spreadOf } from "../src/cli/statistics.ts";
+import { rounded } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { HeddleError } from "../src/ir/error.ts";
@@ -14,6 +14,7 @@ import { type Algorithm, floats } from "./sparse/algorithm.ts";
 import { ALGORITHMS } from "./sparse/algorithms.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Contestant, type Problem, Ring } from "./sparse/contestants.ts";
+import { interleaved } from "./sparse/interleaved.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -31,8 +32,7 @@ const only = options.only?.split(",");
 const progress = createProgress();
 const device = await openDevice({ device: options.device, isa: options.isa, threads: Number(options.threads) } as DeviceOptions); // wrong names are openDevice's to refuse
 
-const TURNS = 15;
-const SECONDS = 0.15;
+const ROUNDS = { turns: 15, seconds: 0.15 };
 
 interface Row {
   readonly shape: string;
@@ -47,19 +47,6 @@ interface Row {
   readonly ratio: number;
   /** The largest error, in units of the bound. */
   readonly error: number;
-}
-
-/** Tenth percentiles of rounds in turns. */
-function interleaved(contestants: readonly Contestant[]): number[] {
-  const times = contestants.map((): number[] => []);
-  const start = performance.now();
-  for (let turn = 0; turn < TURNS || performance.now() - start < SECONDS * 1000; turn++)
-    for (const [i, contestant] of contestants.entries()) {
-      const from = performance.now();
-      contestant.run();
-      if (turn > 0) times[i].push(performance.now() - from);
-    }
-  return times.map((t) => spreadOf(t).p10);
 }
 
 const matrixOf = (rows: number, columns: number, w: Float32Array): Coo => cooFromDense(fromNumbers("f32", [rows, columns], w));
@@ -114,7 +101,7 @@ for (const shape of options.shape.split(","))
         const problem = problemOf(shape, sparsity, n, algorithm ?? {});
         const ring = new Ring(device, problem, SPARSE_BLOCK);
         const [dense, ...rest] = await contestantsOf(ring, algorithm, problem);
-        const [denseMs, ...times] = dense ? interleaved([dense, ...rest]) : [0];
+        const [denseMs, ...times] = dense ? interleaved([dense, ...rest], ROUNDS).map(({ p10 }) => p10) : [0];
         for (const [i, contestant] of rest.entries()) {
           const error = worstError("forward", problem, ring, contestant.result());
           if (!(error <= 1)) throw new Error(`${contestant.name} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);

@@ -1,6 +1,6 @@
 // Whole schedules for a GPU with libraries, run in JavaScript: what is given to a library, with which tail, and that all of it together is the network.
 import { expect, test } from "vitest";
-import { DTYPES } from "../../src/ir/dtype.ts";
+import type { DTYPES } from "../../src/ir/dtype.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
 import type { SimtTarget } from "../../src/ir/simt.ts";
@@ -12,21 +12,9 @@ import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import type { Place } from "../../src/run/step.ts";
 import { randomNumbers } from "../run/devices.ts";
-import { runKernel } from "./simt_machine.ts";
+import { H200, runKernel } from "./simt_machine.ts";
 
-const target: SimtTarget = {
-  name: "cuda",
-  subgroup: 32,
-  maxThreads: 1024,
-  sharedBytes: 227 << 10,
-  units: 132,
-  maxGroups: 65535,
-  maxBuffers: 64,
-  hasGemm: true,
-  hasConvolutions: true,
-  fragments: ["f16", "bf16"],
-  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
-};
+const target: SimtTarget = { ...H200, hasGemm: true, hasConvolutions: true };
 
 const op = (name: string, inputs: readonly Value[], attrs: object = {}): Value => apply(OPS.get(name)!, inputs, { ...attrs }, name)[0]; // ONNX's
 const numbers = (shape: readonly number[], scale: number, seed: number): Value =>

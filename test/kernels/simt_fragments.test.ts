@@ -1,24 +1,14 @@
 // Products on matrix units, run in JavaScript: all pipelines, operands that lie either way, ragged edges, parts of the depth.
 import { expect, test } from "vitest";
-import { DTYPES } from "../../src/ir/dtype.ts";
 import { modIndex } from "../../src/ir/index_expr.ts";
 import type { SimtTarget } from "../../src/ir/simt.ts";
 import { type FragmentSchedule, fragmentProduct } from "../../src/kernels/simt/fragment_product.ts";
 import { stridedOperand } from "../../src/kernels/simt/operand.ts";
 import { noTail } from "../../src/kernels/simt/tail.ts";
 import { randomNumbers } from "../run/devices.ts";
-import { type Arrival, runKernel } from "./simt_machine.ts";
+import { type Arrival, H200, runKernel } from "./simt_machine.ts";
 
-const target: SimtTarget = {
-  name: "cuda",
-  subgroup: 32,
-  maxThreads: 1024,
-  sharedBytes: 227 << 10,
-  maxGroups: 65535,
-  maxBuffers: 64,
-  fragments: ["f16", "bf16"],
-  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
-};
+const target: SimtTarget = H200;
 
 interface Case {
   readonly size: readonly [m: number, n: number, k: number];

@@ -1,6 +1,7 @@
 // Runs SIMT kernels in JavaScript, thread by thread between barriers: for what no GPU of this machine has, such as matrix fragments and late copies.
+import { DTYPES } from "../../src/ir/dtype.ts";
 import { invariant } from "../../src/ir/error.ts";
-import { FRAGMENT, type Reg, type RegisterFn, type SimtKernel, type SimtStmt, type Source } from "../../src/ir/simt.ts";
+import { FRAGMENT, type Reg, type RegisterFn, type SimtKernel, type SimtStmt, type SimtTarget, type Source } from "../../src/ir/simt.ts";
 
 /** When asynchronous copies arrive: as soon as they start, or when they are waited for. Kernels must be right with both. */
 export type Arrival = "early" | "late";
@@ -231,3 +232,16 @@ export function runKernel(kernel: SimtKernel, buffers: readonly Float64Array[], 
     }
   }
 }
+
+/** What kernels are generated for, without libraries. */
+export const H200: SimtTarget = {
+  name: "cuda",
+  subgroup: 32,
+  maxThreads: 1024,
+  sharedBytes: 227 << 10,
+  units: 132,
+  maxGroups: 65535,
+  maxBuffers: 64,
+  fragments: ["f16", "bf16"],
+  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
+};

@@ -1,27 +1,16 @@
 // What a GPU with matrix units and subgroups would run for contractions and lines, run in JavaScript: whole schedules for CUDA, float32 and 16-bit, against float64.
 import { expect, test } from "vitest";
-import { DTYPES } from "../../src/ir/dtype.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
-import type { SimtKernel, SimtTarget } from "../../src/ir/simt.ts";
+import type { SimtKernel } from "../../src/ir/simt.ts";
 import { elementCount, fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { input } from "../../src/ops/source.ts";
 import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import { randomNumbers } from "../run/devices.ts";
-import { runKernel } from "./simt_machine.ts";
+import { H200, runKernel } from "./simt_machine.ts";
 
-const target: SimtTarget = {
-  name: "cuda",
-  subgroup: 32,
-  maxThreads: 1024,
-  sharedBytes: 227 << 10,
-  units: 132,
-  maxGroups: 65535,
-  maxBuffers: 64,
-  fragments: ["f16", "bf16"],
-  storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
-};
+const target = H200;
 
 const NHWC = { layout: "NHWC" };
 type Case = readonly [op: string, a: readonly number[], b: readonly number[] /* none: one operand */, attrs: Attrs];
