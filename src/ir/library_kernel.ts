@@ -1,5 +1,6 @@
 // Products and convolutions that a vendor's library computes, where it is faster than a kernel: bound and launched like one.
 import type { SimtKernel, SimtParam } from "./simt.ts";
+import type { Slide } from "./slide.ts";
 
 export type OperandType = "f32" | "f16" | "bf16";
 
@@ -38,23 +39,16 @@ export interface LibraryGemm extends LibraryKernel {
 }
 
 /**
- * A convolution with channels innermost and sums in float32; spatial lists are outermost first. Parameters: the image, weights (output channel, tap, input channel),
+ * A convolution with channels innermost and sums in float32. Parameters: the image, weights (output channel, tap, input channel),
  * what the tail reads (the bias in float32, what is added in the output's type), out.
  */
-export interface LibraryConv extends LibraryKernel {
+export interface LibraryConv extends LibraryKernel, Slide {
   readonly library: "conv";
   readonly images: number;
   /** Of all groups. */
   readonly inChannels: number;
   readonly outChannels: number;
   readonly groups: number;
-  readonly input: readonly number[];
-  readonly output: readonly number[];
-  readonly kernel: readonly number[];
-  readonly strides: readonly number[];
-  readonly dilations: readonly number[];
-  readonly padsBegin: readonly number[];
-  readonly padsEnd: readonly number[];
 }
 
 /** What a GPU launches. */

@@ -15,8 +15,8 @@ import { reordered } from "./weights.ts";
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
 const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 
-/** Multiply-adds from which a library is faster than our kernels, by the type of what is multiplied. */
-const LEAST_PRODUCTS: Readonly<Record<OperandType, number>> = { f32: 2 ** 40, f16: 2 ** 27, bf16: 2 ** 27 };
+/** Multiply-adds from which a library is faster than our kernels, by the type of what is multiplied; plans that round float32 to less are not for us, and the others are slower. */
+const LEAST_PRODUCTS: Readonly<Record<OperandType, number>> = { f32: Number.POSITIVE_INFINITY, f16: 2 ** 27, bf16: 2 ** 27 };
 
 /** Null where our kernels are as fast, or the libraries have no such tail. */
 export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
