@@ -20,7 +20,7 @@ export interface PaddedImage {
 /** What one axis reaches to, from its first window's first element. */
 const extentOf = ({ outputs, taps, stride, dilation }: WindowAxis): number => stride * (outputs - 1) + dilation * (taps - 1) + 1;
 
-export const paddedImage = ({ channels, y, x }: SparseConvShape, { lanes }: SimdTarget): PaddedImage => ({
+const paddedImage = ({ channels, y, x }: SparseConvShape, { lanes }: SimdTarget): PaddedImage => ({
   height: extentOf(y),
   width: extentOf(x),
   channels: Math.ceil(channels / lanes) * lanes,

@@ -50,7 +50,7 @@ export function sparseVectors(n: number, target: SimdTarget): number {
 }
 
 /** Bytes from one row of a panel, or of sums, to the next. */
-export const pitchOf = ({ lanes }: SimdTarget): number => VECTORS * lanes * 4;
+const pitchOf = ({ lanes }: SimdTarget): number => VECTORS * lanes * 4;
 
 /** Some columns of the dense operand as rows next to each other in scratch, and sums below them. */
 export interface PanelTile {

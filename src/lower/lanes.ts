@@ -19,7 +19,7 @@ export const isLaneDependent = (block: Block, p: Part): boolean => block.lane !=
 type Load = Extract<Expr, { k: "load" }>;
 
 /** The integer in memory that a data-dependent index is: the element as it is, or counted from the end when negative. */
-export function indexLoad(value: Expr): { load: Load; wrap: number } | undefined {
+function indexLoad(value: Expr): { load: Load; wrap: number } | undefined {
   const plain = asIndexLoad(value);
   if (plain) return { load: plain, wrap: 0 };
   if (value.k !== "select" || value.cond.k !== "call" || value.cond.fn !== "lt" || value.a.k !== "call" || value.a.fn !== "add")

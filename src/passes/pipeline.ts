@@ -31,7 +31,7 @@ export interface OptimizeOptions extends FuseOptions {
 }
 
 /** The passes that optimize runs. */
-export function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
+function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
   const { layout: isLayout = true, anchors, rereads, precision, storesNarrow } = options;
   const keep = (node: Node) => anchors?.(node) ?? false;
   return [

@@ -26,7 +26,7 @@ export interface IntegerContext {
 const isInt8 = (n: number): boolean => n >= -128 && n <= 127;
 
 /** reg ← value. May change the flags. */
-export function moveImmediate(asm: Assembler, reg: number, value: number): void {
+function moveImmediate(asm: Assembler, reg: number, value: number): void {
   if (value === 0) asm.op(I.xor32, reg, reg);
   else if (value > 0 && value <= 0xffffffff) asm.op(I.mov_const32, reg, 0, value);
   else if (isInt32(value)) asm.op(I.mov_imm, 0, reg, value);

@@ -58,7 +58,7 @@ export function stridedOperand(dtype: DType, elements: number, batch: readonly A
 }
 
 /** Offset of a batch from its row-major number. */
-export function batchOffset(b: SimtBuilder, number: Reg, axes: readonly Axis[]): Reg {
+function batchOffset(b: SimtBuilder, number: Reg, axes: readonly Axis[]): Reg {
   let rest = number;
   let offset = sum(0);
   for (const [i, { extent, stride }] of [...joined(axes).entries()].reverse()) {
