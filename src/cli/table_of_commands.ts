@@ -197,7 +197,10 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["--sparsity <0.9>", "The part of the weights that goes; wanted unless --grain says it"],
       ["-o, --output <FILE.onnx>", "Write the pruned network"],
       ["--method <magnitude|wanda|sparsegpt|random>", "Default: sparsegpt with --data, magnitude without"],
-      ["--grain <element|N:M|kernel|filter|layer>", "What goes together (default element); 2:4 keeps two of four neighbours"],
+      [
+        "--grain <element|N:M|8x8|16x16|32x32|kernel|filter|layer>",
+        "What goes together (default element); 2:4 keeps two of four neighbours, 16x16 blocks of outputs by inputs",
+      ],
       ["--scope <row|layer|global>", "Within what weights compete (default layer; row for wanda)"],
       ["--allocate <size|speed>", "Which layers lose more (default size): as --scope says, or where zeros save most predicted time"],
       ["--data <FILE|DIR>", "Inputs: .npy or .npz with examples along the first axis, or a folder of pictures; repeat for more"],

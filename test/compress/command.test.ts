@@ -85,6 +85,12 @@ test("without data: by magnitude, nothing to compare with", async () => {
   expect(json.layers.map((l) => l.error)).toEqual(Array(5).fill(null));
 });
 
+test("blocks: as many weights go as fit", async () => {
+  const json = (await run({ sparsity: 0.5, grain: "8x8", scope: "global" })).json as Printed;
+  expect(json.sparsity).toBeGreaterThan(0.4);
+  expect(json.sparsity).toBeLessThanOrEqual(0.5);
+});
+
 test("a report without data shows time alone; patterns have no sweep", async () => {
   const swept = (await run({ sparsity: 0.5, sweep: "0.8", report: at("t.html") })).json as Printed;
   expect(swept.sweep!.map((p) => [p.sparsity, p.meanCosine])).toEqual([0, 0.5, 0.8].map((s) => [expect.closeTo(s, 2), null]));

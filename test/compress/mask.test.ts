@@ -57,7 +57,32 @@ describe("groups", () => {
     expect(masksOf([scored(2, 4, [1, 2, 3, 4, 4, 3, 2, 1])], 0, { n: 2, m: 4 }, "layer")).toEqual(["00111100"]);
     expect(masksOf([scored(1, 6, [1, 2, 3, 4, 5, 6])], 0, { n: 1, m: 4 }, "layer")).toEqual(["000101"]);
   });
+  test("blocks go whole: squares of outputs and inputs, smaller ones at the edges", () => {
+    // 9 × 10 in blocks of 8: 64, 16, 8 and 2 weights; what is at (0, 9) and (8, 0) is large.
+    const scores = Float64Array.from({ length: 90 }, (_, i) => (i % 10 >= 8 ? 3 : i >= 80 ? 2 : 1));
+    const rows = (mask: string): string[] => mask.match(/.{10}/g)!;
+    const layer = { name: "w", rows: 9, columns: 10, taps: 1 };
+    const [half] = masksOf([{ layer, scores }], 64 / 90, { block: 8 }, "layer");
+    expect(rows(half)).toEqual([...Array(8).fill("0000000011"), "1111111111"]);
+    const [less] = masksOf([{ layer, scores }], 60 / 90, { block: 8 }, "layer"); // 64 do not fit, what comes next does
+    expect(rows(less)).toEqual([...Array(8).fill("1111111100"), "0000000000"]);
+  });
+  test("of a convolution a block is one element of its kernels", () => {
+    const [rows, channels, taps] = [16, 8, 9];
+    const scores = Float64Array.from(
+      { length: rows * channels * taps },
+      (_, i) => (i % taps === 4 ? 1 : 0) + (i >= 8 * channels * taps ? 2 : 0),
+    );
+    const [mask] = selectMasks([{ layer: { name: "w", rows, columns: channels * taps, taps }, scores }], {
+      sparsity: 1 - 2 / 18,
+      grain: { block: 8 },
+      scope: "row",
+    });
+    expect([...mask]).toEqual(Array.from({ length: mask.length }, (_, i) => (i % taps === 4 ? 1 : 0))); // in each row of blocks the one in the middle
+  });
   test("grains are read from text", () => {
+    expect(parseGrain("16x16")).toEqual({ block: 16 });
+    expect(() => parseGrain("16x8")).toThrow(/wanted element/);
     expect(parseGrain("2:4")).toEqual({ n: 2, m: 4 });
     expect(parseGrain("filter")).toBe("filter");
     expect(() => parseGrain("4:2")).toThrow(/wanted element, kernel/);

@@ -32,3 +32,25 @@ test.each(["magnitude", "sparsegpt", "random"] as const)(
       ).toHaveLength(count / 4);
   },
 );
+
+test("blocks stay whole through SparseGPT's choice, the fit and distillation", async () => {
+  const { weights } = await pruneOnnx(model, {
+    sparsity: 0.5,
+    method: "sparsegpt",
+    grain: { block: 8 },
+    scope: "global",
+    batches,
+    distill: { steps: 5 },
+  });
+  const points = weights.get("points")!.data as Float32Array; // (12, 8): a block of 8 × 8 and one of 4 × 8
+  const product = weights.get("product")!.data as Float32Array; // (12, 16) of 16 rows: two blocks of 8 × 8, two of 8 × 4
+  const zeros = (inBlock: (i: number) => boolean, data: Float32Array) => data.filter((w, i) => w === 0 && inBlock(i)).length;
+  const kinds = [0, 1].map((block) => zeros((i) => Math.floor(i / 64) === block, points));
+  expect([0, 64]).toContain(kinds[0]);
+  expect([0, 32]).toContain(kinds[1]);
+  for (const rows of [0, 1])
+    for (const columns of [0, 1]) {
+      const count = zeros((i) => Math.floor(i / 16 / 8) === columns && Math.floor((i % 16) / 8) === rows, product);
+      expect([0, columns === 0 ? 64 : 32]).toContain(count);
+    }
+});

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import {
+  isPattern,
   type LayerReport,
   METHODS,
   type Method,
@@ -82,7 +83,7 @@ export const prune: Command = async (invocation) => {
   const sweep = settings.report
     ? await sweepSparsities({
         ...{ model, pruneOptions, judge, inputs, device, directory, progress },
-        sparsities: typeof settings.grain === "object" ? [] : settings.sweep,
+        sparsities: settings.grain && isPattern(settings.grain) ? [] : settings.sweep,
         known: [
           { bytes, sparsity: 0, agreement: judge && (await judge(bytes)) },
           { bytes: written, sparsity: 1 - result.density, agreement },
@@ -124,8 +125,8 @@ interface Settings {
 function settingsOf(options: Options): Settings {
   const grain = parseGrain(textOption(options, "grain") ?? "element");
   const sparsity = numberOption(options, "sparsity", { min: 0, max: 1 });
-  if (sparsity === undefined && typeof grain !== "object") throw new UsageError("--sparsity: wanted, for example --sparsity 0.9");
-  if (sparsity !== undefined && typeof grain === "object") throw new UsageError("--sparsity: a grain N:M says it already; leave one out");
+  if (sparsity === undefined && !isPattern(grain)) throw new UsageError("--sparsity: wanted, for example --sparsity 0.9");
+  if (sparsity !== undefined && isPattern(grain)) throw new UsageError("--sparsity: a grain N:M says it already; leave one out");
   const excluded = new Set(listOption(options, "exclude"));
   return {
     sparsity: sparsity ?? 0,

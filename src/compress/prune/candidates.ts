@@ -2,7 +2,8 @@
 
 import { Random } from "../../data/random.ts";
 import { HeddleError } from "../../ir/error.ts";
-import { type Grain, type Mask, type Scope, type Scored, selectMasks } from "./mask.ts";
+import type { Grain } from "./grains.ts";
+import { type Mask, type Scope, type Scored, selectMasks } from "./mask.ts";
 
 export interface CandidateOptions {
   readonly sparsity: number;

@@ -1,14 +1,8 @@
 // Scores → masks: which weights stay, exactly as many as asked, one by one or in groups.
 import { HeddleError } from "../../ir/error.ts";
+import { type Grain, type Groups, groupsOf, isPattern, type NOfM } from "./grains.ts";
 import type { Layer } from "./layer.ts";
 
-/** What stays or goes together: single weights, N of M neighbours in a row, kernels of a convolution, whole rows, whole layers. */
-export type Grain = "element" | "kernel" | "filter" | "layer" | NOfM;
-/** So many of so many stay. */
-export interface NOfM {
-  readonly n: number;
-  readonly m: number;
-}
 /** Within what weights compete to stay: a row, a layer, all layers. */
 export type Scope = "row" | "layer" | "global";
 
@@ -28,61 +22,40 @@ export interface Selection {
   readonly scope: Scope;
 }
 
-/** "element", "filter" or "2:4". Throws HeddleError ("bad-argument"). */
-export function parseGrain(text: string): Grain {
-  if (text === "element" || text === "kernel" || text === "filter" || text === "layer") return text;
-  const [n, m] = (/^(\d+):(\d+)$/.exec(text) ?? []).slice(1).map(Number);
-  if (n >= 0 && n < m) return { n, m };
-  throw new HeddleError("bad-argument", `grain ${text}: wanted element, kernel, filter, layer, or N:M with N below M, for example 2:4`);
-}
-
-/** Weights in a group: neighbours in the matrix. */
-function groupSize({ rows, columns, taps }: Scored["layer"], grain: Exclude<Grain, NOfM>): number {
-  switch (grain) {
-    case "element":
-      return 1;
-    case "kernel":
-      return taps;
-    case "filter":
-      return columns;
-    case "layer":
-      return rows * columns;
-    default:
-      return grain satisfies never;
-  }
-}
-
 /** A mask for each layer. Equal scores: the first ones stay. */
 export function selectMasks(all: readonly Scored[], { sparsity, grain, scope }: Selection): Mask[] {
   if (!(sparsity >= 0 && sparsity <= 1)) throw new HeddleError("bad-argument", `prune: sparsity ${sparsity}, wanted 0 to 1`);
-  if (typeof grain === "object") return all.map((scored) => selectOfNeighbours(scored, grain));
-  const groups = all.map(({ layer, scores }) => {
-    const size = groupSize(layer, grain);
-    return { layer, size, scores: means(scores, size) };
+  if (isPattern(grain)) return all.map((scored) => selectOfNeighbours(scored, grain));
+  const competing = all.map(({ layer, scores }) => {
+    const groups = grain === "element" ? null : groupsOf(layer, grain);
+    return { perRow: groups?.perRow ?? layer.columns, groups, scores: groups ? means(scores, groups) : scores };
   });
-  if (scope === "global") return selectGlobally(groups, sparsity);
-  return groups.map(({ layer, size, scores }) => {
-    const perRow = layer.columns / size;
+  if (scope === "global") return selectGlobally(competing, sparsity);
+  return competing.map(({ perRow, groups, scores }) => {
     const length = scope === "row" && perRow > 1 ? perRow : scores.length;
     const kept = new Uint8Array(scores.length);
     for (let at = 0; at < scores.length; at += length)
-      kept.set(keepLargest(scores.subarray(at, at + length), Math.round(length * (1 - sparsity))), at);
-    return spread(kept, size);
+      kept.set(keepGroups(scores.subarray(at, at + length), groups?.sizes.subarray(at, at + length), sparsity), at);
+    return spread(kept, groups);
   });
 }
 
-function means(scores: Float64Array, size: number): Float64Array {
-  if (size === 1) return scores;
-  const out = new Float64Array(scores.length / size);
-  for (let i = 0; i < scores.length; i++) out[Math.floor(i / size)] += scores[i] / size;
+function means(scores: Float64Array, { of, sizes }: Groups): Float64Array {
+  const out = new Float64Array(sizes.length);
+  for (let i = 0; i < scores.length; i++) out[of[i]] += scores[i] / sizes[of[i]];
   return out;
 }
 
-function spread(kept: Uint8Array, size: number): Mask {
-  if (size === 1) return kept;
-  const out = new Uint8Array(kept.length * size);
-  for (let i = 0; i < out.length; i++) out[i] = kept[Math.floor(i / size)];
-  return out;
+function spread(kept: Uint8Array, groups: Groups | null): Mask {
+  return groups ? Uint8Array.from(groups.of, (group) => kept[group]) : kept;
+}
+
+/** 1 for what stays, so that the part `sparsity` of the weights goes; no sizes: each is one weight. */
+function keepGroups(scores: Float64Array, sizes: Int32Array | undefined, sparsity: number): Uint8Array {
+  const isEven = sizes === undefined || sizes.every((size) => size === sizes[0]);
+  return isEven
+    ? keepLargest(scores, Math.round(scores.length * (1 - sparsity)))
+    : dropSmallest(scores, sizes, Math.round(sizes.reduce((sum, size) => sum + size, 0) * sparsity));
 }
 
 /** 1 for the `count` largest. */
@@ -107,34 +80,32 @@ function selectOfNeighbours({ layer: { rows, columns }, scores }: Scored, { n, m
   return mask;
 }
 
-interface Grouped {
-  readonly size: number;
+interface Competing {
+  /** Null: single weights. */
+  readonly groups: Groups | null;
   readonly scores: Float64Array;
 }
 
 /** All groups of all layers in one competition, until enough weights are gone. */
-function selectGlobally(layers: readonly Grouped[], sparsity: number): Mask[] {
-  const total = layers.reduce((n, { size, scores }) => n + size * scores.length, 0);
-  const isEven = layers.every(({ size }) => size === layers[0].size);
-  const joined = new Float64Array(layers.reduce((n, { scores }) => n + scores.length, 0));
+function selectGlobally(layers: readonly Competing[], sparsity: number): Mask[] {
+  const count = layers.reduce((n, { scores }) => n + scores.length, 0);
+  const [joined, sizes] = [new Float64Array(count), new Int32Array(count).fill(1)];
   const starts: number[] = [];
   for (let i = 0, at = 0; i < layers.length; at += layers[i++].scores.length) {
     starts.push(at);
     joined.set(layers[i].scores, at);
+    const { groups } = layers[i];
+    if (groups) sizes.set(groups.sizes, at);
   }
-  const kept = isEven
-    ? keepLargest(joined, Math.round((total * (1 - sparsity)) / (layers[0]?.size ?? 1)))
-    : dropSmallest(joined, layers, Math.round(total * sparsity));
-  return layers.map(({ size, scores }, i) => spread(kept.subarray(starts[i], starts[i] + scores.length), size));
+  const kept = keepGroups(joined, sizes, sparsity);
+  return layers.map(({ groups, scores }, i) => spread(kept.subarray(starts[i], starts[i] + scores.length), groups));
 }
 
 /** Groups of different sizes go, the least first, while they fit into what is to go. */
-function dropSmallest(joined: Float64Array, layers: readonly Grouped[], count: number): Uint8Array {
-  const sizes = new Float64Array(joined.length);
-  for (let i = 0, at = 0; i < layers.length; at += layers[i++].scores.length) sizes.fill(layers[i].size, at, at + layers[i].scores.length);
-  const kept = new Uint8Array(joined.length).fill(1);
+function dropSmallest(scores: Float64Array, sizes: Int32Array, count: number): Uint8Array {
+  const kept = new Uint8Array(scores.length).fill(1);
   let left = count;
-  for (const i of Uint32Array.from(joined.keys()).sort((a, b) => joined[a] - joined[b])) {
+  for (const i of Uint32Array.from(scores.keys()).sort((a, b) => scores[a] - scores[b])) {
     if (sizes[i] > left) continue;
     kept[i] = 0;
     left -= sizes[i];

@@ -3,8 +3,9 @@ import { HeddleError } from "../../ir/error.ts";
 import { fromNumbers, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import type { Optimizer } from "../../optim/index.ts";
 import { evaluate, fromArray, fromData, ones, Parameter, type Tensor } from "../../tensor/index.ts";
+import type { Grain } from "./grains.ts";
 import type { Layer } from "./layer.ts";
-import { countKept, type Grain, type Mask, type Scope, selectMasks } from "./mask.ts";
+import { countKept, type Mask, type Scope, selectMasks } from "./mask.ts";
 import { magnitudes } from "./scores.ts";
 
 /** A weight (rows, …): linear layers' and convolutions', as nn has them. */

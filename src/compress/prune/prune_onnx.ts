@@ -11,9 +11,10 @@ import { type Batch, crossProducts, groupPart, inputProducts, inputSquares, type
 import { bestOfRandom } from "./candidates.ts";
 import { disagreement } from "./disagreement.ts";
 import { type DistillOptions, distill } from "./distill.ts";
+import { type Grain, isPattern } from "./grains.ts";
 import { type Layer, type LayerUse, layersOf, layerUses, matrixOf, sizeOf, weightFrom } from "./layer.ts";
 import { fitOnMask, outputError } from "./least_squares.ts";
-import { countKept, type Grain, keepLargest, type Mask, type Scope, selectMasks } from "./mask.ts";
+import { countKept, keepLargest, type Mask, type Scope, selectMasks } from "./mask.ts";
 import { Masks } from "./masked.ts";
 import { magnitudes, wandaScores } from "./scores.ts";
 import { sparseGpt } from "./sparse_gpt.ts";
@@ -132,8 +133,8 @@ async function choose(setting: Setting, options: PruneOptions): Promise<State[]>
   const scope = options.scope ?? (options.cost ? "global" : method === "wanda" && grain === "element" ? "row" : "layer");
   if (options.cost && (scope !== "global" || grain !== "element" || method === "random"))
     throw new HeddleError("bad-argument", "prune: by time only single weights are chosen, in scope global, by a method with scores");
-  if (method === "sparsegpt" && scope === "layer" && (grain === "element" || typeof grain === "object")) {
-    const drop = typeof grain === "object" ? grain : { sparsity };
+  if (method === "sparsegpt" && scope === "layer" && (grain === "element" || isPattern(grain))) {
+    const drop = isPattern(grain) ? grain : { sparsity };
     return layers.map((layer, i) => {
       progress(`SparseGPT ${i + 1}/${layers.length} ${layer.name}`);
       return {

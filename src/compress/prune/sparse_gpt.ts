@@ -1,6 +1,7 @@
 // SparseGPT (Frantar and Alistarh 2023): goes through a matrix column by column, drops weights, and lets those to the right make up for the error.
 import { inverseFactor } from "./cholesky.ts";
-import { keepLargest, type Mask, type NOfM } from "./mask.ts";
+import type { NOfM } from "./grains.ts";
+import { keepLargest, type Mask } from "./mask.ts";
 
 /** What the rows of one group need: matrix (rows, columns), gram (columns, columns) = Σ x·xᵀ over calibration inputs. */
 export interface SparseGptOptions {
