@@ -2,30 +2,12 @@
 import { invariant } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
-import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
-import {
-  bits,
-  cast,
-  exchange,
-  fn,
-  group,
-  int,
-  num,
-  type Reg,
-  registerType,
-  SimtBuilder,
-  type SimtKernel,
-  type SimtTarget,
-  select,
-  sum,
-  thread,
-} from "../ir/simt.ts";
+import { constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
+import { fn, group, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, sum, thread } from "../ir/simt.ts";
 import { elementCount, stridesOf } from "../ir/tensor.ts";
 import { joinable, Rewriter } from "./rewrite.ts";
-import { combination, convertRegister, scalarFn } from "./simt_scalar.ts";
-import { coefficientOf, dependsOn, freeVars, indicesOf, walk } from "./walk.ts";
-
-type Reduction = Extract<Expr, { k: "reduce" }>;
+import { ExprCode, extentOf, isContiguousAlong, outermost, SUBGROUP, type Team } from "./simt_expr.ts";
+import { freeVars } from "./walk.ts";
 
 /** The kernel that computes what the readers, all of one shape, read. Parameters: a buffer for each input, then the outputs. */
 export function lowerSimtReaders(name: string, readers: readonly Reader[], inputs: readonly TensorType[], target: SimtTarget): SimtKernel {
@@ -69,8 +51,6 @@ function merged({ exprs, out, axes }: Task): Task {
 
 /** Threads of a workgroup where each works for itself. */
 const THREADS = 256;
-/** Threads that exchange values, where the target has them. */
-const SUBGROUP = 32;
 /** Elements that keep a whole GPU busy with a thread each. */
 const MANY = 1 << 15;
 /** Shorter reductions are a thread's own. */
@@ -81,8 +61,6 @@ const COLUMNS = 32;
 const MANY_LINES = 1 << 12;
 /** Longer reductions are a workgroup's. */
 const LINE = 1 << 13;
-
-const extentOf = (vars: readonly IndexVar[]): number => vars.reduce((n, v) => n * v.extent, 1);
 
 class GroupLowering {
   private readonly code: ExprCode;
@@ -190,207 +168,3 @@ export function gridOf(groups: number, { maxGroups }: SimtTarget): readonly [num
 }
 /** Number of the workgroup in such a grid. */
 export const linearGroup = ([x, y]: readonly [number, number, number]): Reg => (y === 1 ? group(0) : sum(fn("mul", group(1), x), group(0)));
-
-/** Reductions that are in no other. */
-function outermost(expr: Expr): Reduction[] {
-  const found: Reduction[] = [];
-  walk(expr, (p) => {
-    if (!("k" in p) || p.k !== "reduce") return true;
-    found.push(p);
-    return false;
-  });
-  return found;
-}
-
-/** Whether neighbours along `v` read neighbouring elements, and neighbours along what is reduced do not. */
-function isContiguousAlong(r: Reduction, v: IndexVar): boolean {
-  const indices = indicesOf(r.body);
-  return indices.some((at) => coefficientOf(at, v.id) === 1) && !indices.some((at) => r.vars.some((w) => coefficientOf(at, w.id) === 1));
-}
-
-/** Threads that reduce together: `rows` of them for each of `columns` elements. */
-interface Team {
-  readonly columns: number;
-  readonly rows: number;
-  readonly column: Reg;
-  readonly row: Reg;
-}
-
-/** Writes expressions as registers of one thread; equal parts are computed once where they are needed first. */
-export class ExprCode {
-  /** Innermost last: what was computed inside of a loop is forgotten after it. */
-  private scopes: Map<Expr | Atom, Reg>[] = [new Map()];
-  private readonly bound = new Map<number, Reg>();
-  private readonly arrays = new Map<string, number>();
-  private readonly given = new Map<number, Reg>();
-
-  constructor(
-    private readonly b: SimtBuilder,
-    private readonly buffers: readonly number[],
-  ) {}
-
-  /** The variables, outermost first, from their number in row-major order. */
-  bind(vars: readonly IndexVar[], at: Reg): void {
-    let rest = at;
-    for (const [i, v] of [...vars.entries()].reverse()) {
-      this.bound.set(v.id, i === 0 ? rest : this.b.let(fn("rem", rest, v.extent)));
-      if (i > 0) rest = this.b.let(fn("div", rest, v.extent));
-    }
-  }
-
-  /** Loads of this input are this value. */
-  give(input: number, value: Reg): void {
-    this.given.set(input, value);
-  }
-
-  /** What `build` computes is computed again elsewhere. */
-  inside<T>(build: () => T): T {
-    this.scopes.push(new Map());
-    const built = build();
-    this.scopes.pop();
-    return built;
-  }
-
-  private remembered(p: Expr | Atom, compute: () => Reg): Reg {
-    for (const scope of this.scopes) {
-      const known = scope.get(p);
-      if (known) return known;
-    }
-    const value = this.b.let(compute());
-    this.scopes[this.scopes.length - 1].set(p, value);
-    return value;
-  }
-
-  index(at: Index): Reg {
-    return at.terms.reduce<Reg>((s, { atom, c }) => fn("add", s, fn("mul", this.atom(atom), c)), int(at.base));
-  }
-
-  private atom(atom: Atom): Reg {
-    if (atom.k === "var") {
-      const value = this.bound.get(atom.v.id);
-      invariant(value, `${this.b.name}: a variable that no loop binds`);
-      return value;
-    }
-    return this.remembered(atom, () => this.computedAtom(atom));
-  }
-
-  private computedAtom(atom: Exclude<Atom, { k: "var" }>): Reg {
-    if (atom.k === "value") return limited(cast("i32", this.value(atom.value)), atom.lo, atom.hi);
-    const a = this.index(atom.a);
-    if (atom.k === "clamp") return limited(a, atom.lo, atom.hi);
-    const isNegative = atom.a.lo < 0;
-    const rest = fn("rem", a, atom.by);
-    if (!isNegative) return atom.k === "mod" ? rest : fn("div", a, atom.by);
-    const modulo = fn("rem", fn("add", rest, atom.by), atom.by);
-    return atom.k === "mod" ? modulo : fn("div", fn("sub", a, modulo), atom.by);
-  }
-
-  value(e: Expr): Reg {
-    if (e.k === "const") return this.constant(e);
-    return this.remembered(e, () => this.computed(e));
-  }
-
-  private constant(e: Extract<Expr, { k: "const" }>): Reg {
-    const type = registerType(e.dtype);
-    invariant(type, `${this.b.name}: a constant of ${e.dtype}`);
-    return num(type, type === "i32" ? e.value | 0 : e.value);
-  }
-
-  private computed(e: Exclude<Expr, { k: "const" }>): Reg {
-    switch (e.k) {
-      case "load":
-        return this.given.get(e.input) ?? this.b.load(this.buffers[e.input], this.index(e.at));
-      case "call":
-        return scalarFn(e.fn, e.dtype === "bool" ? e.args[0].dtype : e.dtype, e.args.map((a) => this.value(a))); // biome-ignore format: short
-      case "cast":
-        return convertRegister(e.dtype, e.a.dtype, this.value(e.a));
-      case "index":
-        return convertRegister(e.dtype, "i32", this.index(e.at));
-      case "within": {
-        const at = this.b.let(this.index(e.at));
-        return fn("and", fn("ge", at, e.lo), fn("lt", at, e.hi));
-      }
-      case "select":
-        return select(this.value(e.cond), this.value(e.a), this.value(e.b));
-      case "reduce":
-        return this.reduceAlone(e, int(0), 1);
-      default:
-        return e satisfies never;
-    }
-  }
-
-  /** Every `step`th value of a reduction, from `start` on, by this thread. */
-  private reduceAlone(e: Reduction, start: Reg, step: number): Reg {
-    const { b } = this;
-    const type = registerType(e.dtype);
-    invariant(type, `${b.name}: a reduction of ${e.dtype}`);
-    const { start: identity, join } = combination(e.combine, type);
-    const total = b.variable(type, identity);
-    b.loop(start, extentOf(e.vars), step, (i) =>
-      this.inside(() => {
-        this.bind(e.vars, i);
-        b.set(total, join(total, this.value(e.body)));
-      }),
-    );
-    return total;
-  }
-
-  /** A reduction by a team, which leaves it in all of its threads. */
-  reduceTogether(e: Reduction, team: Team): void {
-    if (this.scopes[0].has(e)) return;
-    const ids = new Set(e.vars.map((v) => v.id));
-    for (const inner of outermost(e.body)) if (!dependsOn(inner, ids)) this.reduceTogether(inner, team);
-    const own = this.reduceAlone(e, team.row, team.rows);
-    this.scopes[0].set(e, this.joined(e, own, team));
-  }
-
-  /** Within a subgroup by exchange, in any order the same bits; else by a tree in shared memory, columns next to each other. */
-  private joined(e: Reduction, own: Reg, { columns, rows, column, row }: Team): Reg {
-    const { b } = this;
-    const { join } = combination(e.combine, own.type);
-    const stored = own.type === "f32" ? "f32" : "i32";
-    if (columns === 1 && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, row, rows / SUBGROUP);
-    const array = this.sharedArray(stored, columns * rows);
-    const place = (r: Reg): Reg => sum(fn("mul", r, columns), column);
-    const put = (r: Reg, a: Reg): void => b.storeShared(array, place(r), toStored(a));
-    const get = (r: Reg): Reg => fromStored(b.loadShared(array, place(r)), own.type);
-    b.barrier(); // others may still read what was here before
-    put(row, own);
-    b.barrier();
-    for (let half = rows / 2; half >= 1; half /= 2) {
-      b.when(fn("lt", row, half), () => put(row, join(get(row), get(fn("add", row, half)))));
-      b.barrier();
-    }
-    return b.let(get(int(0)));
-  }
-
-  /** By exchange in each of the subgroups, then of their results in shared memory. */
-  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", row: Reg, subgroups: number): Reg {
-    const { b } = this;
-    const joinStored = (x: Reg, y: Reg): Reg => b.let(toStored(join(fromStored(x, own.type), fromStored(y, own.type))));
-    let all = b.let(toStored(own));
-    for (let by = SUBGROUP / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
-    if (subgroups > 1) {
-      const array = this.sharedArray(stored, subgroups);
-      b.barrier(); // others may still read what was here before
-      b.when(fn("eq", fn("rem", row, SUBGROUP), 0), () => b.storeShared(array, fn("div", row, SUBGROUP), all));
-      b.barrier();
-      all = b.let(b.loadShared(array, int(0)));
-      for (let i = 1; i < subgroups; i++) all = joinStored(all, b.loadShared(array, int(i)));
-    }
-    return b.let(fromStored(all, own.type));
-  }
-
-  private sharedArray(type: "f32" | "i32", elements: number): number {
-    const key = `${type} ${elements}`;
-    const array = this.arrays.get(key) ?? this.b.array(type, elements);
-    this.arrays.set(key, array);
-    return array;
-  }
-}
-
-/** As shared memory and other threads get it: f32 or i32. */
-const toStored = (a: Reg): Reg => (a.type === "f32" ? a : a.type === "u32" ? bits("i32", a) : cast("i32", a));
-const fromStored = (a: Reg, type: Reg["type"]): Reg => (a.type === type ? a : type === "u32" ? bits("u32", a) : cast(type, a));
-
-const limited = (a: Reg, lo: number, hi: number): Reg => fn("min", fn("max", a, lo), hi);

@@ -6,7 +6,7 @@ import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, 
 import { fn, type Reg, type SimtBuilder, sum } from "../../ir/simt.ts";
 import { elementCount, stridesOf } from "../../ir/tensor.ts";
 import { Rewriter } from "../../lower/rewrite.ts";
-import { ExprCode } from "../../lower/simt_group.ts";
+import { ExprCode } from "../../lower/simt_expr.ts";
 import { convertRegister } from "../../lower/simt_scalar.ts";
 import { coefficientOf, freeVars } from "../../lower/walk.ts";
 
