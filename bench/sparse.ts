@@ -1,18 +1,25 @@
-// Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns.
+// Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns, and says what networks choose.
+// Cold: copies of all that is kept of the matrix take turns, as layers of a network do. Hot: each timed run follows another with the same copy. Ratios are of medians.
 // Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
 import { parseArgs } from "node:util";
 import { createProgress } from "../src/cli/progress.ts";
 import { randomNumbers } from "../src/cli/random.ts";
-import { geometricMean, rounded } from "../src/cli/statistics.ts";
+import { rounded, roundedSpread, type Spread } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
+import { learnedRates } from "../src/run/sparse_rates.ts";
 import { worstError } from "./sparse/check.ts";
-import { type Problem, type Product, Ring } from "./sparse/contestants.ts";
+import { type Operands, type Product, Ring } from "./sparse/contestants.ts";
+import { type Choice, dispatch } from "./sparse/dispatcher.ts";
 import { interleaved } from "./sparse/interleaved.ts";
+import { pattern } from "./sparse/pattern.ts";
+import { summaryOf } from "./sparse/summary.ts";
+import { Matrix, Weights } from "./sparse/weights.ts";
 
-const SHAPES = ["512x512", "2048x512", "512x2048"];
-const ALL_SHAPES = [...SHAPES, "256x64", "64x576", "128x1152", "512x4608", "2048x1024", "4096x4096", "11008x4096", "4096x11008"];
+/** Of Transformers, of ResNet-50 (1×1, and 3×3 with windows as rows), of large language models. */
+const SHAPES = ["512x512", "2048x512", "512x2048", "256x64", "1024x256", "64x576", "256x2304", "4096x4096", "11008x4096", "4096x11008"];
+const ALL_SHAPES = [...SHAPES, "64x256", "512x128", "2048x1024", "128x1152", "512x4608"];
 const PRODUCTS: readonly Product[] = ["forward", "dataGradient", "weightGradient"];
 
 const { values: options } = parseArgs({
@@ -23,7 +30,7 @@ const { values: options } = parseArgs({
     threads: { type: "string", default: "1" },
     device: { type: "string" },
     isa: { type: "string" },
-    block: { type: "string" },
+    block: { type: "string", default: `${SPARSE_BLOCK}` },
     all: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
@@ -32,103 +39,132 @@ const numbers = (text: string): number[] => text.split(",").map(Number);
 const shapes = options.shape?.split(",") ?? (options.all ? ALL_SHAPES : SHAPES);
 const sparsities = numbers(options.sparsity ?? (options.all ? "0.5,0.6,0.7,0.8,0.9,0.95,0.98" : "0.5,0.8,0.9,0.95"));
 const columns = numbers(options.n ?? (options.all ? "1,8,16,32,64,128,256,1024,4096" : "1,8,32,64,256"));
-const progress = createProgress();
 
-interface Case {
+export interface Case {
   readonly product: Product;
   readonly shape: string;
   readonly sparsity: number;
   readonly n: number;
-  /** The tenth percentile, which other programs on the machine disturb least, and the median. */
-  readonly denseMs: number;
-  readonly sparseMs: number;
-  readonly csrMs: number | null;
-  readonly medianMs: readonly number[];
-  /** Our own dense time over the sparse one; CSR's over CSB's. */
-  readonly ratio: number;
-  readonly overCsr: number | null;
-  /** Of multiplications by nonzeros. */
+  /** What a network runs. Layers that learn keep nonzeros only, so that their gradients have no choice. */
+  readonly chosen: string;
+  /** What the choice was made by. */
+  readonly predictedMs: Choice["predicted"] | null;
+  /** By contestant. */
+  readonly cold: Readonly<Record<string, Spread>>;
+  readonly hot: Readonly<Record<string, Spread>>;
+  /** Of multiplications by nonzeros, and of what is kept of the matrix: of the sparse kernel, cold. */
   readonly gflops: number;
+  readonly gigabytesPerSecond: number;
+  /** Of the matrix, zeros among them. */
+  readonly bytesPerElement: number;
+  /** From the dense matrix to what the sparse kernel reads. */
+  readonly preparationMs: number;
   /** The largest error, in units of the bound. */
   readonly error: number;
 }
 
-const ROUNDS = { turns: 9, seconds: 0.08 };
-
-function problemOf(shape: string, sparsity: number, n: number): Problem {
-  const [rows, depth] = shape.split("x").map(Number);
-  const next = randomNumbers(rows + depth + n);
-  const some = (count: number): Float32Array => Float32Array.from({ length: count }, () => next() * 2 - 1);
-  const w = Float32Array.from({ length: rows * depth }, () => (next() < sparsity ? 0 : next() * 2 - 1));
-  return { rows, columns: depth, n, w, x: some(depth * n), g: some(rows * n) };
-}
+const ROUNDS = { turns: 5, seconds: 0.15 };
+/** Copies of a matrix: so many at least, and as many as fill a core's caches so many times, so that none is there when its turn comes again. */
+const COPIES = 4;
+const CACHES = 2;
 
 const device = await openDevice({ device: options.device, isa: options.isa, threads: Number(options.threads) } as DeviceOptions); // wrong names are openDevice's to refuse
+const rates = await learnedRates(device);
+const progress = createProgress();
+
+function filled(length: number, next: () => number): Float32Array {
+  const out = new Float32Array(length);
+  for (let i = 0; i < length; i++) out[i] = next();
+  return out;
+}
+
+function matrixOf(shape: string, sparsity: number): Matrix {
+  const [rows, depth] = shape.split("x").map(Number);
+  const next = randomNumbers(rows + depth);
+  const w = filled(rows * depth, () => (next() < sparsity ? 0 : next() * 2 - 1));
+  return new Matrix(rows, depth, w, Number(options.block));
+}
+
+function operandsOf({ rows, columns: depth }: Matrix, n: number): Operands {
+  const next = randomNumbers(n);
+  const [x, g] = [depth, rows].map((side) => filled(side * n, () => next() * 2 - 1));
+  return { n, x, g };
+}
+
+async function measure(product: Product, weights: Weights, n: number): Promise<Omit<Case, "shape" | "sparsity">> {
+  const { matrix, count: copies } = weights;
+  const operands = operandsOf(matrix, n);
+  const ring = new Ring(weights, operands);
+  try {
+    const contestants = await ring.contestants(product);
+    const choice = product === "forward" ? dispatch(weights, n, rates) : null;
+    if (choice?.chosen === "pattern") contestants.push(await ring.algorithm(pattern, matrix.coo()));
+    const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
+    const cold = byName(interleaved(contestants, { ...ROUNDS, copies }));
+    const hot = byName(interleaved(contestants, { ...ROUNDS, isHot: true }));
+    const [, ...sparse] = contestants;
+    const error = Math.max(...sparse.map((c) => (c.name === "csr" ? 0 : worstError(product, matrix, operands, matrix.csb(), c.result()))));
+    if (!(error <= 1)) throw new Error(`${product} ${matrix.rows}x${matrix.columns}, n ${n}: the error is ${error} times its bound`);
+    const [{ bytes, preparationMs }] = sparse;
+    return {
+      product,
+      n,
+      chosen: choice?.chosen ?? "csb",
+      predictedMs: choice?.predicted ?? null,
+      cold,
+      hot,
+      gflops: rounded((2 * matrix.csb().values.length * n) / cold.csb.median / 1e6),
+      gigabytesPerSecond: rounded(bytes / cold.csb.median / 1e6),
+      bytesPerElement: rounded(bytes / matrix.w.length),
+      preparationMs: rounded(matrix.blocksMs + preparationMs),
+      error: rounded(error),
+    };
+  } finally {
+    ring.close();
+  }
+}
+
 const cases: Case[] = [];
 for (const shape of shapes)
-  for (const sparsity of sparsities)
-    for (const n of columns) {
-      progress.say(`${shape}, ${sparsity * 100} %, n ${n}`);
-      const problem = problemOf(shape, sparsity, n);
-      const ring = new Ring(device, problem, options.block ? Number(options.block) : SPARSE_BLOCK);
-      for (const product of PRODUCTS) {
-        const contestants = await ring.contestants(product);
-        const times = interleaved(contestants, ROUNDS);
-        const [denseMs, sparseMs, csrMs = null] = times.map((t) => rounded(t.p10));
-        const error = worstError(product, problem, ring, contestants[1].result());
-        if (!(error <= 1)) throw new Error(`${product} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);
-        cases.push({
-          product,
-          shape,
-          sparsity,
-          n,
-          denseMs,
-          sparseMs,
-          csrMs,
-          medianMs: times.map((t) => rounded(t.median)),
-          ratio: rounded(denseMs / sparseMs),
-          overCsr: csrMs && rounded(csrMs / sparseMs),
-          gflops: rounded((2 * ring.csb.values.length * n) / sparseMs / 1e6),
-          error: rounded(error),
-        });
+  for (const sparsity of sparsities) {
+    const matrix = matrixOf(shape, sparsity);
+    const copies = Math.max(COPIES, Math.ceil((CACHES * device.target.l2) / matrix.w.byteLength));
+    for (const product of PRODUCTS) {
+      const weights = new Weights(device, matrix, copies);
+      for (const n of columns) {
+        progress.say(`${shape}, ${sparsity * 100} %, n ${n}: ${product}`);
+        cases.push({ shape, sparsity, ...(await measure(product, weights, n)) });
       }
-      ring.close();
+      weights.close();
     }
+  }
 device.close();
 progress.clear();
 
-const CLASSES: readonly (readonly [string, (n: number) => boolean])[] = [
-  ["N>=64", (n) => n >= 64],
-  ["N=8..32", (n) => n >= 8 && n <= 32],
-  ["N=1", (n) => n === 1],
-];
-/** Means of ratios, by product, class of N and sparsity. */
-function geomeans(of: (c: Case) => number | null): Record<string, Record<string, Record<string, number>>> {
-  const out: Record<string, Record<string, Record<string, number>>> = {};
-  for (const product of PRODUCTS)
-    for (const [name, includes] of CLASSES)
-      for (const sparsity of sparsities) {
-        const ratios = cases.filter((c) => c.product === product && includes(c.n) && c.sparsity === sparsity).flatMap((c) => of(c) ?? []);
-        if (ratios.length === 0) continue;
-        out[product] ??= {};
-        out[product][name] ??= {};
-        out[product][name][sparsity] = rounded(geometricMean(ratios));
-      }
-  return out;
-}
-const geomean = geomeans((c) => c.ratio);
-const overCsr = geomeans((c) => c.overCsr);
-const lost = rounded(cases.filter((c) => c.ratio < 1).length / cases.length);
-
-if (options.json) console.log(JSON.stringify({ isa: device.target.name, threads: device.threads, cases, geomean, overCsr, lost }));
+const summary = summaryOf(cases);
+if (options.json) console.log(JSON.stringify({ isa: device.target.name, threads: device.threads, rates, cases, ...summary }));
 else {
   console.log(
     formatTable(
-      ["product", "W", "sparsity", "N", "dense ms", "sparse ms", "CSR ms", "over dense", "over CSR", "GFLOP/s"],
+      ["product", "W", "zeros", "N", "dense ms", "sparse ms", "CSR ms", "chosen", "over dense", "hot", "over CSR", "GFLOP/s", "GB/s"],
       cases.map((c) =>
-        [c.product, c.shape, c.sparsity, c.n, c.denseMs, c.sparseMs, c.csrMs ?? "", c.ratio, c.overCsr ?? "", c.gflops].map(String),
+        [
+          c.product,
+          c.shape,
+          c.sparsity,
+          c.n,
+          c.cold.dense.median,
+          c.cold.csb.median,
+          c.cold.csr?.median ?? "",
+          c.chosen,
+          rounded(c.cold.dense.median / c.cold.csb.median),
+          rounded(c.hot.dense.median / c.hot.csb.median),
+          c.cold.csr ? rounded(c.cold.csr.median / c.cold.csb.median) : "",
+          c.gflops,
+          c.gigabytesPerSecond,
+        ].map(String),
       ),
     ),
   );
-  console.log(JSON.stringify({ geomean, overCsr, lost }, null, 1));
+  console.log(JSON.stringify(summary, null, 1));
 }

@@ -13,8 +13,9 @@ import { type Coo, cooFromDense, cooToDense } from "../src/sparse/coo.ts";
 import { type Algorithm, floats } from "./sparse/algorithm.ts";
 import { ALGORITHMS } from "./sparse/algorithms.ts";
 import { worstError } from "./sparse/check.ts";
-import { type Contestant, type Problem, Ring } from "./sparse/contestants.ts";
+import { type Contestant, Ring } from "./sparse/contestants.ts";
 import { interleaved } from "./sparse/interleaved.ts";
+import { Matrix, Weights } from "./sparse/weights.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -52,7 +53,7 @@ interface Row {
 const matrixOf = (rows: number, columns: number, w: Float32Array): Coo => cooFromDense(fromNumbers("f32", [rows, columns], w));
 
 /** Elements with equal chances to stay; of "2:4" two of four, some of which are zeros where more than half are to be. */
-function problemOf(shape: string, sparsity: number, n: number, { suits, rounded }: Partial<Algorithm>): Problem {
+function problemOf(shape: string, sparsity: number, n: number, { suits, rounded }: Partial<Algorithm>) {
   const [rows, columns] = shape.split("x").map(Number);
   const next = randomNumbers(rows + columns + n);
   const some = (count: number): Float32Array => Float32Array.from({ length: count }, () => next() * 2 - 1);
@@ -60,7 +61,7 @@ function problemOf(shape: string, sparsity: number, n: number, { suits, rounded 
   if (suits === "2:4") pruneTwoFour(w, sparsity, next);
   else pruneBlocks(w, columns, suits ?? 1, sparsity, next);
   const used = rounded ? floats({ values: cooToDense(rounded(matrixOf(rows, columns, w))).data }) : w;
-  return { rows, columns, n, w: used, x: some(columns * n), g: some(rows * n) };
+  return { matrix: new Matrix(rows, columns, used, SPARSE_BLOCK), operands: { n, x: some(columns * n), g: some(rows * n) } };
 }
 
 /** Square blocks, all or nothing. */
@@ -82,10 +83,10 @@ function pruneTwoFour(w: Float32Array, sparsity: number, next: () => number): vo
 }
 
 /** What does not take the matrix, like code for too many nonzeros, is left out. */
-async function contestantsOf(ring: Ring, algorithm: Algorithm | null, { rows, columns, w }: Problem): Promise<Contestant[]> {
+async function contestantsOf(ring: Ring, algorithm: Algorithm | null, matrix: Matrix): Promise<Contestant[]> {
   if (!algorithm) return ring.contestants("forward");
   try {
-    return [await ring.dense("forward"), await ring.algorithm(algorithm, matrixOf(rows, columns, w))];
+    return [await ring.dense("forward"), await ring.algorithm(algorithm, matrix.coo())];
   } catch (error) {
     if (error instanceof HeddleError && error.code === "unsupported") return [];
     throw error;
@@ -98,12 +99,13 @@ for (const shape of options.shape.split(","))
     for (const n of options.n.split(",").map(Number))
       for (const algorithm of [null, ...ALGORITHMS.filter(({ name }) => !only || only.includes(name))]) {
         progress.say(`${shape}, ${sparsity * 100} %, n ${n}: ${algorithm?.name ?? "CSB"}`);
-        const problem = problemOf(shape, sparsity, n, algorithm ?? {});
-        const ring = new Ring(device, problem, SPARSE_BLOCK);
-        const [dense, ...rest] = await contestantsOf(ring, algorithm, problem);
+        const { matrix, operands } = problemOf(shape, sparsity, n, algorithm ?? {});
+        const weights = new Weights(device, matrix, 1);
+        const ring = new Ring(weights, operands);
+        const [dense, ...rest] = await contestantsOf(ring, algorithm, matrix);
         const [denseMs, ...times] = dense ? interleaved([dense, ...rest], ROUNDS).map(({ p10 }) => p10) : [0];
         for (const [i, contestant] of rest.entries()) {
-          const error = worstError("forward", problem, ring, contestant.result());
+          const error = worstError("forward", matrix, operands, matrix.csb(), contestant.result());
           if (!(error <= 1)) throw new Error(`${contestant.name} ${shape}, ${sparsity}, n ${n}: the error is ${error} times its bound`);
           const { name } = contestant;
           const [ms, ratio] = [times[i], denseMs / times[i]].map(rounded);
@@ -112,7 +114,7 @@ for (const shape of options.shape.split(","))
             sparsity,
             n,
             name,
-            nonzeros: problem.w.reduce((count, v) => count + (v === 0 ? 0 : 1), 0),
+            nonzeros: matrix.w.reduce((count, v) => count + (v === 0 ? 0 : 1), 0),
             denseMs: rounded(denseMs),
             ms,
             ratio,
@@ -120,6 +122,7 @@ for (const shape of options.shape.split(","))
           });
         }
         ring.close();
+        weights.close();
       }
 device.close();
 progress.clear();

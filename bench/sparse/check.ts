@@ -1,16 +1,17 @@
 // Holds results of sparse products against float64 sums, at some places of each.
 import { randomNumbers } from "../../src/cli/random.ts";
-import type { Csb } from "../../src/sparse/csb.ts";
-import { visitCsb } from "../../src/sparse/csb.ts";
-import type { Problem, Product } from "./contestants.ts";
+import { type Csb, visitCsb } from "../../src/sparse/csb.ts";
+import type { Operands, Product } from "./contestants.ts";
+import type { Matrix } from "./weights.ts";
 
 const PLACES = 64;
 
 /** The largest error in units of the bound u·|y| + 4·√nonzeros·2⁻²⁴·Σ|w||x|; at most 1 is right. */
 export function worstError(
   product: Product,
-  { rows, columns, n, w, x, g }: Problem,
-  ring: { readonly csb: Csb },
+  { rows, columns, w }: Pick<Matrix, "rows" | "columns" | "w">,
+  { n, x, g }: Operands,
+  csb: Csb,
   got: Float32Array,
 ): number {
   const next = randomNumbers(1);
@@ -28,7 +29,7 @@ export function worstError(
   };
   if (product === "weightGradient") {
     const wanted = new Set(Array.from({ length: PLACES }, () => below(got.length)));
-    visitCsb(ring.csb, (r, c, i) => {
+    visitCsb(csb, (r, c, i) => {
       if (!wanted.has(i)) return;
       check(
         got[i],

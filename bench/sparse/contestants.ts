@@ -1,57 +1,52 @@
 // What is timed: our dense product, the sparse kernels and plain CSR, each as launches over memory that is already filled.
 import type { CpuDevice, LaunchList, Memory } from "../../src/devices/cpu.ts";
 import type { Kernel } from "../../src/ir/kernel.ts";
-import { fromNumbers } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { type Direction, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
-import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
-import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
-import { cutByNonzeros } from "../../src/sparse/balance.ts";
-import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
-import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
-import { csrFromCoo } from "../../src/sparse/csr.ts";
+import { sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
+import { sparseVectorKernel } from "../../src/kernels/sparse_vector.ts";
+import type { Coo } from "../../src/sparse/coo.ts";
 import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
+import { gemmShape, type Weights } from "./weights.ts";
 
 export type Product = "forward" | "dataGradient" | "weightGradient";
 
-export interface Problem {
-  readonly rows: number;
-  readonly columns: number;
+/** The dense operands: x (columns, n) and the gradient g (rows, n). */
+export interface Operands {
   readonly n: number;
-  readonly w: Float32Array;
-  /** (columns, n) and (rows, n). */
   readonly x: Float32Array;
   readonly g: Float32Array;
 }
 
 export interface Contestant {
   readonly name: string;
-  run(): void;
-  /** Its result; that of a weight gradient in the order of the matrix's nonzeros, dense for "dense". */
+  /** What it keeps of the matrix, in bytes; 0: nothing. */
+  readonly bytes: number;
+  /** Milliseconds that this took to make. */
+  readonly preparationMs: number;
+  /** With one of the copies of the matrix. */
+  run(copy: number): void;
+  /** Its last result; that of a weight gradient in the order of the matrix's nonzeros, dense for "dense". */
   result(): Float32Array;
 }
 
-/** Contestants over one problem; `close` frees all they have. */
+/** A kernel and what it works on. */
+type Call = readonly [Kernel, readonly Memory[]];
+
+/** Contestants over one matrix and one pair of operands; `close` frees all but the matrix. */
 export class Ring {
-  private made: Csb | undefined;
   private readonly memories: Memory[] = [];
   private readonly lists: LaunchList[] = [];
+  private readonly device: CpuDevice;
 
   constructor(
-    private readonly device: CpuDevice,
-    private readonly problem: Problem,
-    private readonly block: number,
-  ) {}
-
-  /** Made when it is first asked for: large matrices take seconds. */
-  get csb(): Csb {
-    const { rows, columns, w } = this.problem;
-    this.made ??= csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block: this.block });
-    return this.made;
+    private readonly weights: Weights,
+    private readonly operands: Operands,
+  ) {
+    this.device = weights.device;
   }
 
   async contestants(product: Product): Promise<Contestant[]> {
@@ -59,24 +54,29 @@ export class Ring {
     return [await this.dense(product), await this.sparse(product), ...csr];
   }
 
-  /** W·X by any algorithm, over a matrix of the problem's sizes. */
+  /** W·X by any algorithm, over a matrix of the same sizes. */
   algorithm({ name, steps }: Algorithm, w: Coo): Promise<Contestant> {
-    const output = this.empty(4 * this.problem.rows * this.problem.n);
-    const shared = new Map<Operand, Memory>([["y", output]]);
-    const memoryOf = (operand: Operand): Memory => {
-      const known = shared.get(operand);
-      if (known) return known;
-      const memory =
-        operand === "x"
-          ? this.put(this.problem.x)
-          : ArrayBuffer.isView(operand)
-            ? this.put(operand)
-            : this.empty((operand as { bytes: number }).bytes);
-      shared.set(operand, memory);
-      return memory;
-    };
-    const run = steps(w, this.problem.n, this.device).map(({ kernel, operands }) => [kernel, operands.map(memoryOf)] as const);
-    return this.contestant(name, run, output);
+    const output = this.empty(4 * this.weights.matrix.rows * this.operands.n);
+    const x = this.put(this.operands.x);
+    let bytes = 0;
+    const start = performance.now();
+    const made = Array.from({ length: this.weights.count }, () => {
+      const shared = new Map<Operand, Memory>([
+        ["x", x],
+        ["y", output],
+      ]);
+      const memoryOf = (operand: Operand): Memory => {
+        const memory =
+          shared.get(operand) ?? (ArrayBuffer.isView(operand) ? this.put(operand) : this.empty((operand as { bytes: number }).bytes)); // "x" and "y" are known
+        shared.set(operand, memory);
+        return memory;
+      };
+      const calls = steps(w, this.operands.n, this.device).map(({ kernel, operands }): Call => [kernel, operands.map(memoryOf)]);
+      bytes = [...shared].reduce((sum, [operand, memory]) => sum + (ArrayBuffer.isView(operand) ? memory.bytes : 0), 0);
+      return calls;
+    });
+    const ms = (performance.now() - start) / this.weights.count;
+    return this.contestant(name, { bytes, ms }, (copy) => made[copy], output);
   }
 
   close(): void {
@@ -95,117 +95,136 @@ export class Ring {
     memory.view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     return memory;
   }
-  /** Kernels one after another, the last of which writes `output`. */
-  private async contestant(name: string, steps: readonly (readonly [Kernel, readonly Memory[]])[], output: Memory): Promise<Contestant> {
-    const launches = steps.map(([, memories], kernel) => ({ kernel, args: memories.map((m) => m.address) }));
-    const list = await this.device.load(
-      steps.map(([kernel]) => kernel),
-      launches,
-    );
+  /** For each copy kernels one after another, the last of which writes `output`, or its part of it. */
+  private async contestant(
+    name: string,
+    { bytes, ms }: { readonly bytes: number; readonly ms: number },
+    callsOf: (copy: number) => readonly Call[],
+    output: Memory | readonly Memory[],
+  ): Promise<Contestant> {
+    const calls = Array.from({ length: this.weights.count }, (_, copy) => callsOf(copy));
+    const kernels = [...new Set(calls.flat().map(([kernel]) => kernel))];
+    const launches = calls.flat().map(([kernel, memories]) => ({ kernel: kernels.indexOf(kernel), args: memories.map((m) => m.address) }));
+    const list = await this.device.load(kernels, launches);
     this.lists.push(list);
+    const steps = calls[0].length;
+    let last = 0;
     return {
       name,
-      run: () => list.run(0, steps.length),
-      result: () => {
-        const bytes = output.view();
-        return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4).slice();
+      bytes,
+      preparationMs: ms,
+      run(copy) {
+        last = copy;
+        list.run(copy * steps, (copy + 1) * steps);
+      },
+      result() {
+        const view = ("view" in output ? output : output[last]).view();
+        return new Float32Array(view.buffer, view.byteOffset, view.byteLength / 4).slice();
       },
     };
   }
 
   /** Our own product of dense matrices, its right operand packed beforehand. One column: the weights are packed, as a layer has them. */
   dense(product: Product): Promise<Contestant> {
-    const { rows, columns, n, w, x, g } = this.problem;
-    if (product === "weightGradient") return this.gemm(rows, columns, n, g, x, { k: 1, n });
-    if (n === 1)
-      return product === "forward"
-        ? this.gemm(1, rows, columns, x, w, { k: 1, n: columns })
-        : this.gemm(1, columns, rows, g, w, { k: columns, n: 1 });
-    if (product === "forward") return this.gemm(rows, n, columns, w, x, { k: n, n: 1 });
-    const turned = new Float32Array(w.length);
-    for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = w[r * columns + c];
-    return this.gemm(columns, n, rows, turned, g, { k: n, n: 1 });
+    const { weights, operands } = this;
+    const { rows, columns } = weights.matrix;
+    const { n, x, g } = operands;
+    if (product === "weightGradient") return this.denseGradient();
+    const [m, k, side] = product === "forward" ? [rows, columns, x] : [columns, rows, g];
+    const output = this.empty(4 * m * n);
+    if (n === 1) {
+      const kept = product === "forward" ? weights.packed() : weights.packedTurned();
+      const kernel = this.gemm(1, m, k);
+      const left = this.put(side);
+      return this.contestant("dense", kept, (copy) => [[kernel, [left, ...kept.copies[copy], output]]], output);
+    }
+    const kept = product === "forward" ? weights.dense() : weights.turned();
+    const kernel = this.gemm(m, n, k);
+    const right = this.packed(side, m, n, k, { k: n, n: 1 });
+    return this.contestant("dense", kept, (copy) => [[kernel, [...kept.copies[copy], right, output]]], output);
   }
-  private gemm(
-    m: number,
-    n: number,
-    k: number,
-    left: Float32Array,
-    right: Float32Array,
-    strides: { k: number; n: number },
-  ): Promise<Contestant> {
+  private denseGradient(): Promise<Contestant> {
+    const { rows, columns } = this.weights.matrix;
+    const { n, x, g } = this.operands;
+    const outputs = this.weights.gradient();
+    const kernel = this.gemm(rows, columns, n);
+    const [left, right] = [this.put(g), this.packed(x, rows, columns, n, { k: 1, n })];
+    return this.contestant("dense", { bytes: 0, ms: 0 }, (copy) => [[kernel, [left, right, outputs[copy]]]], outputs);
+  }
+  private gemm(m: number, n: number, k: number): Kernel {
     const { target, threads } = this.device;
-    const shape: GemmShape = { batch: 1, m, n, k, left: { batch: 0, row: k }, isRightBatched: false, hasBias: false };
+    const shape = gemmShape(m, n, k);
+    return gemmKernel("dense", shape, scheduleGemm(shape, target), noEpilogue({ dtype: "f32", shape: [m, n] }), target, threads);
+  }
+  private packed(right: Float32Array, m: number, n: number, k: number, strides: { readonly k: number; readonly n: number }): Memory {
+    const { target } = this.device;
+    const shape = gemmShape(m, n, k);
     const schedule = scheduleGemm(shape, target);
     const packed = new Float32Array(packedElements(shape, schedule, target));
     packRight(right, strides, shape, schedule, target, packed);
-    const kernel = gemmKernel("dense", shape, schedule, noEpilogue({ dtype: "f32", shape: [m, n] }), target, threads);
-    const output = this.empty(4 * m * n);
-    return this.contestant("dense", [[kernel, [this.put(left), this.put(packed), output]]], output);
+    return this.put(packed);
   }
 
   private sparse(product: Product): Promise<Contestant> {
     if (product === "weightGradient") return this.sampled();
-    return product === "forward" && this.problem.n === 1 ? this.vector() : this.groups(product === "forward" ? "forward" : "transposed");
+    if (product === "dataGradient") return this.backward();
+    return this.operands.n === 1 ? this.vector() : this.forward();
   }
-  /** Forward, the values lie in the kernel's order; transposed, they are brought into it each time. */
-  private groups(direction: Direction): Promise<Contestant> {
-    const { device, csb, problem } = this;
-    const { target, threads } = device;
-    const groups = groupsOf(csb, direction, threads);
-    const type = { dtype: "f32" as const, shape: [groups.rows, problem.n] };
-    const kernel = sparseProductKernel("sparse", sparseProductShape(groups, problem.n), noEpilogue(type), target, threads);
-    const output = this.empty(4 * groups.rows * problem.n);
-    const isForward = direction === "forward";
-    const values = isForward ? this.put(this.inOrder(groups.place)) : this.empty(4 * groups.place.length);
-    const order = sparseOrderKernel("order", { nonzeros: csb.values.length, length: groups.place.length }, target, threads);
-    const index = [...indexOf(groups), shareBlockRows(groups, threads)].map((a) => this.put(a));
-    const multiply = [kernel, [values, ...index, this.put(isForward ? problem.x : problem.g), output]] as const;
-    if (isForward) return this.contestant("csb", [multiply], output);
-    return this.contestant("csb", [[order, [this.put(this.values()), this.put(groups.place), values]], multiply], output);
+  private forward(): Promise<Contestant> {
+    const kept = this.weights.forward();
+    const output = this.empty(4 * kept.form.rows * this.operands.n);
+    const [kernel, x] = [this.product(kept.form), this.put(this.operands.x)];
+    return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
+  }
+  /** The values, of which there is one copy for both directions, are brought into this one's order each time. */
+  private backward(): Promise<Contestant> {
+    const { target, threads } = this.device;
+    const kept = this.weights.backward();
+    const { place, rows } = kept.form;
+    const shape = { nonzeros: this.weights.matrix.csb().values.length, length: place.length };
+    const order = sparseOrderKernel("order", shape, target, threads);
+    const [output, turned] = [this.empty(4 * rows * this.operands.n), this.empty(4 * place.length)];
+    const [kernel, g] = [this.product(kept.form), this.put(this.operands.g)];
+    const calls = (copy: number): Call[] => {
+      const [values, places, ...index] = kept.copies[copy];
+      return [
+        [order, [values, places, turned]],
+        [kernel, [turned, ...index, g, output]],
+      ];
+    };
+    return this.contestant("csb", kept, calls, output);
+  }
+  private product(groups: Parameters<typeof sparseProductShape>[0]): Kernel {
+    const { n } = this.operands;
+    const { target, threads } = this.device;
+    const type = { dtype: "f32" as const, shape: [groups.rows, n] };
+    return sparseProductKernel("sparse", sparseProductShape(groups, n), noEpilogue(type), target, threads);
   }
   private vector(): Promise<Contestant> {
-    const { device, csb, problem } = this;
-    const { target, threads } = device;
-    const w = vectorMatrixOf(csb, target);
-    const kernel = sparseVectorKernel("sparse", w.shape, noEpilogue({ dtype: "f32", shape: [1, csb.rows] }), target, threads);
-    const output = this.empty(4 * csb.rows);
-    const inputs = [this.inOrder(w.place), ...vectorIndexOf(w, threads), problem.x];
-    return this.contestant("csb", [[kernel, [...inputs.map((a) => this.put(a)), output]]], output);
+    const { target, threads } = this.device;
+    const { rows } = this.weights.matrix;
+    const kept = this.weights.vector();
+    const kernel = sparseVectorKernel("sparse", kept.form.shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), target, threads);
+    const [x, output] = [this.put(this.operands.x), this.empty(4 * rows)];
+    return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
   }
   private sampled(): Promise<Contestant> {
-    const { device, csb, problem } = this;
-    const { target, threads } = device;
-    const kernel = sparseSampledKernel("sparse", sparseSampledShape(csb, problem.n), target, threads);
-    const output = this.empty(4 * csb.values.length);
-    const inputs = [csb.pointers, csb.row, csb.column, shareCsbRows(csb, threads), problem.g, problem.x];
-    return this.contestant("csb", [[kernel, [...inputs.map((a) => this.put(a)), output]]], output);
+    const { target, threads } = this.device;
+    const kept = this.weights.pattern();
+    const outputs = this.weights.sampledGradient();
+    const kernel = sparseSampledKernel("sparse", sparseSampledShape(kept.form, this.operands.n), target, threads);
+    const [g, x] = [this.put(this.operands.g), this.put(this.operands.x)];
+    return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], g, x, outputs[copy]]]], outputs);
   }
 
   /** Plain CSR, of a transposed copy for the data gradient. */
   private rows(product: Product): Promise<Contestant> {
-    const { rows, columns, n, w, x, g } = this.problem;
-    const coo = cooFromDense(fromNumbers("f32", [rows, columns], w));
-    const csr = csrFromCoo(product === "forward" ? coo : transposeCoo(coo));
     const { target, threads } = this.device;
-    const shape = { rows: csr.rows, depth: csr.columns, n, nonzeros: csr.values.length };
-    const output = this.empty(4 * csr.rows * n);
-    const inputs = [
-      csr.pointers,
-      csr.column,
-      csr.values as Float32Array,
-      cutByNonzeros(csr.pointers, threads),
-      product === "forward" ? x : g,
-    ];
-    const kernel = sparseRowsKernel("csr", shape, target, threads);
-    return this.contestant("csr", [[kernel, [...inputs.map((a) => this.put(a)), output]]], output);
-  }
-
-  private values(): Float32Array {
-    return this.csb.values as Float32Array; // made of float32 above
-  }
-  private inOrder(place: Int32Array): Float32Array {
-    const values = this.values();
-    return Float32Array.from(place, (p) => (p < 0 ? 0 : values[p]));
+    const { n, x, g } = this.operands;
+    const kept = product === "forward" ? this.weights.rows() : this.weights.rowsTurned();
+    const { rows, columns, values } = kept.form;
+    const kernel = sparseRowsKernel("csr", { rows, depth: columns, n, nonzeros: values.length }, target, threads);
+    const [side, output] = [this.put(product === "forward" ? x : g), this.empty(4 * rows * n)];
+    return this.contestant("csr", kept, (copy) => [[kernel, [...kept.copies[copy], side, output]]], output);
   }
 }

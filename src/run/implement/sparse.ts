@@ -12,7 +12,7 @@ import { constantFloats } from "./conv_task.ts";
 import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
 import { USUAL_RATES } from "./sparse_cost.ts";
-import { blockOf, type Forecast, forecast, forecastOf, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
+import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
 import { rowTimesSparse } from "./sparse_vector.ts";
 
 /** A right operand, and whether its rows are the product's columns. */
@@ -93,7 +93,7 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   const { threads, target } = task;
   const density = nonzeros / (rows * depth);
   const mode = modeOf(task);
-  if (nonzeros === 0 || (mode === "auto" && (density > LEAST_TABLED || n < 2))) return null;
+  if (nonzeros === 0 || (mode === "auto" && !isTabled(size, density))) return null;
   const machine = { target, threads, rates: task.sparse?.rates ?? USUAL_RATES[target.name] };
   // Random places first: where those lose, nothing is converted.
   const guess = forecast(size, density, sharesColumns, machine);

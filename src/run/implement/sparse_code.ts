@@ -8,7 +8,7 @@ import { cooFromDense } from "../../sparse/coo.ts";
 import { csrFromCoo } from "../../sparse/csr.ts";
 import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { USUAL_RATES } from "./sparse_cost.ts";
-import { forecast, LEAST_TABLED, pays, type Size } from "./sparse_forecast.ts";
+import { type Forecast, forecast, isTabled, type Machine, pays, type Size } from "./sparse_forecast.ts";
 
 /**
  * Bytes of code that instructions are fetched from fast enough: it shares the second-level cache with what it multiplies, and vectors of 8 columns go through it more often.
@@ -20,16 +20,22 @@ const BYTES = { nonzero: 9, vector: 9 };
 /** What it takes of the walk's time at most, where it is small enough. */
 const SHARE = 0.85;
 
+/** Null where there would be too much code. */
+export function codeForecast(size: Size, nonzeros: number, machine: Machine): Forecast | null {
+  const { target } = machine;
+  const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * sparseVectors(size.n, target));
+  if (nonzeros === 0 || bytes > MOST_BYTES[target.name] || size.n < 2) return null;
+  const { denseMs, sparseMs } = forecast(size, nonzeros / (size.rows * size.depth), false, machine);
+  return { denseMs, sparseMs: SHARE * sparseMs };
+}
+
 /** W (rows, depth) · x (depth, n); null where its code would be too long, or is not predicted to be faster than the dense product. */
 export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzeros: number, x: Value, size: Size): KernelCall | null {
   const { target, threads, sparse, output } = task;
   const { rows, depth, n } = size;
   const density = nonzeros / (rows * depth);
-  const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * sparseVectors(n, target));
-  if (nonzeros === 0 || bytes > MOST_BYTES[target.name] || n < 2) return null;
-  const ms = forecast(size, density, false, { target, threads, rates: sparse?.rates ?? USUAL_RATES[target.name] });
-  const own = { denseMs: ms.denseMs, sparseMs: SHARE * ms.sparseMs };
-  if (sparse?.mode !== "always" && (density > LEAST_TABLED || !pays(own))) return null;
+  const own = codeForecast(size, nonzeros, { target, threads, rates: sparse?.rates ?? USUAL_RATES[target.name] });
+  if (!own || (sparse?.mode !== "always" && !(isTabled(size, density) && pays(own)))) return null;
   sparse?.choices.push({ node: output.node, rows, depth, n, density, ...own, isSparse: true, isCode: true });
   const w = csrFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)));
   const pattern = patternOf(w, n, target);

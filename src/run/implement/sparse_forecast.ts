@@ -59,8 +59,11 @@ export function forecastOf(size: Size, groups: Groups, sharesColumns: boolean, m
 /** Whether sparse kernels are predicted to be faster, by more than predictions are usually off. */
 export const pays = (ms: Forecast): boolean => ms.sparseMs <= MARGIN * ms.denseMs;
 
+/** Whether a layer of many columns is worth a thought. */
+export const isTabled = ({ n }: Size, density: number): boolean => density > 0 && density <= LEAST_TABLED && n > 1;
+
 /** What a product with activations by rows takes, by the kernels that it would get. */
 export function productMs(size: Size, density: number, machine: Machine): number {
   const ms = forecast(size, density, true, machine);
-  return density > 0 && density <= LEAST_TABLED && size.n > 1 && pays(ms) ? ms.sparseMs : ms.denseMs;
+  return isTabled(size, density) && pays(ms) ? ms.sparseMs : ms.denseMs;
 }

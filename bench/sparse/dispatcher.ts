@@ -1,0 +1,30 @@
+// What a network gets for W·X by its predictions: our dense product, the sparse kernel, or code made for the pattern.
+
+import { codeForecast } from "../../src/run/implement/sparse_code.ts";
+import type { SparseRates } from "../../src/run/implement/sparse_cost.ts";
+import { type Forecast, forecastOf, isTabled, pays } from "../../src/run/implement/sparse_forecast.ts";
+import { vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
+import type { Weights } from "./weights.ts";
+
+export interface Choice {
+  /** A contestant's name. */
+  readonly chosen: "dense" | "csb" | "pattern";
+  readonly predicted: Forecast;
+}
+
+export function dispatch({ device, matrix, forward, vector }: Weights, n: number, rates: SparseRates): Choice {
+  const { target, threads } = device;
+  const { rows, columns: depth } = matrix;
+  const size = { rows, depth, n };
+  if (n === 1) {
+    const predicted = vectorForecastOf(size, vector().form, target, threads);
+    return { chosen: vectorPays(size, predicted) ? "csb" : "dense", predicted };
+  }
+  const machine = { target, threads, rates };
+  const nonzeros = matrix.csb().values.length;
+  const density = nonzeros / (rows * depth);
+  const code = codeForecast(size, nonzeros, machine);
+  if (code && isTabled(size, density) && pays(code)) return { chosen: "pattern", predicted: code };
+  const predicted = forecastOf(size, forward().form, false, machine);
+  return { chosen: isTabled(size, density) && pays(predicted) ? "csb" : "dense", predicted };
+}

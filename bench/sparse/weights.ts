@@ -1,0 +1,161 @@
+// One matrix in the forms that contestants keep, each made once for all numbers of columns, in copies that lie apart as the layers of a network do.
+import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
+import { fromNumbers } from "../../src/ir/tensor.ts";
+import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
+import { type Direction, type Groups, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { shareCsbRows } from "../../src/kernels/sparse_sampled.ts";
+import { type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
+import { cutByNonzeros } from "../../src/sparse/balance.ts";
+import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
+import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
+import { type Csr, csrFromCoo } from "../../src/sparse/csr.ts";
+import { floats, type Numbers, ordered } from "./algorithm.ts";
+
+/** Made when it is first asked for: large matrices take seconds. */
+function once<Value>(make: () => Value): () => Value {
+  let made: { readonly value: Value } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** A matrix, dense and in blocks. */
+export class Matrix {
+  /** Milliseconds from the dense matrix to blocks, where these were the first that was made of it. */
+  blocksMs = 0;
+
+  constructor(
+    readonly rows: number,
+    readonly columns: number,
+    readonly w: Float32Array,
+    private readonly block: number,
+  ) {}
+
+  readonly coo: () => Coo = once(() => cooFromDense(fromNumbers("f32", [this.rows, this.columns], this.w)));
+  readonly csb: () => Csb = once(() => {
+    const start = performance.now();
+    const csb = csbFromCoo(this.coo(), { block: this.block });
+    this.blocksMs = performance.now() - start;
+    return csb;
+  });
+}
+
+/** What a contestant keeps of a matrix. */
+export interface Kept<Form> {
+  readonly form: Form;
+  /** The arrays of each copy. */
+  readonly copies: readonly (readonly Memory[])[];
+  /** Of one copy. */
+  readonly bytes: number;
+  /** What one copy took to make, from the matrix in blocks for those that come from there. */
+  readonly ms: number;
+}
+
+export const gemmShape = (m: number, n: number, k: number): GemmShape => ({
+  batch: 1,
+  m,
+  n,
+  k,
+  left: { batch: 0, row: k },
+  isRightBatched: false,
+  hasBias: false,
+});
+
+export class Weights {
+  private readonly memories: Memory[] = [];
+
+  constructor(
+    readonly device: CpuDevice,
+    readonly matrix: Matrix,
+    /** Copies of each form. */
+    readonly count: number,
+  ) {}
+
+  close(): void {
+    for (const memory of this.memories) memory.free();
+  }
+
+  /** As a product of many columns reads them. */
+  readonly dense = once(() => this.keep(() => ({ form: null, arrays: [this.matrix.w] })));
+  readonly turned = once(() => this.keep(() => ({ form: null, arrays: [this.transposed()] })));
+  /** As a layer packs them, for a product of one column. */
+  readonly packed = once(() => this.keepPacked(this.matrix.rows, this.matrix.columns, { k: 1, n: this.matrix.columns }));
+  readonly packedTurned = once(() => this.keepPacked(this.matrix.columns, this.matrix.rows, { k: this.matrix.columns, n: 1 }));
+
+  /** Values in the kernel's order, and its index. */
+  readonly forward = once(() => this.keep(() => this.grouped("forward", (groups) => ordered(this.values(), groups.place))));
+  /** Values in the order of blocks, and where the kernel's order has each of them. */
+  readonly backward = once(() => this.keep(() => this.grouped("transposed", (groups) => groups.place, this.values())));
+  readonly vector = once(() =>
+    this.keep(() => {
+      const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target);
+      return { form, arrays: [ordered(this.values(), form.place), ...vectorIndexOf(form, this.device.threads)] };
+    }),
+  );
+  /** The pattern without values. */
+  readonly pattern = once(() =>
+    this.keep(() => {
+      const form: Csb = this.matrix.csb();
+      return { form, arrays: [form.pointers, form.row, form.column, shareCsbRows(form, this.device.threads)] };
+    }),
+  );
+  readonly rows = once(() => this.keep(() => this.csr(this.matrix.coo())));
+  readonly rowsTurned = once(() => this.keep(() => this.csr(transposeCoo(this.matrix.coo()))));
+  /** Where gradients of weights go: all of them, or those of nonzeros. */
+  readonly gradient = once(() => this.room(4 * this.matrix.w.length));
+  readonly sampledGradient = once(() => this.room(4 * this.values().length));
+
+  /** Memory that is filled: pages that were never written all lie on one. */
+  empty(bytes: number): Memory {
+    const memory = this.device.alloc(bytes);
+    this.memories.push(memory);
+    memory.view().fill(0);
+    return memory;
+  }
+  put(data: Numbers): Memory {
+    const memory = this.device.alloc(data.byteLength);
+    this.memories.push(memory);
+    memory.view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    return memory;
+  }
+  keep<Form>(make: () => { readonly form: Form; readonly arrays: readonly Numbers[] }): Kept<Form> {
+    const start = performance.now();
+    const { form, arrays } = make();
+    const ms = performance.now() - start;
+    const copies = Array.from({ length: this.count }, () => arrays.map((a) => this.put(a)));
+    return { form, copies, bytes: arrays.reduce((sum, a) => sum + a.byteLength, 0), ms };
+  }
+  private room(bytes: number): readonly Memory[] {
+    return Array.from({ length: this.count }, () => this.empty(bytes));
+  }
+
+  private values(): Float32Array {
+    return floats(this.matrix.csb());
+  }
+  private transposed(): Float32Array {
+    const { rows, columns, w } = this.matrix;
+    const turned = new Float32Array(w.length);
+    for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = w[r * columns + c];
+    return turned;
+  }
+  private keepPacked(n: number, k: number, strides: { readonly k: number; readonly n: number }): Kept<null> {
+    const { target } = this.device;
+    const shape = gemmShape(1, n, k);
+    return this.keep(() => {
+      const schedule = scheduleGemm(shape, target);
+      const packed = new Float32Array(packedElements(shape, schedule, target));
+      packRight(this.matrix.w, strides, shape, schedule, target, packed);
+      return { form: null, arrays: [packed] };
+    });
+  }
+  private grouped(direction: Direction, first: (groups: Groups) => Numbers, ...before: readonly Numbers[]) {
+    const { threads } = this.device;
+    const groups = groupsOf(this.matrix.csb(), direction, threads);
+    return { form: groups, arrays: [...before, first(groups), ...indexOf(groups), shareBlockRows(groups, threads)] };
+  }
+  private csr(coo: Coo) {
+    const csr: Csr = csrFromCoo(coo);
+    return { form: csr, arrays: [csr.pointers, csr.column, floats(csr), cutByNonzeros(csr.pointers, this.device.threads)] };
+  }
+}
