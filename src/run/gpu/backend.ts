@@ -7,6 +7,7 @@ import { type Graph, makeNode, type Node, type Op, type Reader, type TensorType,
 import { Group, groupAttrs } from "../../ir/group.ts";
 import { type Index, newVar, varIndex } from "../../ir/index_expr.ts";
 import type { GpuKernel } from "../../ir/library_kernel.ts";
+import type { Precision } from "../../ir/precision.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { composeReaders, type Expression } from "../../lower/compose.ts";
@@ -19,15 +20,18 @@ import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
 import { type Backend, type KernelCall, type Place, type Step, valuePlace } from "../step.ts";
+import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { cumSum } from "./implement_scan.ts";
+import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
-import type { GpuImplementation, Shared } from "./product_calls.ts";
+import type { GpuImplementation, GpuTask } from "./product_calls.ts";
 import * as scores from "./score_lines.ts";
 import { twoPasses } from "./two_passes.ts";
 
@@ -69,11 +73,12 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
+  ...byOperator({ CumSum: cumSum, TopK: topK }),
 ]);
 
 const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
 
-export function gpuBackend(target: SimtTarget, alignment: number): Backend<GpuKernel> {
+export function gpuBackend(target: SimtTarget, alignment: number, precision?: Precision): Backend<GpuKernel> {
   const kernels = new Map<string, SimtKernel>();
   const shared = (key: string, name: string, generate: (name: string) => SimtKernel): SimtKernel => {
     const known = kernels.get(key);
@@ -86,7 +91,14 @@ export function gpuBackend(target: SimtTarget, alignment: number): Backend<GpuKe
   return {
     isAnchor: (node) => ANCHORS.has(node.op),
     rereads: true,
-    implement: (node, name) => implement(node, name, target, shared),
+    implement: (node, name) => implement(node, { name, target, shared, roundsF32: precision === "tf32" }),
+    join: (steps, owner, isKept) =>
+      joinSteps(steps, owner, isKept, {
+        target,
+        shared,
+        computed: ({ node }) => (node.op === Group ? { body: groupAttrs(node).body, reads: node.inputs as readonly Value[] } : alone(node)), // a group's inputs are never absent
+        readers: readersOf,
+      }),
     copy(type) {
       const name = `copy_${type.dtype}_${elementCount(type.shape)}`;
       return shared(name, name, () => lowerSimtReaders(name, [loadReader(type, 0)], [type], target));
@@ -96,15 +108,22 @@ export function gpuBackend(target: SimtTarget, alignment: number): Backend<GpuKe
   };
 }
 
-function implement(node: Node, name: string, target: SimtTarget, shared: Shared): Step<GpuKernel> {
+/** All of a task but its node. */
+type Means = Pick<GpuTask, "name" | "target" | "shared" | "roundsF32">;
+
+function implement(node: Node, means: Means): Step<GpuKernel> {
+  const { name, target, shared } = means;
   const onHost = { node, calls: null };
+  const direct = DIRECT.get(node.op);
+  const own = direct && isKept(node, target) ? direct(node, name, target, shared) : null;
+  if (own) return { node, calls: own };
   const single = node.op === Group ? null : alone(node);
   const body = node.op === Group ? groupAttrs(node).body : single?.body;
   if (!body || body.inputs.length + body.outputs.length > target.maxBuffers) return onHost;
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
-  const written = DIRECT.get(node.op)?.(node, name, target, shared) ?? writtenFor(node, name, target, shared);
+  const written = DIRECT.get(node.op)?.(node, name, target, shared) ?? writtenFor(node, means);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
@@ -123,13 +142,17 @@ function implement(node: Node, name: string, target: SimtTarget, shared: Shared)
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
 }
 
+/** Whether the device keeps all that it reads and gives, and there is something to do. */
+const isKept = ({ inputs, outputs }: Node, { storedBytes }: SimtTarget): boolean =>
+  [...inputs, ...outputs].every((v) => !v || storedBytes[v.type.dtype]) && outputs.every((v) => elementCount(v.type.shape) > 0);
+
 /** Null where there are none. */
-function writtenFor(node: Node, name: string, target: SimtTarget, shared: Shared): readonly KernelCall<GpuKernel>[] | null {
+function writtenFor(node: Node, means: Means): readonly KernelCall<GpuKernel>[] | null {
   const anchor = node.op === Group ? groupAttrs(node).anchor : node;
   const implementation = anchor && WRITTEN.get(anchor.op);
   const parts = implementation ? anchorParts(node) : null;
   if (!implementation || !parts) return null;
-  const task = { ...parts, name, target, shared };
+  const task = { ...parts, ...means };
   return libraryCalls(task) ?? implementation(task);
 }
 
@@ -150,9 +173,9 @@ const readsNothing = ({ terms }: Index): boolean =>
   terms.every(({ atom }) => atom.k === "var" || (atom.k !== "value" && readsNothing(atom.a)));
 
 /** Null where registers cannot compute it. */
-function readersOf(body: Graph): readonly Reader[] | null {
+function readersOf(body: Graph, leaf = (input: number, type: TensorType): Reader => loadReader(type, input)): readonly Reader[] | null {
   try {
-    const readers = composeReaders(body, (input, type) => loadReader(type, input), expression);
+    const readers = composeReaders(body, leaf, expression);
     const exprs = readers.map(({ type, at }) => at(type.shape.map((d) => varIndex(newVar(d)))));
     return exprs.every((e) => canLower(e) || isWordCopy(e)) ? readers : null;
   } catch (e) {
