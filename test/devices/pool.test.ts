@@ -1,7 +1,7 @@
 // The thread pool below the x86 device: barriers, sleeping and waking, turns, and clean exits, with hand-made records.
 import { describe, expect, test } from "vitest";
 import { machineFacts } from "../../src/devices/machine.ts";
-import { LIST_HEADER, RECORD } from "../../src/devices/x86/driver.ts";
+import { CONTROL, controlBytes, driverCode, LIST_HEADER, RECORD } from "../../src/devices/x86/driver.ts";
 import { allocate, placeCode } from "../../src/devices/x86/memory.ts";
 import { loadNative, type Native } from "../../src/devices/x86/native.ts";
 import { acquirePool, type Pool } from "../../src/devices/x86/pool.ts";
@@ -65,6 +65,24 @@ describe.skipIf(!here)("pool", () => {
     expect(r.numbers()).toEqual(all(threads, regions * 10 + 400));
     r.free();
     pool.release();
+  });
+
+  test.each([2, 5])("%i threads of which only the caller's is there: it runs all parts, in step", async (threads) => {
+    const native = await loadNative();
+    const { code, run } = driverCode();
+    const driver = placeCode(native, [code]);
+    const control = allocate(native, controlBytes(threads), false);
+    const cells = new DataView(control.view().buffer);
+    cells.setUint32(CONTROL.threads, threads, true);
+    cells.setUint32(CONTROL.barrierPolls, 2000, true);
+    const r = relay(native, threads, 10);
+    const call = native.callable(driver.at[0] + run);
+    for (let i = 0; i < 100; i++) call(control.address, r.list, 0, r.bytes);
+    call(control.address, r.list, 2 * RECORD, 6 * RECORD);
+    expect(r.numbers()).toEqual(all(threads, 1004));
+    r.free();
+    control.free();
+    driver.free();
   });
 
   test.each([0, 50])("threads that sleep after %i µs wake for the next job", async (spinMicroseconds) => {

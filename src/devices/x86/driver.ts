@@ -1,37 +1,39 @@
 // Emits the two loops around all kernels, once a process: the caller's, which publishes a job and takes part, and the workers', which wait for jobs.
+// A launch has a part for each thread. Whoever claims a part runs it: its own thread as a rule, another one where that thread is late.
 import { Assembler, CC, I, R8, R9, R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../codegen/x86/assembler.ts";
 
 /** A launch list in memory: u64 bytes of records a thread, padded to a header; then for each thread its records {u64 function, u64 arguments}. */
 export const LIST_HEADER = 64;
 export const RECORD = 16;
+const RECORD_SHIFT = 4;
 /** The list that tells workers to leave. */
 export const NO_LIST = 0;
-/** A thread's line has room for 8 barrier rounds. */
 export const MAX_THREADS = 256;
 
 /**
  * The control block of a pool, byte offsets. What one side polls lies 128 bytes from what others write, because processors fetch cache lines in pairs.
- * The first line is the job: its number changes last, so whoever sees a new number sees the new job.
+ * Launches are counted from the pool's first on. A job is launches up to `end`, which changes last: whoever sees it sees where their records are.
  */
 export const CONTROL = {
-  job: 0, // u32
-  list: 8, // u64
-  from: 16, // u64, bytes into the records
-  to: 24, // u64
+  job: 0, // u32: changes with every job and with `leave`; what workers sleep on
+  leave: 4, // u32: not 0 when workers shall leave
+  origin: 8, // u64: where thread 0's record of launch 0 would be
+  stride: 16, // u64: bytes from a thread's records to the next one's
+  end: 24, // u64
   threads: 40, // u32, constant like all up to `sleepers`
-  barrierPolls: 44, // u32: before a thread at a barrier offers its core to others
+  barrierPolls: 44, // u32: before a thread that waits for others offers its core to them
   napSeconds: 64, // u64, u64: a timespec
   napNanoseconds: 72,
   spinTicks: 80, // u64
   sleepers: 128, // u32
   lock: 256, // u32: 0 free, 1 held, 2 held and waited for
-  lines: 512,
+  parts: 512,
 } as const;
-const LINE_SHIFT = 7;
-/** A thread's own line: u32 of each barrier round, then what it must remember between jobs. */
-const LINE = { rounds: 0, seenJob: 32, epoch: 36 } as const;
+const PART_SHIFT = 8;
+/** The parts of one thread, u64 each: launches of which they were claimed, and of which they are done. Only the second is polled as a rule. */
+const PART = { claimed: 0, done: 128 } as const;
 
-export const controlBytes = (threads: number): number => CONTROL.lines + (threads << LINE_SHIFT);
+export const controlBytes = (threads: number): number => CONTROL.parts + (threads << PART_SHIFT);
 
 /** Linux system calls and futex operations (futex(2), process-private). They overwrite rax, rcx and r11. */
 const SCHED_YIELD = 24;
@@ -41,16 +43,18 @@ const FUTEX_WAKE = 129;
 const SYSCALL = { ...I.rdtsc, name: "syscall", opcode: 0x05 };
 
 const LOCK_POLLS = 1000;
+/** Polls (1 to 3 µs) before a thread runs what another one has not begun: as a rule that comes at once, and finds its data in its caches. */
+const PATIENCE = 64;
 /** Idle workers offer their core to others once in so many polls. */
 const POLLS_PER_YIELD = 256;
 
-/** Registers through both loops. Kernels preserve them. */
-const [RECORD_AT, RECORD_END, TID, MINE, CONTROL_AT, EPOCH] = [RBX, R12, R13, R14, R15, RBP];
+/** Registers through both loops. Kernels preserve them. RUNNING: the part that a thread runs, whoever's it is; NEXT: the launch that its own is next for. */
+const [RUNNING, NEXT, LIMIT, TID, MINE, CONTROL_AT] = [RBX, RBP, R12, R13, R14, R15];
 const SAVED = [RBX, RBP, R12, R13, R14, R15];
 
 export interface DriverCode {
   readonly code: Uint8Array;
-  /** Offset of run(control, list, from, to) → 0: runs a job as thread 0; from and to in bytes of records. NO_LIST only publishes. */
+  /** Offset of run(control, list, from, to) → 0: runs a job as thread 0; from and to in bytes of records. NO_LIST sends the workers away. */
   readonly run: number;
   /** Offset of worker(control, tid): runs jobs; returns 1 on NO_LIST, and 0 after a nap without work. */
   readonly worker: number;
@@ -93,28 +97,30 @@ function futex(asm: Assembler, offset: number, operation: number): void {
 
 function emitRun(asm: Assembler): void {
   const alone = asm.label();
+  const quit = asm.label();
   const unlock = asm.label();
   enter(asm);
   asm.op(I.mov, CONTROL_AT, RDI);
-  asm.op(I.mov, RECORD_AT, RSI);
-  asm.op(I.mov, RECORD_END, RDX);
-  asm.op(I.mov, TID, RCX); // `to`, for the moment
+  asm.op(I.mov, RUNNING, RSI); // list, from and to, for the moment
+  asm.op(I.mov, NEXT, RDX);
+  asm.op(I.mov, LIMIT, RCX);
   lock(asm);
+  asm.op(I.test, RUNNING, RUNNING);
+  asm.jcc(CC.e, quit);
   asm.unary(I.cmp32_imm8, control(asm, CONTROL.threads), 1);
   asm.jcc(CC.e, alone);
-  publish(asm, alone);
-  asm.bind(alone);
-  asm.op(I.test, RECORD_AT, RECORD_AT);
-  asm.jcc(CC.e, unlock);
-  asm.op(I.lea, MINE, control(asm, CONTROL.lines));
-  asm.op(I.mov32, EPOCH, asm.at(MINE, LINE.epoch));
-  // Thread 0's records come first: from = list + header + from, end = list + header + to.
-  asm.op(I.mov, RAX, RECORD_AT);
-  asm.op(I.lea, RECORD_AT, asm.at(RAX, LIST_HEADER, RECORD_END));
-  asm.op(I.lea, RECORD_END, asm.at(RAX, LIST_HEADER, TID));
+  asm.op(I.lea, MINE, control(asm, CONTROL.parts));
   asm.op(I.xor32, TID, TID);
-  emitWalk(asm);
-  asm.op(I.mov32_store, EPOCH, asm.at(MINE, LINE.epoch));
+  publish(asm);
+  emitWalk(asm, "to the end");
+  asm.jmp(unlock);
+  asm.bind(alone);
+  emitWalkAlone(asm);
+  asm.jmp(unlock);
+  asm.bind(quit);
+  constant(asm, RAX, 1);
+  asm.op(I.mov32_store, RAX, control(asm, CONTROL.leave));
+  wakeAll(asm);
   asm.bind(unlock);
   emitUnlock(asm);
   constant(asm, RAX, 0);
@@ -156,11 +162,27 @@ function emitUnlock(asm: Assembler): void {
   asm.bind(free);
 }
 
-/** Writes the job, its number last, and wakes sleepers. xchg orders the number before the look at sleepers: see the nap for the other half. */
-function publish(asm: Assembler, done: number): void {
-  asm.op(I.mov_store, RECORD_AT, control(asm, CONTROL.list));
-  asm.op(I.mov_store, RECORD_END, control(asm, CONTROL.from));
-  asm.op(I.mov_store, TID, control(asm, CONTROL.to));
+/** Writes where the job's records are, and then that there is a job. All parts of all launches before it are done, so nobody reads what changes. */
+function publish(asm: Assembler): void {
+  const [list, from, to] = [RUNNING, NEXT, LIMIT];
+  asm.op(I.mov, RAX, asm.at(list));
+  asm.op(I.mov_store, RAX, control(asm, CONTROL.stride));
+  asm.op(I.sub, to, from);
+  asm.op(I.lea, list, asm.at(list, LIST_HEADER, from));
+  asm.op(I.mov, RCX, asm.at(MINE, PART.claimed));
+  asm.op(I.mov, RAX, RCX);
+  asm.unary(I.shl, RAX, RECORD_SHIFT);
+  asm.op(I.sub, list, RAX);
+  asm.op(I.mov_store, list, control(asm, CONTROL.origin));
+  asm.unary(I.shr, to, RECORD_SHIFT);
+  asm.op(I.add, RCX, to);
+  asm.op(I.mov_store, RCX, control(asm, CONTROL.end));
+  wakeAll(asm);
+}
+
+/** xchg orders what was written before the look at sleepers: see the nap for the other half. */
+function wakeAll(asm: Assembler): void {
+  const done = asm.label();
   asm.op(I.mov32, RAX, control(asm, CONTROL.job));
   asm.unary(I.inc32, RAX);
   asm.op(I.xchg32, RAX, control(asm, CONTROL.job));
@@ -168,66 +190,109 @@ function publish(asm: Assembler, done: number): void {
   asm.jcc(CC.e, done);
   constant(asm, RDX, 0x7fffffff);
   futex(asm, CONTROL.job, FUTEX_WAKE);
+  asm.bind(done);
 }
 
-/** Calls every record's function(arguments, tid), each followed by a barrier. */
-function emitWalk(asm: Assembler): void {
-  const next = asm.label();
+/** Without other threads: calls every record's function(arguments, 0). */
+function emitWalkAlone(asm: Assembler): void {
+  const [at, from, to] = [RUNNING, NEXT, LIMIT];
   const done = asm.label();
-  asm.op(I.cmp, RECORD_AT, RECORD_END);
-  asm.jcc(CC.ae, done);
+  asm.op(I.lea, to, asm.at(at, LIST_HEADER, to));
+  asm.op(I.lea, at, asm.at(at, LIST_HEADER, from));
   const launch = asm.here();
-  asm.op(I.mov, RDI, asm.at(RECORD_AT, 8));
-  asm.op(I.mov, RSI, TID);
-  asm.unary(I.call, asm.at(RECORD_AT));
-  asm.op(I.mov32, RSI, control(asm, CONTROL.threads));
-  asm.unary(I.cmp32_imm8, RSI, 1);
-  asm.jcc(CC.e, next);
-  barrier(asm);
-  asm.bind(next);
-  asm.unary(I.add_imm8, RECORD_AT, RECORD);
-  asm.op(I.cmp, RECORD_AT, RECORD_END);
-  asm.jcc(CC.b, launch);
+  asm.op(I.cmp, at, to);
+  asm.jcc(CC.ae, done);
+  asm.op(I.mov, RDI, asm.at(at, 8));
+  constant(asm, RSI, 0);
+  asm.unary(I.call, asm.at(at));
+  asm.unary(I.add_imm8, at, RECORD);
+  asm.jmp(launch);
   asm.bind(done);
 }
 
 /**
- * Dissemination barrier (Hensgen, Finkel and Manber 1988): in round r a thread shows its epoch and waits for that of the thread 2^r before it.
- * Two threads need one round, n need ⌈log2 n⌉. Epochs only grow, so nothing is reset; x86 keeps stores and loads in order, so nothing is fenced.
- * rsi: number of threads. rdi: distance 2^r · r8: 4·r · r10: what is polled · r9: polls left.
+ * Runs parts of launches, each once all parts of the launches before it are done. The caller stays until everything is; workers until nothing
+ * is left to be claimed for them: a worker that the system stops between two launches holds nobody up, and finds its way when it comes back.
+ * A claim that succeeds tells that its launch is of the job that `origin` is of: a job ends, and its memory may go, when all its parts are done.
  */
-function barrier(asm: Assembler): void {
-  asm.unary(I.inc32, EPOCH);
-  constant(asm, RDI, 1);
+function emitWalk(asm: Assembler, until: "to the end" | "for its own part"): void {
+  const next = asm.label();
+  const run = asm.label();
+  const done = asm.label();
+  asm.bind(next);
+  asm.op(I.mov, NEXT, asm.at(MINE, PART.claimed));
+  if (until === "for its own part") leaveAtEnd(asm, done);
+  awaitParts(asm, run);
+  if (until === "to the end") leaveAtEnd(asm, done);
+  asm.op(I.mov, R10, MINE);
+  asm.op(I.mov, R8, TID);
+  asm.op(I.mov, RAX, NEXT);
+  claim(asm);
+  asm.jcc(CC.ne, next);
+  // rax: launch · r8: whose part · r10: where it is
+  asm.bind(run);
+  asm.op(I.mov, RUNNING, R10);
+  asm.op(I.mov, RCX, control(asm, CONTROL.stride));
+  asm.op(I.imul, RCX, R8);
+  asm.unary(I.shl, RAX, RECORD_SHIFT);
+  asm.op(I.add, RAX, RCX);
+  asm.op(I.add, RAX, control(asm, CONTROL.origin));
+  asm.op(I.mov, RDI, asm.at(RAX, 8));
+  asm.op(I.mov, RSI, R8);
+  asm.unary(I.call, asm.at(RAX));
+  asm.op(I.mov, RAX, asm.at(RUNNING, PART.claimed)); // nobody claims the next before this one is done
+  asm.op(I.mov_store, RAX, asm.at(RUNNING, PART.done));
+  asm.jmp(next);
+  asm.bind(done);
+}
+
+function leaveAtEnd(asm: Assembler, done: number): void {
+  asm.op(I.cmp, NEXT, control(asm, CONTROL.end));
+  asm.jcc(CC.ae, done);
+}
+
+/** Claims launch rax of the part at r10; "equal" if nobody had. Keeps rax. */
+function claim(asm: Assembler): void {
+  asm.op(I.lea, RCX, asm.at(RAX, 1));
+  asm.op(I.lock_cmpxchg, RCX, asm.at(R10, PART.claimed));
+}
+
+/**
+ * Waits until all parts of the launches before NEXT are done, or goes to `run` with one of them claimed that its thread has not begun.
+ * x86 keeps stores and loads in order, so nothing is fenced. r10, r8: part and thread looked at · r9: polls.
+ */
+function awaitParts(asm: Assembler, run: number): void {
+  const isDone = asm.label();
+  const relax = asm.label();
+  const isClaimed = asm.label();
+  asm.op(I.lea, R10, control(asm, CONTROL.parts));
   constant(asm, R8, 0);
-  const round = asm.here();
-  const partner = asm.label();
-  const passed = asm.label();
-  asm.op(I.mov32_store, EPOCH, asm.at(MINE, LINE.rounds, R8));
-  asm.op(I.mov, RAX, TID);
-  asm.op(I.sub, RAX, RDI);
-  asm.jcc(CC.ns, partner);
-  asm.op(I.add, RAX, RSI);
-  asm.bind(partner);
-  asm.unary(I.shl, RAX, LINE_SHIFT);
-  asm.op(I.add, RAX, CONTROL_AT);
-  asm.op(I.lea, R10, asm.at(RAX, CONTROL.lines + LINE.rounds, R8));
-  const fresh = asm.here();
-  asm.op(I.mov32, R9, control(asm, CONTROL.barrierPolls));
-  const poll = asm.here();
-  asm.op(I.mov32, RAX, asm.at(R10));
-  asm.op(I.cmp32, RAX, EPOCH);
-  asm.jcc(CC.ns, passed); // difference ≥ 0 as a signed number: right also when epochs wrap
-  asm.op(I.pause);
-  asm.unary(I.dec32, R9);
-  asm.jcc(CC.ne, poll);
+  constant(asm, R9, 0);
+  const look = asm.here();
+  asm.op(I.cmp, NEXT, asm.at(R10, PART.done));
+  asm.jcc(CC.be, isDone);
+  asm.unary(I.inc32, R9);
+  asm.unary(I.cmp32_imm8, R9, PATIENCE);
+  asm.jcc(CC.b, relax);
+  asm.op(I.lea, RAX, asm.at(NEXT, -1));
+  asm.op(I.cmp, RAX, asm.at(R10, PART.claimed));
+  asm.jcc(CC.ne, isClaimed);
+  claim(asm);
+  asm.jcc(CC.e, run);
+  asm.bind(isClaimed);
+  asm.op(I.cmp32, R9, control(asm, CONTROL.barrierPolls));
+  asm.jcc(CC.b, relax);
   systemCall(asm, SCHED_YIELD);
-  asm.jmp(fresh);
-  asm.bind(passed);
-  asm.unary(I.add_imm8, R8, 4);
-  asm.op(I.add, RDI, RDI);
-  asm.op(I.cmp, RDI, RSI);
-  asm.jcc(CC.b, round);
+  constant(asm, R9, PATIENCE);
+  asm.jmp(look);
+  asm.bind(relax);
+  asm.op(I.pause);
+  asm.jmp(look);
+  asm.bind(isDone);
+  asm.unary(I.inc32, R8);
+  asm.op(I.lea, R10, asm.at(R10, 1 << PART_SHIFT));
+  asm.op(I.cmp32, R8, control(asm, CONTROL.threads));
+  asm.jcc(CC.b, look);
 }
 
 /** rax ← time-stamp counter. */
@@ -245,47 +310,33 @@ function emitWorker(asm: Assembler): void {
   asm.op(I.mov, CONTROL_AT, RDI);
   asm.op(I.mov, TID, RSI);
   asm.op(I.mov, RAX, RSI);
-  asm.unary(I.shl, RAX, LINE_SHIFT);
-  asm.op(I.lea, MINE, asm.at(CONTROL_AT, CONTROL.lines, RAX));
-  asm.op(I.mov32, EPOCH, asm.at(MINE, LINE.epoch));
+  asm.unary(I.shl, RAX, PART_SHIFT);
+  asm.op(I.lea, MINE, asm.at(CONTROL_AT, CONTROL.parts, RAX));
   const wait = asm.here();
-  awaitJob(asm, job);
-  nap(asm, job);
+  awaitJob(asm, job, quit);
+  nap(asm, job, quit);
   constant(asm, RAX, 0);
   asm.jmp(out);
-
-  asm.bind(job); // eax: its number
-  asm.op(I.mov32_store, RAX, asm.at(MINE, LINE.seenJob));
-  asm.op(I.mov, RAX, control(asm, CONTROL.list));
-  asm.op(I.test, RAX, RAX);
-  asm.jcc(CC.e, quit);
-  // Records start at list + header + tid · (bytes of records a thread).
-  asm.op(I.mov, RDX, asm.at(RAX));
-  asm.op(I.imul, RDX, TID);
-  asm.op(I.lea, RAX, asm.at(RAX, LIST_HEADER, RDX));
-  asm.op(I.mov, RECORD_AT, control(asm, CONTROL.from));
-  asm.op(I.add, RECORD_AT, RAX);
-  asm.op(I.mov, RECORD_END, control(asm, CONTROL.to));
-  asm.op(I.add, RECORD_END, RAX);
-  emitWalk(asm);
-  asm.op(I.mov32_store, EPOCH, asm.at(MINE, LINE.epoch));
+  asm.bind(job);
+  emitWalk(asm, "for its own part");
   asm.jmp(wait);
-
   asm.bind(quit);
   constant(asm, RAX, 1);
   asm.bind(out);
   leave(asm);
 }
 
-/** eax ← the job's number; jumps if it is new. */
-function lookForJob(asm: Assembler, job: number): void {
-  asm.op(I.mov32, RAX, control(asm, CONTROL.job));
-  asm.op(I.cmp32, RAX, asm.at(MINE, LINE.seenJob));
-  asm.jcc(CC.ne, job);
+/** Jumps if there is a launch that this thread's part was not claimed of, or if it shall leave. */
+function lookForJob(asm: Assembler, job: number, quit: number): void {
+  asm.op(I.mov, RAX, asm.at(MINE, PART.claimed));
+  asm.op(I.cmp, RAX, control(asm, CONTROL.end));
+  asm.jcc(CC.b, job);
+  asm.unary(I.cmp32_imm8, control(asm, CONTROL.leave), 0);
+  asm.jcc(CC.ne, quit);
 }
 
 /** Polls for `spinTicks`; falls through when nothing came. r12: deadline · rbx: polls up to the next yield. */
-function awaitJob(asm: Assembler, job: number): void {
+function awaitJob(asm: Assembler, job: number, quit: number): void {
   readTicks(asm);
   asm.op(I.add, RAX, control(asm, CONTROL.spinTicks));
   asm.op(I.mov, R12, RAX);
@@ -293,7 +344,7 @@ function awaitJob(asm: Assembler, job: number): void {
   constant(asm, RBX, POLLS_PER_YIELD);
   const poll = asm.here();
   const idle = asm.label();
-  lookForJob(asm, job);
+  lookForJob(asm, job, quit);
   asm.op(I.pause);
   readTicks(asm);
   asm.op(I.cmp, RAX, R12);
@@ -306,14 +357,17 @@ function awaitJob(asm: Assembler, job: number): void {
 }
 
 /**
- * Sleeps until the job's number changes, at most one nap. The worker counts itself as a sleeper before the kernel compares the number; the caller
- * changes the number before it looks for sleepers: one of the two sees the other.
+ * Sleeps until the job's number changes, at most one nap. The worker counts itself as a sleeper before it reads the number, and looks once more
+ * afterwards; the caller publishes before it changes the number, and looks for sleepers after that: one of the two sees the other.
  */
-function nap(asm: Assembler, job: number): void {
+function nap(asm: Assembler, job: number, quit: number): void {
+  const awake = asm.label();
   asm.unary(I.lock_inc32, control(asm, CONTROL.sleepers));
-  asm.op(I.mov32, RDX, asm.at(MINE, LINE.seenJob));
+  asm.op(I.mov32, RDX, control(asm, CONTROL.job));
+  lookForJob(asm, awake, awake);
   asm.op(I.lea, R10, control(asm, CONTROL.napSeconds));
   futex(asm, CONTROL.job, FUTEX_WAIT);
+  asm.bind(awake);
   asm.unary(I.lock_dec32, control(asm, CONTROL.sleepers));
-  lookForJob(asm, job);
+  lookForJob(asm, job, quit);
 }
