@@ -36,6 +36,8 @@ export interface Team {
   readonly rows: number;
   readonly column: Reg;
   readonly row: Reg;
+  /** Rows are neighbouring threads, a power of two of them that is no larger than a subgroup. */
+  readonly isLanes?: boolean;
 }
 
 /** Writes expressions as registers of one thread; equal parts are computed once where they are needed first. */
@@ -45,6 +47,7 @@ export class ExprCode {
   private readonly bound = new Map<number, Reg>();
   private readonly arrays = new Map<string, number>();
   private readonly given = new Map<number, Reg>();
+  private readonly kept = new Map<number, number>();
 
   constructor(
     private readonly b: SimtBuilder,
@@ -63,6 +66,15 @@ export class ExprCode {
   /** Loads of this input are this value. */
   give(input: number, value: Reg): void {
     this.given.set(input, value);
+  }
+
+  /** Loads of this input are from a shared array. */
+  keep(input: number, array: number): void {
+    this.kept.set(input, array);
+  }
+  /** The value of an expression that was computed elsewhere. */
+  know(e: Expr, value: Reg): void {
+    this.scopes[this.scopes.length - 1].set(e, value);
   }
 
   /** What `build` computes is computed again elsewhere. */
@@ -121,7 +133,7 @@ export class ExprCode {
   private computed(e: Exclude<Expr, { k: "const" }>): Reg {
     switch (e.k) {
       case "load":
-        return this.given.get(e.input) ?? this.b.load(this.buffers[e.input], this.index(e.at));
+        return this.given.get(e.input) ?? this.loaded(e.input, this.index(e.at));
       case "call":
         return scalarFn(e.fn, e.dtype === "bool" ? e.args[0].dtype : e.dtype, e.args.map((a) => this.value(a))); // biome-ignore format: short
       case "cast":
@@ -139,6 +151,11 @@ export class ExprCode {
       default:
         return e satisfies never;
     }
+  }
+
+  private loaded(input: number, at: Reg): Reg {
+    const array = this.kept.get(input);
+    return array === undefined ? this.b.load(this.buffers[input], at) : this.b.loadShared(array, at);
   }
 
   /** Every `step`th value of a reduction, from `start` on, by this thread. */
@@ -167,11 +184,13 @@ export class ExprCode {
   }
 
   /** Within a subgroup by exchange, in any order the same bits; else by a tree in shared memory, columns next to each other. */
-  private joined(e: Reduction, own: Reg, { columns, rows, column, row }: Team): Reg {
+  private joined(e: Reduction, own: Reg, { columns, rows, column, row, isLanes }: Team): Reg {
     const { b } = this;
     const { join } = combination(e.combine, own.type);
     const stored = own.type === "f32" ? "f32" : "i32";
-    if (columns === 1 && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, row, rows / SUBGROUP);
+    if (rows === 1) return own;
+    if (isLanes && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, rows, row, 1);
+    if (columns === 1 && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, SUBGROUP, row, rows / SUBGROUP);
     const array = this.sharedArray(stored, columns * rows);
     const place = (r: Reg): Reg => sum(fn("mul", r, columns), column);
     const put = (r: Reg, a: Reg): void => b.storeShared(array, place(r), toStored(a));
@@ -186,12 +205,12 @@ export class ExprCode {
     return b.let(get(int(0)));
   }
 
-  /** By exchange in each of the subgroups, then of their results in shared memory. */
-  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", row: Reg, subgroups: number): Reg {
+  /** By exchange in each of the subgroups, or among `lanes` neighbours in one, then of their results in shared memory. */
+  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", lanes: number, row: Reg, subgroups: number): Reg {
     const { b } = this;
     const joinStored = (x: Reg, y: Reg): Reg => b.let(toStored(join(fromStored(x, own.type), fromStored(y, own.type))));
     let all = b.let(toStored(own));
-    for (let by = SUBGROUP / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
+    for (let by = lanes / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
     if (subgroups > 1) {
       const array = this.sharedArray(stored, subgroups);
       b.barrier(); // others may still read what was here before

@@ -25,7 +25,7 @@ export function lowerSimtReaders(name: string, readers: readonly Reader[], input
   return new GroupLowering(b, buffers, outputs, merged({ exprs, out: linearIndex(index, stridesOf(shape)), axes })).kernel();
 }
 
-interface Task {
+export interface Task {
   /** Of each output. */
   readonly exprs: readonly Expr[];
   /** Place of the element in the outputs. */
@@ -35,7 +35,7 @@ interface Task {
 }
 
 /** Axes that every index sees as one become one: fewer divisions. */
-function merged({ exprs, out, axes }: Task): Task {
+export function merged({ exprs, out, axes }: Task): Task {
   const some = axes.filter((v) => v.extent !== 1);
   const pair = joinable(some, [...exprs, out], (outer, inner) => some.indexOf(outer) + 1 === some.indexOf(inner));
   if (!pair) return { exprs, out, axes: some };

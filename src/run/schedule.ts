@@ -68,7 +68,10 @@ export function* scheduleInPieces<K extends AnyKernel>(
     steps.push(backend.implement(node, `${node.op.name}_${steps.length}`));
     yield;
   }
-  const live = withoutDeadSteps(steps, optimized, owners);
+  const owner = (v: Value): Value => owners.get(v) ?? v;
+  const kept = new Set(optimized.outputs.map((o) => owner(o.value)));
+  const living = withoutDeadSteps(steps, optimized, owners);
+  const live = backend.join?.(living, owner, (v) => kept.has(v)) ?? living;
   const plan = planStates(live, optimized, owners, state, backend);
   return { graph: optimized, owners, backend, ...plan, ...placeValues(plan, optimized, owners, backend) };
 }

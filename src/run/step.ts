@@ -44,6 +44,8 @@ export interface Backend<K extends AnyKernel = Kernel> {
   readonly rereads?: boolean;
   /** How a node is executed. `name` is unique in the program. */
   implement(node: Node, name: string): Step<K>;
+  /** The same steps, some of them in one. `owner` of a value: the one whose memory it has; `isKept`: it is needed when all steps are done. */
+  join?(steps: readonly Step<K>[], owner: (v: Value) => Value, isKept: (v: Value) => boolean): Step<K>[];
   /** A kernel that copies a tensor. */
   copy(type: TensorType): K;
   /** Bytes of a tensor in the device's memory. */
@@ -92,6 +94,8 @@ export interface SparseChoice {
   readonly isSparse: boolean;
   /** Whether its sparse kernel is code made for the pattern. */
   readonly isCode?: true;
+  /** Of its sparse kernel; none: CSB. */
+  readonly format?: string;
 }
 
 /** The kernel of this kind for these parts, generated when there is none yet. */

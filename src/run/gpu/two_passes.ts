@@ -16,9 +16,15 @@ export interface TwoPasses {
   readonly second: readonly Reader[];
 }
 
-/** Shorter reductions, and shorter parts of one, are not worth a second kernel. */
-const LONG = 1 << 12;
-const LEAST_PART = 1 << 8;
+/** When a second kernel is worth it. */
+export interface PassOptions {
+  /** Of reductions, and of their parts, at least. */
+  readonly long: number;
+  readonly leastPart: number;
+  /** Parts, at most. */
+  readonly most: number;
+}
+const USUAL: PassOptions = { long: 1 << 12, leastPart: 1 << 8, most: Number.POSITIVE_INFINITY };
 const LEAST_SPLITS = 4;
 /** Results next to each other that one workgroup reduces together. */
 const COLUMNS = 32;
@@ -27,7 +33,12 @@ const MULTIPROCESSORS = 16;
 const RESIDENTS = 4;
 
 /** Null where one pass is as good, or the readers, all of one shape, do not share one reduction. */
-export function twoPasses(readers: readonly Reader[], inputs: number, target: SimtTarget): TwoPasses | null {
+export function twoPasses(
+  readers: readonly Reader[],
+  inputs: number,
+  target: SimtTarget,
+  { long, leastPart, most }: PassOptions = USUAL,
+): TwoPasses | null {
   const [reader] = readers;
   const { shape } = reader.type;
   const count = elementCount(shape);
@@ -39,8 +50,8 @@ export function twoPasses(readers: readonly Reader[], inputs: number, target: Si
   const length = found.r.vars.reduce((n, v) => n * v.extent, 1);
   const { dtype } = found.r;
   const axis = longest(found.r.vars);
-  const splits = divisorOf(found.r.vars[axis].extent, Math.min(wanted, length / LEAST_PART));
-  if (length < LONG || splits < LEAST_SPLITS || (dtype !== "f32" && dtype !== "i32")) return null;
+  const splits = divisorOf(found.r.vars[axis].extent, Math.min(wanted, length / leastPart, most));
+  if (length < long || splits < LEAST_SPLITS || (dtype !== "f32" && dtype !== "i32")) return null;
   const parts: TensorType = { dtype, shape: [splits, ...shape] };
   return {
     parts,
