@@ -2,7 +2,7 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
-import { type Rows, type SlicedMatrix, type Slices, type SlicesShape, sliceCount, slicesKernel } from "./sparse_slices.ts";
+import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, sliceCount, slicesKernel } from "./sparse_slices.ts";
 
 export interface GatheredShape extends SlicesShape {
   readonly walk: "gathered";
@@ -18,11 +18,12 @@ export function gatheredBounds({ starts }: Rows, slices: readonly Int32Array[]):
   return bounds;
 }
 
-export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes: number): SlicedMatrix<GatheredShape> {
+export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes: number, withTurned: boolean): SlicedMatrix<GatheredShape> {
   const bounds = gatheredBounds(rows, slices);
   const length = bounds[slices.length];
   const column = new Uint16Array(length * lanes).fill(w.columns);
   const place = new Int32Array(column.length).fill(-1);
+  const extras: Extra[][] = slices.map(() => []);
   for (const [s, slice] of slices.entries())
     for (const [lane, r] of slice.entries()) {
       if (r >= w.rows) continue;
@@ -31,10 +32,11 @@ export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes:
         const to = (bounds[s] + i - first) * lanes + lane;
         column[to] = rows.column[i];
         place[to] = rows.place[i];
+        if (withTurned) extras[s].push({ slot: to, row: r, column: rows.column[i] });
       }
     }
   const shape = { walk: "gathered" as const, rows: w.rows, columns: w.columns, height: lanes, isSorted: order !== null, length };
-  return { shape, place, index: [column, bounds, ...(order ? [order] : [])], bounds };
+  return { shape, place, index: [column, bounds, ...(order ? [order] : [])], bounds, turned: withTurned ? { index: [], extras } : null };
 }
 
 /** Steps written out one after another. */

@@ -5,7 +5,7 @@ import type { Csb } from "../sparse/csb.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 
 /** Rows that one thread works on, and inside of which they may be sorted by length. */
-const PERIOD = 128;
+export const PERIOD = 128;
 /** Columns are 16-bit numbers, one of which may name what lies after the vector. */
 const MAX_COLUMNS = 65535;
 
@@ -45,7 +45,7 @@ export interface Slices {
   readonly order: Int32Array | null;
 }
 
-const periodsOf = (rows: number): number => Math.ceil(rows / PERIOD);
+export const periodsOf = (rows: number): number => Math.ceil(rows / PERIOD);
 
 export function slicesInOrder(rows: number, height: number): Slices {
   const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
@@ -97,6 +97,18 @@ export interface SlicedMatrix<Shape extends SlicesShape> {
   readonly index: readonly (Int32Array | Uint16Array | Uint8Array)[];
   /** Work before each slice, and all. */
   readonly bounds: Int32Array;
+  /** What the transposed product reads in place of `index`, if it was asked for, and what it takes one by one. */
+  readonly turned: {
+    readonly index: readonly (Int32Array | Uint16Array | Uint8Array)[];
+    readonly extras: readonly (readonly Extra[])[];
+  } | null;
+}
+
+/** A nonzero that the transposed product takes by itself: where its value is, its row, its column. */
+export interface Extra {
+  readonly slot: number;
+  readonly row: number;
+  readonly column: number;
 }
 
 /** Slices with those beyond the last row. */
@@ -112,6 +124,32 @@ export interface SliceCode {
   sums(slice: Int, vector: number, allFinite: boolean): readonly Vec[];
 }
 
+/** A vector and a vector of zeros after it, in bytes. */
+export const copiedBytes = (count: number, lanes: number): number => (Math.ceil(count / lanes) + 1) * lanes * 4;
+
+/** A vector to the start of scratch, zeros after it. Where a place for a flag is given, returns less than 0 if an element is not finite. */
+export function copyVector(
+  b: KernelBuilder,
+  { x, count, scratch, flag }: { readonly x: number; readonly count: number; readonly scratch: number; readonly flag: number | null },
+): Int {
+  const { lanes } = b;
+  const whole = count - (count % lanes);
+  const end = Math.ceil(count / lanes) * lanes;
+  const zero = b.op("mov", b.f32(0)); // x − x is 0 for finite ones, else NaN
+  const copy = (at: Int, some: number): void => {
+    const v = b.load(x, times(at, 4), some);
+    b.store(v, scratch, times(at, 4));
+    if (flag !== null) b.op("add", zero, b.op("sub", v, v), undefined, zero);
+  };
+  b.loop(0, whole, lanes, (k) => copy(k, lanes));
+  if (whole < end) copy(whole, count - whole);
+  b.store(b.f32(0), scratch, end * 4);
+  if (flag === null) return 0;
+  const isNan = b.op("isnan", b.op("sumlanes", zero));
+  b.store(isNan, scratch, flag, 1, "i32");
+  return b.loadInt(scratch, flag, "i32", -1, 0);
+}
+
 /** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
 export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
   const { rows, columns, height, isSorted } = shape;
@@ -123,27 +161,9 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   const x = b.buffer("x", 4 * columns, "read");
   const code = new EpilogueCode(b, epilogue, rows);
   // The vector and zeros after it, then a period's results.
-  const whole = columns - (columns % lanes);
-  const end = Math.ceil(columns / lanes) * lanes;
-  const results = Math.max(end + lanes, slices.reach * lanes) * 4;
+  const results = Math.max(copiedBytes(columns, lanes), slices.reach * lanes * 4);
   const scratch = b.buffer("scratch", results + PERIOD * 4, "scratch");
 
-  /** Less than 0: the vector is not finite. */
-  const copyVector = (): Int => {
-    const zero = b.op("mov", b.f32(0)); // x − x is 0 for finite ones, else NaN
-    const copy = (at: Int, count: number): void => {
-      const v = b.load(x, times(at, 4), count);
-      b.store(v, scratch, times(at, 4));
-      if (slices.fillsUp) b.op("add", zero, b.op("sub", v, v), undefined, zero);
-    };
-    b.loop(0, whole, lanes, (k) => copy(k, lanes));
-    if (whole < end) copy(whole, columns - whole);
-    b.store(b.f32(0), scratch, end * 4);
-    if (!slices.fillsUp) return 0;
-    const isNan = b.op("isnan", b.op("sumlanes", zero));
-    b.store(isNan, scratch, results, 1, "i32");
-    return b.loadInt(scratch, results, "i32", -1, 0);
-  };
   const sumSlice = (period: Int, s: Int, finite: Int): void => {
     const slice = plus(times(period, PERIOD / height), s);
     const store = (allFinite: boolean): void => {
@@ -165,7 +185,7 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   b.parallel(threads, (thread) => {
     const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
-    const finite = copyVector();
+    const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null });
     b.loop(from, to, 1, (period) => {
       b.loop(0, PERIOD / height, 1, (s) => sumSlice(period, s, finite));
       const first = times(period, perPeriod);

@@ -12,15 +12,15 @@ const GATHER_COST: Readonly<Record<SimdTarget["name"], number>> = { avx512: 4, a
 export type VectorShape = WindowsShape | GatheredShape;
 export type VectorMatrix = SlicedMatrix<VectorShape>;
 
-/** Throws HeddleError ("unsupported") where 16 bits do not tell the columns. */
-export function vectorMatrixOf(w: Csb, target: SimdTarget): VectorMatrix {
+/** For W·x, and, `withTurned`, for Wᵀ·g from the same values. Throws HeddleError ("unsupported") where 16 bits do not tell the columns. */
+export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): VectorMatrix {
   const { lanes, name } = target;
   const rows = rowsOf(w);
   const sorted = slicesByLength(w.rows, rows, lanes);
-  const plan = planWindows(w.rows, rows, lanes);
+  const plan = planWindows(w.rows, rows, lanes, withTurned);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
-  return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes) : windowsOf(w, rows, plan, target);
+  return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);
 }
 
 /** All of a matrix but its values, as the kernel wants it. */

@@ -2,7 +2,9 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
+import { march, type Taken } from "./sparse_march.ts";
 import {
+  type Extra,
   type Rows,
   type SlicedMatrix,
   type Slices,
@@ -70,19 +72,21 @@ export interface WindowsPlan extends Slices {
   readonly bounds: Int32Array;
   /** Steps of a bundle. */
   readonly bundle: number;
+  /** Columns of a step are apart, as the transposed product wants them. */
+  readonly apart: boolean;
 }
 
-/** The plan that some slices say is the best: rows in their order or by length, one or two of a lane, windows. */
-export function planWindows(count: number, rows: Rows, lanes: number): WindowsPlan {
+/** The plan that some slices say is the best: rows in their order or by length (not where columns are apart), one or two of a lane, windows. */
+export function planWindows(count: number, rows: Rows, lanes: number, apart: boolean): WindowsPlan {
   let best = { cost: Number.POSITIVE_INFINITY, height: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
   const twoRows = lanes === 16 ? TWO_ROWS_COST.wide : TWO_ROWS_COST.narrow;
-  for (const isSorted of [false, true])
+  for (const isSorted of apart ? [false] : [false, true])
     for (const [extra, bundle] of BUNDLE.entries()) {
       const height = lanes * (extra + 1);
       const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
       for (const windows of WINDOWS) {
         if (windows > bundle) continue;
-        const steps = sampledSteps(rows, cut.slices, lanes, bundle, windows);
+        const steps = sampledSteps(rows, cut.slices, lanes, bundle / windows, apart);
         const cost = steps * ((extra === 0 ? 1 : twoRows) + (WINDOW_COST * windows) / bundle) * (isSorted ? 1 : SORTING_GAIN);
         if (cost < best.cost) best = { cost, height, windows, bundle, cut };
       }
@@ -90,8 +94,9 @@ export function planWindows(count: number, rows: Rows, lanes: number): WindowsPl
   const { height, windows, bundle, cut } = best;
   const { slices, order } = cut;
   const bounds = new Int32Array(slices.length + 1);
-  for (const [s, slice] of slices.entries()) bounds[s + 1] = bounds[s] + Math.ceil(march(rows, slice, lanes, bundle / windows) / bundle);
-  return { slices, order, height, windows, bounds, bundle };
+  for (const [s, slice] of slices.entries())
+    bounds[s + 1] = bounds[s] + Math.ceil(march(rows, slice, lanes, bundle / windows, apart) / bundle);
+  return { slices, order, height, windows, bounds, bundle, apart };
 }
 
 /** How many steps a plan has. */
@@ -113,55 +118,26 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
     length: isPacked ? w.values.length + BYTES + lanes : slots,
     isPacked,
   };
-  const writer = new WindowsWriter(lanes, shape);
-  for (const [s, slice] of slices.entries()) writer.slice(rows, slice, bounds[s], bounds[s + 1]);
-  const { code, records, place } = writer;
-  return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds };
+  const writer = new WindowsWriter(lanes, shape, plan.apart);
+  const extras = slices.map((slice, s) => writer.slice(rows, slice, bounds[s], bounds[s + 1]));
+  const { code, turnedCode, records, place } = writer;
+  const turned = turnedCode && { index: [turnedCode, records, bounds], extras };
+  return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds, turned };
 }
 
 /** Steps of some slices, for as many rows of each lane. */
-function sampledSteps(rows: Rows, slices: readonly Int32Array[], lanes: number, bundle: number, windows: number): number {
+function sampledSteps(rows: Rows, slices: readonly Int32Array[], lanes: number, length: number, apart: boolean): number {
   const count = Math.min(slices.length, (SAMPLED * lanes) / slices[0].length);
   let steps = 0;
-  for (let i = 0; i < count; i++) steps += march(rows, slices[Math.floor((i * slices.length) / count)], lanes, bundle / windows);
+  for (let i = 0; i < count; i++) steps += march(rows, slices[Math.floor((i * slices.length) / count)], lanes, length, apart);
   return steps;
 }
-
-/** Called for each window, and for each nonzero. */
-interface Marched {
-  window(window: number, column: number): void;
-  take(step: number, lane: number, row: number, column: number, i: number): void;
-}
-
-/** Each window starts at the first column that any row still wants, at a whole vector; each lane then takes what lies in it, one nonzero a step, whichever of its rows comes first. Returns how many steps: windows have `length` each, rounded so that sums are whole. */
-function march({ starts, column }: Rows, slice: Int32Array, lanes: number, length: number, marched?: Marched): number {
-  const last = starts.length - 1;
-  const end = slice.map((r) => starts[Math.min(r + 1, last)]);
-  const next = slice.map((r) => starts[Math.min(r, last)]);
-  const columnOf = (i: number): number => (next[i] < end[i] ? column[next[i]] : BEYOND);
-  for (let window = 0; ; window++) {
-    const [from, to] = [Math.round(window * length), Math.round((window + 1) * length)];
-    let first = BEYOND;
-    for (let i = 0; i < slice.length; i++) first = Math.min(first, columnOf(i));
-    if (first === BEYOND) return from;
-    first -= first % lanes;
-    marched?.window(window, first);
-    for (let lane = 0; lane < lanes; lane++)
-      for (let step = from; step < to; step++) {
-        let i = lane;
-        for (let other = lane + lanes; other < slice.length; other += lanes) if (columnOf(other) < columnOf(i)) i = other;
-        const c = columnOf(i);
-        if (c >= first + 2 * lanes) break;
-        marched?.take(step, lane, Math.floor(i / lanes), c - first, next[i]);
-        next[i]++;
-      }
-  }
-}
-const BEYOND = 2 ** 30;
 
 class WindowsWriter {
   /** Columns of a bundle's steps in their windows, and the row, of each lane. */
   readonly code: Int32Array;
+  /** For columns modulo lanes, where they are apart: whose lane's product they get, and, from the top, which half of the window they are in. */
+  readonly turnedCode: Int32Array | null;
   /** A record for each bundle. */
   readonly records: Uint8Array;
   readonly place: Int32Array;
@@ -173,38 +149,74 @@ class WindowsWriter {
   constructor(
     private readonly lanes: number,
     private readonly shape: WindowsShape,
+    apart: boolean,
   ) {
     this.bundle = BUNDLE[shape.height / lanes - 1];
     this.startBytes = startBytesOf(shape.columns, lanes);
     this.layout = recordLayout(shape, this.bundle, this.startBytes);
     this.code = new Int32Array(shape.bundles * lanes);
+    this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
     this.place = new Int32Array(shape.length).fill(-1);
   }
 
-  slice(rows: Rows, slice: Int32Array, first: number, end: number): void {
-    const { lanes, layout, startBytes, code, bundle } = this;
-    const { windows, isPacked, height } = this.shape;
+  /** Returns nonzeros that the turned code does not have. */
+  slice(rows: Rows, slice: Int32Array, first: number, end: number): readonly Extra[] {
+    const { lanes, layout, startBytes, code, bundle, turnedCode } = this;
+    const { windows, height } = this.shape;
     const view = new DataView(this.records.buffer, first * layout.bytes);
-    const found = new Int32Array((end - first) * bundle * lanes).fill(-1);
+    const taken: (Taken | undefined)[] = new Array((end - first) * bundle * lanes).fill(undefined);
     const bits = codeBits(lanes, height);
-    march(rows, slice, lanes, bundle / windows, {
+    march(rows, slice, lanes, bundle / windows, turnedCode !== null, {
       window: (window, column) => {
         const at = Math.floor(window / windows) * layout.bytes + layout.starts + startBytes * (window % windows);
         if (startBytes === 1) view.setUint8(at, column / lanes);
         else view.setUint16(at, column / lanes, true);
       },
-      take: (step, lane, row, column, i) => {
-        found[step * lanes + lane] = rows.place[i];
+      take: (one) => {
+        const { step, lane, row, column } = one;
+        taken[step * lanes + lane] = one;
         code[(first + Math.floor(step / bundle)) * lanes + lane] |= (row * 2 * lanes + column) << (bits * (step % bundle));
       },
     });
-    if (isPacked) this.pack(found, view);
-    else this.place.set(found, first * bundle * lanes);
+    if (turnedCode) this.turn(taken, first, turnedCode);
+    const found = taken.map((one) => (one ? rows.place[one.i] : -1));
+    const slots = this.shape.isPacked ? this.pack(found, view) : this.put(found, first * bundle * lanes);
+    return taken.flatMap((one, at) =>
+      one?.isExtra ? [{ slot: slots[at], row: slice[one.row * lanes + one.lane], column: rows.column[one.i] }] : [],
+    );
   }
 
-  private pack(found: Int32Array, view: DataView): void {
+  /** Columns that none of a step's products belong to get one that is zero. */
+  private turn(taken: readonly (Taken | undefined)[], first: number, turned: Int32Array): void {
+    const { lanes, bundle } = this;
+    const bits = turnedBits(this.shape.height);
+    for (let from = 0, step = 0; from < taken.length; from += lanes, step++) {
+      const at = (first + Math.floor(step / bundle)) * lanes;
+      const s = step % bundle;
+      const isFree = new Array(lanes).fill(true);
+      let empty = 0;
+      for (let lane = 0; lane < lanes; lane++) {
+        const one = taken[from + lane];
+        if (!one) empty = lane;
+        if (!one || one.isExtra) continue;
+        const cls = one.column % lanes;
+        isFree[cls] = false;
+        turned[at + cls] |= ((one.row * lanes + lane) << (bits * s)) | (one.column >= lanes ? 1 << (31 - s) : 0);
+      }
+      for (let cls = 0; cls < lanes; cls++) if (isFree[cls]) turned[at + cls] |= empty << (bits * s);
+    }
+  }
+
+  private put(found: readonly number[], first: number): readonly number[] {
+    this.place.set(found, first);
+    return found.map((_, i) => first + i);
+  }
+
+  /** Where each is among the values. */
+  private pack(found: readonly number[], view: DataView): readonly number[] {
     const { lanes, layout, place, bundle } = this;
+    const slots = found.map(() => -1);
     for (let step = 0, start = 0; step * lanes < found.length; step++) {
       const record = Math.floor(step / bundle) * layout.bytes;
       const s = step % bundle;
@@ -214,60 +226,100 @@ class WindowsWriter {
       } else view.setUint8(record + layout.offsets + s - 1, this.next - start);
       let bits = 0;
       for (let lane = 0; lane < lanes; lane++) {
-        const from = found[step * lanes + lane];
-        if (from < 0) continue;
+        const at = step * lanes + lane;
+        if (found[at] < 0) continue;
         bits |= 1 << lane;
-        place[this.next++] = from;
+        slots[at] = this.next;
+        place[this.next++] = found[at];
       }
       view.setUint16(record + layout.bits + 2 * s, bits, true);
     }
+    return slots;
   }
 }
 
 /** Bits of a step's code: a lane of two vectors, then which row. */
 const codeBits = (lanes: number, height: number): number => Math.log2(2 * lanes) + height / lanes - 1;
 
+/** Bits of a step's turned code: a lane, then which of its rows. */
+export const turnedBits = (height: number): number => Math.log2(height);
+
 const LINE = 64;
 /** Sums of each row, so that additions do not wait for one another. */
 const SUMS = 3;
 
-/** Buffers: values, codes, records, bounds, then those of slicesKernel. */
-export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
+/** Bundles as a kernel reads them. */
+export interface Bundles {
+  /** Steps of one. */
+  readonly size: number;
+  /** How far windows reach, in vectors. */
+  readonly reach: number;
+  /** 32 bits for each lane. */
+  code(i: Int): Vec;
+  /** The values of its steps, zeros in lanes that have none. */
+  values(i: Int): (s: number) => Vec;
+  /** The window that begins with a step, in vectors; null: the one before goes on. */
+  windowAt(i: Int, s: number): Int | null;
+  /** Each bundle of a slice. */
+  overSlice(slice: Int, body: (i: Int) => void): void;
+}
+
+/** Buffers: values, codes, records, bounds. */
+export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
   const { columns, height, bundles, windows, length, isPacked } = shape;
-  const { lanes } = target;
+  const { lanes } = b;
   const size = BUNDLE[height / lanes - 1];
   const startBytes = startBytesOf(columns, lanes);
   const layout = recordLayout(shape, size, startBytes);
-  const bits = codeBits(lanes, height);
-  const b = new KernelBuilder(name, target, threads);
   const values = b.buffer("values", 4 * length, "read");
   const codes = b.buffer("codes", 4 * bundles * lanes, "read");
   const records = b.buffer("records", bundles * layout.bytes, "read");
   const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
   // A start that is a byte needs no check: as far as it can reach there is memory.
   const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / lanes) - 1;
-
   const fetchAhead = (i: Int, start: Int): void => {
     const lines = Math.ceil((4 * length) / bundles / LINE);
     for (let line = 0; line < lines; line++) b.prefetch(values, plus(times(start, 4), AHEAD + line * LINE));
     b.prefetch(codes, plus(times(i, 4 * lanes), AHEAD));
   };
-  /** The values of a bundle's steps, zeros in lanes that have none. */
-  const valuesOf = (i: Int): ((s: number) => Vec) => {
-    if (!isPacked) return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
-    const record = times(i, layout.bytes);
-    const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
-    fetchAhead(i, start);
-    return (s) => {
-      const offset = s === 0 ? 0 : b.loadInt(records, plus(record, layout.offsets + s - 1), "u8", 0, BYTES - 1);
-      return b.expand(values, plus(times(start, 4), times(offset, 4)), records, plus(record, layout.bits + 2 * s));
-    };
+  const begins = Array.from({ length: windows }, (_, window) => Math.round((window * size) / windows));
+  return {
+    size,
+    reach: lastStart + 2,
+    code: (i) => b.load(codes, times(i, 4 * lanes), lanes, "i32"),
+    values: (i) => {
+      if (!isPacked) return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
+      const record = times(i, layout.bytes);
+      const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
+      fetchAhead(i, start);
+      return (s) => {
+        const offset = s === 0 ? 0 : b.loadInt(records, plus(record, layout.offsets + s - 1), "u8", 0, BYTES - 1);
+        return b.expand(values, plus(times(start, 4), times(offset, 4)), records, plus(record, layout.bits + 2 * s));
+      };
+    },
+    windowAt: (i, s) => {
+      const window = begins.indexOf(s);
+      if (window < 0) return null;
+      const at = plus(times(i, layout.bytes), layout.starts + window * startBytes);
+      return b.loadInt(records, at, startBytes === 1 ? "u8" : "u16", 0, lastStart);
+    },
+    overSlice: (slice, body) => {
+      const from = b.loadInt(bounds, times(slice, 4), "i32", 0, bundles);
+      const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, bundles);
+      b.loop(from, to, 1, body);
+    },
   };
-  const tableOf = (vector: number, i: Int, window: number): Vec[] => {
-    const at = plus(times(i, layout.bytes), layout.starts + window * startBytes);
-    const start = b.loadInt(records, at, startBytes === 1 ? "u8" : "u16", 0, lastStart);
-    return [0, 1].map((half) => b.load(vector, plus(times(start, lanes * 4), half * lanes * 4)));
-  };
+}
+
+/** Buffers: values, codes, records, bounds, then those of slicesKernel. */
+export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
+  const { height } = shape;
+  const { lanes } = target;
+  const bits = codeBits(lanes, height);
+  const b = new KernelBuilder(name, target, threads);
+  const bundles = readBundles(b, shape);
+  const tableOf = (vector: number, start: Int): Vec[] =>
+    [0, 1].map((half) => b.load(vector, plus(times(start, lanes * 4), half * lanes * 4)));
   /** The parts of a step's values that belong to each row of the lanes. */
   const byRow = (value: Vec, packed: Vec, s: number): Vec[] => {
     if (height === lanes) return [value];
@@ -277,11 +329,12 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     return [b.op("andnot", isSecond, value), b.op("and", isSecond, value)];
   };
   const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
-    const packed = b.load(codes, times(i, 4 * lanes), lanes, "i32");
-    const step = valuesOf(i);
+    const packed = bundles.code(i);
+    const step = bundles.values(i);
     let table: Vec[] = [];
-    for (let s = 0, window = 0; s < size; s++) {
-      if (s === Math.round((window * size) / windows)) table = tableOf(vector, i, window++);
+    for (let s = 0; s < bundles.size; s++) {
+      const start = bundles.windowAt(i, s);
+      if (start !== null) table = tableOf(vector, start);
       const index = s === 0 ? b.op("mov", packed) : b.op("iushr", packed, undefined, undefined, undefined, bits * s);
       const found = b.op("lookup", table[0], table[1], index, index);
       for (const [row, value] of byRow(step(s), packed, s).entries()) {
@@ -291,11 +344,9 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     }
   };
   const sums = (slice: Int, vector: number, allFinite: boolean): Vec[] => {
-    const from = b.loadInt(bounds, times(slice, 4), "i32", 0, bundles);
-    const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, bundles);
     const parts = Array.from({ length: height / lanes }, () => Array.from({ length: SUMS }, () => b.op("mov", b.f32(0))));
-    b.loop(from, to, 1, (i) => bundle(vector, i, parts, allFinite));
+    bundles.overSlice(slice, (i) => bundle(vector, i, parts, allFinite));
     return parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
   };
-  return slicesKernel(b, shape, epilogue, { reach: lastStart + 2, fillsUp: true, sums });
+  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, fillsUp: true, sums });
 }

@@ -5,6 +5,7 @@ import type { SimdTarget } from "../../src/ir/kernel.ts";
 import { fromNumbers, zeros } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
 import { sharePeriods } from "../../src/kernels/sparse_slices.ts";
+import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
@@ -61,6 +62,39 @@ function expectProduct(y: Float32Array, { rows, columns, w, x }: Problem): void 
   }
 }
 
+/** Wᵀ·g from the values in the order of W·x. */
+function turnedProduct(problem: Problem, g: Float32Array, target: SimdTarget, threads: number): Float32Array {
+  const { rows, columns, w } = problem;
+  const csb = csbFromCoo(cooFromDense(fromNumbers("f32", [rows, columns], w)), { block: 64 });
+  const matrix = vectorMatrixOf(csb, target, true);
+  const turned = turnedMatrixOf(matrix);
+  if (!turned) throw new Error("made without what the transposed product needs");
+  const values = Float32Array.from(matrix.place, (p) => (p < 0 ? 0 : csb.values[p]));
+  const sums = new Float32Array(turnedSumBytes(turned.shape, target, threads) / 4).fill(7);
+  const out = zeros("f32", [columns]).data as Float32Array;
+  const kernels = turnedKernels("turned", turned.shape, noEpilogue({ dtype: "f32", shape: [1, columns] }), target, threads);
+  const inputs = [values, ...turned.index, g];
+  const buffers =
+    kernels.length === 1
+      ? [[...inputs, out]]
+      : [
+          [...inputs, sums],
+          [sums, out],
+        ];
+  for (const [i, kernel] of kernels.entries()) {
+    const scratch = kernel.params.filter((p) => p.access === "scratch").map((p) => new Uint8Array(p.bytes).fill(0xa7));
+    const views = buffers[i].map((a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
+    runLowered(target, lowerAddresses(kernel), [...views, ...scratch], threads);
+  }
+  return out;
+}
+
+/** The problem of Wᵀ. */
+function transposed({ rows, columns, w }: Problem, g: Float32Array): Problem {
+  const turned = Float32Array.from(w, (_, i) => w[(i % rows) * columns + Math.floor(i / rows)]);
+  return { rows: columns, columns: rows, w: turned, x: g };
+}
+
 const cases = [
   [1, 1, 1],
   [70, 90, 0.5],
@@ -81,6 +115,38 @@ describe.each(TARGETS)("$name", (target) => {
     expectProduct(y, problem);
     for (const threads of [2, 3]) expect(product(problem, target, threads)).toEqual(y);
     expect(product(problem, target, 1)).toEqual(y);
+  });
+
+  test.each([...cases, [700, 120, 0.05], [1100, 50, 0.03], [130, 200, 0.3]] as const)(
+    "transposed (%i, %i), density %f",
+    (rows, columns, density) => {
+      const problem = problemOf(rows, columns, density);
+      const next = random(rows + columns);
+      const g = Float32Array.from({ length: rows }, () => next() * 2 - 1);
+      const y = turnedProduct(problem, g, target, 1);
+      expectProduct(y, transposed(problem, g));
+      for (const threads of [2, 3]) expect(turnedProduct(problem, g, target, threads)).toEqual(y);
+    },
+  );
+
+  test("transposed: infinities and NaN stay in the columns that have them", () => {
+    const problem = problemOf(300, 200, 0.1);
+    const g = new Float32Array(300).fill(0.5);
+    g[8] = Number.NEGATIVE_INFINITY;
+    g[290] = Number.NaN;
+    const touched = Array.from(turnedProduct(problem, g, target, 2), (y) => !Number.isFinite(y));
+    expect(touched).toEqual(Array.from({ length: 200 }, (_, c) => problem.w[8 * 200 + c] !== 0 || problem.w[290 * 200 + c] !== 0));
+  });
+
+  test("what the transposed product takes one by one is little where there are windows", () => {
+    for (const density of [0.5, 0.2, 0.1, 0.05]) {
+      const next = random(9);
+      const w = Float32Array.from({ length: 256 * 512 }, () => (next() < density ? 1 : 0));
+      const csb = csbFromCoo(cooFromDense(fromNumbers("f32", [256, 512], w)), { block: 64 });
+      const { shape } = turnedMatrixOf(vectorMatrixOf(csb, target, true))!;
+      if (shape.matrix.walk === "windows") expect(shape.extras).toBeLessThan(0.05 * csb.values.length);
+      if (target.name === "avx512") expect(shape.matrix.walk).toBe("windows");
+    }
   });
 
   test("infinities and NaN stay in the rows that have them", () => {
