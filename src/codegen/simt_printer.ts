@@ -3,6 +3,10 @@ import { invariant } from "../ir/error.ts";
 import type { Fragment, Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../ir/simt.ts";
 
 type Call = Extract<Reg, { k: "call" }>;
+export type FragmentStmt = Extract<
+  SimtStmt,
+  { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" | "readFragment" | "writeFragment" }
+>;
 
 /** Prints one kernel. Each expression is printed where it stands: authors name with `let` what is to be computed once. */
 export abstract class SimtPrinter {
@@ -25,7 +29,7 @@ export abstract class SimtPrinter {
   protected abstract loadShared(array: number, at: string): string;
   protected abstract storeShared(array: number, at: string, value: string): string;
   protected abstract barrier(): string;
-  protected abstract fragment(s: Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>): string[];
+  protected abstract fragment(s: FragmentStmt): string[];
   /** Elements from memory to declared registers, one by one where the language has nothing wider. */
   protected vectorLoad(to: readonly Register[], from: Source, at: Reg): string[] {
     return to.map((v, i) => this.declare(v, this.element(from, plusOffset(at, i), v.type), false));
@@ -164,6 +168,8 @@ export abstract class SimtPrinter {
       case "loadFragment":
       case "multiply":
       case "storeFragment":
+      case "readFragment":
+      case "writeFragment":
         this.line(...this.fragment(s));
         break;
       default:

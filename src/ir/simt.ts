@@ -8,7 +8,7 @@ export type RegisterType = "f32" | "i32" | "u32" | "bool";
 /** Functions of registers; and, or, xor, not work on bits of integers and on booleans. div and rem of integers truncate; shr keeps the sign of i32; round: half to even. */
 export type RegisterFn =
   | "add" | "sub" | "mul" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "fma"
-  | "floor" | "ceil" | "round" | "trunc" | "sqrt" | "exp" | "log" | "pow"
+  | "floor" | "ceil" | "round" | "trunc" | "sqrt" | "exp" | "exp2" | "log" | "pow"
   | "sin" | "cos" | "tan" | "asin" | "acos" | "atan" | "sinh" | "cosh" | "tanh" | "asinh" | "acosh" | "atanh" | "erf"
   | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf"
   | "and" | "or" | "xor" | "not" | "shl" | "shr"; // biome-ignore format: a table
@@ -35,7 +35,7 @@ export type Reg =
   /** What the thread of the subgroup computed whose number differs by xor `by`. */
   | { readonly k: "exchange"; readonly type: RegisterType; readonly a: Reg; readonly by: number };
 
-/** A matrix held by a subgroup together: a (16,16) or b (16,16) of 16-bit floats, or sums (16,16) of f32. */
+/** A matrix held by a subgroup together: a (16,16) or b (16,16) of 16-bit floats or of f32, or sums (16,16) of f32. */
 export interface Fragment {
   readonly id: number;
   readonly role: "a" | "b" | "sum";
@@ -43,6 +43,8 @@ export interface Fragment {
 }
 /** Rows, columns and depth of what one fragment instruction multiplies. */
 export const FRAGMENT = 16;
+/** Elements of a sum that each thread of a subgroup of 32 holds, where threads see them. */
+export const FRAGMENT_ELEMENTS = 8;
 
 export type SimtStmt =
   /** Declares a register; without a value: to be set. */
@@ -70,7 +72,11 @@ export type SimtStmt =
   | { readonly k: "loadFragment"; readonly fragment: Fragment; readonly array: number; readonly at: Reg; readonly stride: number; readonly isTransposed: boolean }
   /** sum ← a·b + sum. */
   | { readonly k: "multiply"; readonly sum: Fragment; readonly a: Fragment; readonly b: Fragment }
-  | { readonly k: "storeFragment"; readonly fragment: Fragment; readonly array: number; readonly at: Reg; readonly stride: number }; // biome-ignore format: a table
+  | { readonly k: "storeFragment"; readonly fragment: Fragment; readonly array: number; readonly at: Reg; readonly stride: number }
+  /** The thread's elements of a sum, at the places that `fragmentPlace` tells; only where the target opens fragments. */
+  | { readonly k: "readFragment"; readonly fragment: Fragment; readonly to: readonly Register[] }
+  /** Sets the thread's elements of a sum, or of an a, whose elements are at the same places. */
+  | { readonly k: "writeFragment"; readonly fragment: Fragment; readonly values: readonly Reg[] }; // biome-ignore format: a table
 
 /** A buffer or a shared array by number. */
 export interface Source {
@@ -120,7 +126,9 @@ export interface SimtTarget {
   /** What is copied waits in registers until it is waited for: shared memory keeps what it held until then. */
   readonly holdsCopies?: boolean;
   /** Element types of fragments a and b that it multiplies. */
-  readonly fragments: readonly ("f16" | "bf16")[];
+  readonly fragments: readonly ("f16" | "bf16" | "f32")[];
+  /** Whether threads see their elements of fragments. */
+  readonly opensFragments?: boolean;
   /** Whether a library multiplies matrices there. */
   readonly hasGemm?: boolean;
   /** Whether a library convolves there. */
@@ -194,6 +202,15 @@ export const group = (axis: 0 | 1 | 2 = 0): Reg => ({ k: "place", type: "i32", o
 /** Σ of integers. */
 export const sum = (first: Reg | number, ...rest: (Reg | number)[]): Reg => rest.reduce<Reg>((s, a) => fn("add", s, a), reg(first, "i32"));
 export const product = (a: Reg, b: Reg | number): Reg => fn("mul", a, b);
+
+/** Row and column of a thread's element i of a sum. */
+export function fragmentPlace(i: number): { readonly row: Reg; readonly column: Reg } {
+  const lane = fn("rem", thread(), 32);
+  return {
+    row: sum(fn("div", lane, 4), i & 2 ? 8 : 0),
+    column: sum(product(fn("rem", lane, 4), 2), (i & 1) + (i & 4 ? 8 : 0)),
+  };
+}
 
 /** Builds a kernel, statement by statement. */
 export class SimtBuilder {
@@ -306,6 +323,14 @@ export class SimtBuilder {
   }
   storeFragment(fragment: Fragment, array: number, at: Reg, stride: number): void {
     this.body.push({ k: "storeFragment", fragment, array, at, stride });
+  }
+  readFragment(fragment: Fragment): readonly Reg[] {
+    const to = Array.from({ length: FRAGMENT_ELEMENTS }, (): Register => ({ id: this.nextId++, type: "f32" }));
+    this.body.push({ k: "readFragment", fragment, to });
+    return to.map((v) => ({ k: "var", type: "f32", v }));
+  }
+  writeFragment(fragment: Fragment, values: readonly Reg[]): void {
+    this.body.push({ k: "writeFragment", fragment, values });
   }
 
   build(workgroup: SimtKernel["workgroup"], grid: SimtKernel["grid"], residents?: number): SimtKernel {

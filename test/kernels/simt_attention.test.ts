@@ -2,19 +2,19 @@
 import { expect, test } from "vitest";
 import type { SimtTarget } from "../../src/ir/simt.ts";
 import { type AttentionShape, attentionKernel } from "../../src/kernels/simt/attention.ts";
+import { keyGradientKernel, queryGradientKernel } from "../../src/kernels/simt/attention_gradient.ts";
 import type { HeadView } from "../../src/kernels/simt/head_tiles.ts";
 import { randomNumbers } from "../run/devices.ts";
 import { type Arrival, H200, runKernel } from "./simt_machine.ts";
 
 const target: SimtTarget = { ...H200, opensFragments: true };
-const base = { dtype: "bf16", batch: 2, heads: 2, depth: 16, scale: 0.4 } as const;
+const base = { dtype: "bf16", batch: 1, heads: 2, depth: 16, scale: 0.4 } as const;
 const CASES: readonly AttentionShape[] = [
-  { ...base, queries: 32, keys: 64, isCausal: false },
-  { ...base, queries: 70, keys: 70, isCausal: true },
-  { ...base, queries: 40, keys: 75, isCausal: true, depth: 32 },
-  { ...base, queries: 37, keys: 21, isCausal: false },
+  { ...base, queries: 50, keys: 50, isCausal: true },
+  { ...base, queries: 30, keys: 37, isCausal: true, depth: 32, heads: 1 },
+  { ...base, queries: 37, keys: 21, isCausal: false, heads: 1 },
 ];
-const schedule = { rows: 32, subgroups: 2, tile: 32 };
+const schedule = { rows: 32, subgroups: 1, tile: 16 };
 
 /** All heads of queries, keys and values side by side. */
 const packed = ({ batch, heads, depth, dtype }: AttentionShape, places: number, part: number, parts: number): HeadView => ({
@@ -26,27 +26,35 @@ const packed = ({ batch, heads, depth, dtype }: AttentionShape, places: number, 
   place: parts * heads * depth,
 });
 
-function reference(shape: AttentionShape, q: Float64Array, k: Float64Array, v: Float64Array) {
+/** With the gradients of the sum of results times dy. */
+function reference(shape: AttentionShape, q: Float64Array, k: Float64Array, v: Float64Array, dy: Float64Array) {
   const { batch, heads, queries, keys, depth, isCausal, scale } = shape;
-  const y = new Float64Array(batch * queries * heads * depth);
-  const logs = new Float64Array(batch * heads * queries);
-  const at = (n: number, places: number, place: number, h: number) => ((n * places + place) * heads + h) * depth;
+  const like = (x: Float64Array) => new Float64Array(x.length);
+  const [y, dq, dk, dv, logs] = [like(q), like(q), like(k), like(v), new Float64Array(batch * heads * queries)];
+  const columns = Array.from({ length: depth }, (_, c) => c);
   for (let n = 0; n < batch; n++)
     for (let h = 0; h < heads; h++)
       for (let i = 0; i < queries; i++) {
-        const scores = Array.from({ length: keys }, (_, j) => {
-          if (isCausal && j > i + keys - queries) return Number.NEGATIVE_INFINITY;
-          let s = 0;
-          for (let c = 0; c < depth; c++) s += q[at(n, queries, i, h) + c] * k[at(n, keys, j, h) + c];
-          return s * scale;
-        });
+        const at = (places: number, place: number) => ((n * places + place) * heads + h) * depth;
+        const dot = (a: Float64Array, b: Float64Array, ofB: number) => columns.reduce((s, c) => s + a[at(queries, i) + c] * b[ofB + c], 0);
+        const seen = isCausal ? i + 1 + keys - queries : keys;
+        const scores = Array.from({ length: seen }, (_, j) => scale * dot(q, k, at(keys, j)));
         const most = Math.max(...scores);
         const total = scores.reduce((s, x) => s + Math.exp(x - most), 0);
         logs[(n * heads + h) * queries + i] = most + Math.log(total);
-        for (const [j, x] of scores.entries())
-          for (let c = 0; c < depth; c++) y[at(n, queries, i, h) + c] += (Math.exp(x - most) / total) * v[at(n, keys, j, h) + c];
+        const weights = scores.map((x) => Math.exp(x - most) / total);
+        for (const [j, w] of weights.entries()) for (const c of columns) y[at(queries, i) + c] += w * v[at(keys, j) + c];
+        const product = dot(dy, y, at(queries, i));
+        for (const [j, w] of weights.entries()) {
+          const ds = scale * w * (dot(dy, v, at(keys, j)) - product);
+          for (const c of columns) {
+            dv[at(keys, j) + c] += w * dy[at(queries, i) + c];
+            dk[at(keys, j) + c] += ds * q[at(queries, i) + c];
+            dq[at(queries, i) + c] += ds * k[at(keys, j) + c];
+          }
+        }
       }
-  return { y, logs };
+  return { y, logs, dq, dk, dv };
 }
 
 const worst = (got: Float64Array, want: Float64Array): number =>
@@ -55,12 +63,20 @@ const worst = (got: Float64Array, want: Float64Array): number =>
 for (const shape of CASES)
   test.each<Arrival>(["early", "late"])(`${JSON.stringify(shape)}, copies %s`, (arrival) => {
     const { batch, heads, queries, keys, depth } = shape;
-    const [q, k, v] = [queries, keys, keys].map((places, i) => Float64Array.from(randomNumbers(i + 1, batch * places * heads * depth)));
-    const views = { q: packed(shape, queries, 0, 1), k: packed(shape, keys, 0, 1), v: packed(shape, keys, 0, 1), out: packed(shape, queries, 0, 1) };
-    const kernel = attentionKernel("attention", shape, views, schedule, target);
-    const [y, logs] = [q.length, batch * heads * queries].map((n) => new Float64Array(n).fill(Number.NaN));
-    runKernel(kernel, [q, k, v, y, logs], arrival);
-    const want = reference(shape, q, k, v);
-    expect(worst(y, want.y)).toBeLessThan(1e-5);
-    expect(worst(logs, want.logs)).toBeLessThan(1e-5);
+    const empty = (n: number) => new Float64Array(n).fill(Number.NaN);
+    const [q, k, v, dy] = [queries, keys, keys, queries].map((places, i) =>
+      Float64Array.from(randomNumbers(i + 1, batch * places * heads * depth)),
+    );
+    const [mine, others] = [queries, keys].map((places) => packed(shape, places, 0, 1));
+    const views = { q: mine, k: others, v: others, out: mine, y: mine, dy: mine, dq: mine, dk: others, dv: others };
+    const [y, dq, dk, dv, logs, products] = [q, q, k, v]
+      .map((x) => x.length)
+      .concat(batch * heads * queries, batch * heads * queries)
+      .map(empty);
+    runKernel(attentionKernel("attention", shape, views, schedule, target), [q, k, v, y, logs], arrival);
+    runKernel(queryGradientKernel("queries", shape, views, schedule, target), [q, k, v, y, dy, logs, dq, products], arrival);
+    runKernel(keyGradientKernel("keys", shape, views, schedule, target), [q, k, v, dy, logs, products, dk, dv], arrival);
+    const want = reference(shape, q, k, v, dy);
+    for (const [name, got] of Object.entries({ y, logs, dq, dk, dv }))
+      expect(worst(got, want[name as keyof typeof want]), name).toBeLessThan(1e-5);
   });

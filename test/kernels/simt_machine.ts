@@ -1,7 +1,16 @@
 // Runs SIMT kernels in JavaScript, thread by thread between barriers: for what no GPU of this machine has, such as matrix fragments and late copies.
 import { DTYPES } from "../../src/ir/dtype.ts";
 import { invariant } from "../../src/ir/error.ts";
-import { FRAGMENT, type Reg, type RegisterFn, type SimtKernel, type SimtStmt, type SimtTarget, type Source } from "../../src/ir/simt.ts";
+import {
+  FRAGMENT,
+  fragmentPlace,
+  type Reg,
+  type RegisterFn,
+  type SimtKernel,
+  type SimtStmt,
+  type SimtTarget,
+  type Source,
+} from "../../src/ir/simt.ts";
 
 /** When asynchronous copies arrive: as soon as they start, or when they are waited for. Kernels must be right with both. */
 export type Arrival = "early" | "late";
@@ -10,7 +19,7 @@ type Call = (...args: number[]) => number;
 const bool = (b: boolean): number => (b ? 1 : 0);
 const FUNCTIONS: Readonly<Partial<Record<RegisterFn, Call>>> = {
   add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b, rem: (a, b) => a % b,
-  min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp, sqrt: Math.sqrt, log: Math.log,
+  min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp, exp2: (a) => 2 ** a, sqrt: Math.sqrt, log: Math.log,
   eq: (a, b) => bool(a === b), ne: (a, b) => bool(a !== b), lt: (a, b) => bool(a < b), le: (a, b) => bool(a <= b),
   gt: (a, b) => bool(a > b), ge: (a, b) => bool(a >= b), and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
   shr: (a, b) => a >>> b, isnan: (a) => bool(Number.isNaN(a)), abs: Math.abs,
@@ -149,10 +158,25 @@ class Thread {
       case "barrier":
         yield;
         break;
+      case "readFragment":
+        yield; // all products are done
+        for (const [i, v] of s.to.entries()) this.registers.set(v.id, this.fragments.get(s.fragment.id)![this.elementOf(i)]); // declared before
+        yield;
+        break;
+      case "writeFragment":
+        for (const [i, v] of s.values.entries()) this.fragments.get(s.fragment.id)![this.elementOf(i)] = this.value(v); // declared before
+        yield;
+        break;
       default:
         // A subgroup's fragments are worked on by its first thread.
         if (this.number % 32 === 0) this.fragment(s);
     }
+  }
+
+  /** Place in a fragment of the thread's element i. */
+  private elementOf(i: number): number {
+    const { row, column } = fragmentPlace(i);
+    return this.value(row) * FRAGMENT + this.value(column);
   }
 
   /** Meets the others twice: what was computed is there, and has been read. */

@@ -3,11 +3,14 @@ import type { DType } from "../../ir/dtype.ts";
 import { DTYPES } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { Reg, Register, RegisterType, SharedArray, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
-import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
+import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
+import { loadSplit, multiplySplit, SPLIT_PRELUDE, SPLIT_REGISTERS } from "./f32_fragments.ts";
 
 export interface CudaOptions {
   /** Traps at any access outside of its buffer: for tests. */
   readonly isChecked?: boolean;
+  /** Kernels may start while the one before ends, and wait for it before they touch memory: from sm_90 on. */
+  readonly isOverlapped?: boolean;
 }
 
 /** A source with an `extern "C"` function for each kernel, under the kernel's name. */
@@ -21,11 +24,17 @@ __device__ inline float hd_from_half(hd_half h) { float f; asm("cvt.f32.f16 %0, 
 __device__ inline hd_half hd_to_half(float f) { hd_half h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h; }
 __device__ inline float hd_from_bf16(hd_bf16 h) { return __uint_as_float((unsigned)h << 16); }
 __device__ inline hd_bf16 hd_to_bf16(float f) { hd_bf16 h; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h; }
+__device__ inline unsigned hd_pair_half(float a, float b) { unsigned h; asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(h) : "f"(a), "f"(b)); return h; }
+__device__ inline unsigned hd_pair_bf16(float a, float b) { unsigned h; asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(h) : "f"(a), "f"(b)); return h; }
+__device__ inline float hd_exp2(float a) { float f; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(f) : "f"(a)); return f; }
 __device__ inline float hd_min(float a, float b) { return a < b || a != a ? a : b; }
 __device__ inline float hd_max(float a, float b) { return a > b || a != a ? a : b; }
 __device__ inline int hd_to_int(float f) { return __float2int_rz(f); }
 __device__ inline int hd_check(int at, int count) { if ((unsigned)at >= (unsigned)count) asm volatile("trap;"); return at; }
-`;
+${SPLIT_PRELUDE}`;
+
+/** The next kernel's workgroups may take places as soon as all of this one have theirs; what was computed before is there when the wait is over. */
+const OVERLAP = [`  asm volatile("griddepcontrol.launch_dependents;");`, `  asm volatile("griddepcontrol.wait;" ::: "memory");`];
 
 /** What a kernel declares by itself. */
 const STATIC_BYTES = 48 << 10;
@@ -61,7 +70,7 @@ function memoryType(dtype: DType): string {
 
 const FLOAT_FUNCTIONS: Readonly<Record<string, string>> = {
   fma: "fmaf", floor: "floorf", ceil: "ceilf", round: "rintf", trunc: "truncf", sqrt: "sqrtf",
-  exp: "expf", log: "logf", pow: "powf", sin: "sinf", cos: "cosf", tan: "tanf", asin: "asinf", acos: "acosf", atan: "atanf",
+  exp: "expf", exp2: "hd_exp2", log: "logf", pow: "powf", sin: "sinf", cos: "cosf", tan: "tanf", asin: "asinf", acos: "acosf", atan: "atanf",
   sinh: "sinhf", cosh: "coshf", tanh: "tanhf", asinh: "asinhf", acosh: "acoshf", atanh: "atanhf", erf: "erff",
   abs: "fabsf", min: "hd_min", max: "hd_max", isnan: "isnan", isinf: "isinf",
 }; // biome-ignore format: a table
@@ -86,6 +95,7 @@ class CudaPrinter extends SimtPrinter {
     return [
       `extern "C" __global__ void __launch_bounds__(${threads}${residents ? `, ${residents}` : ""}) ${name}(${list}) {`,
       ...arrays,
+      ...(this.options.isOverlapped ? OVERLAP : []),
       this.body(),
       "}",
       "",
@@ -254,14 +264,16 @@ class CudaPrinter extends SimtPrinter {
   }
 
   /** Fragments by PTX's ldmatrix and mma.m16n8k16: a sum is two of its results side by side. */
-  protected fragment(s: Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>): string[] {
+  protected fragment(s: FragmentStmt): string[] {
     switch (s.k) {
       case "fragment": {
         const name = this.fragmentName(s.fragment);
-        return [s.fragment.role === "sum" ? `float ${name}[8] = {};` : `unsigned ${name}[4];`];
+        if (s.fragment.role === "sum") return [`float ${name}[8] = {};`];
+        return [`unsigned ${name}[${s.fragment.dtype === "f32" ? SPLIT_REGISTERS : 4}];`];
       }
       case "loadFragment": {
         const f = this.fragmentName(s.fragment);
+        if (s.fragment.dtype === "f32") return ["{", ...loadSplit(f, s, this.text(s.at), `s${s.array}`, this.sharedAddress(s.array, s.at)), "}"]; // biome-ignore format: one idea
         const outs = upTo(4).map((i) => `"=r"(${f}[${i}])`);
         // Eight threads each name the rows of one matrix of 8×8. Registers hold pairs along the depth: matrices whose rows in memory run across it are turned.
         const isTurned = (s.fragment.role === "a") === s.isTransposed;
@@ -273,6 +285,7 @@ class CudaPrinter extends SimtPrinter {
       case "multiply": {
         const [sum, a, b] = [s.sum, s.a, s.b].map((f) => this.fragmentName(f));
         const type = s.a.dtype;
+        if (type === "f32") return multiplySplit(sum, a, b);
         return [0, 1].map((half) => {
           const sums = upTo(4).map((i) => `"+f"(${sum}[${4 * half + i}])`);
           const factors = [...upTo(4).map((i) => `"r"(${a}[${i}])`), ...upTo(2).map((i) => `"r"(${b}[${2 * half + i}])`)];
@@ -286,6 +299,14 @@ class CudaPrinter extends SimtPrinter {
           const offset = (i & 1 ? 8 * s.stride : 0) + (i & 2 ? 8 : 0);
           return `*reinterpret_cast<float2*>(&s${s.array}[${place} + ${offset}]) = make_float2(${f}[${2 * i}], ${f}[${2 * i + 1}]);`;
         });
+      }
+      case "readFragment":
+        return s.to.map((v, i) => `const float ${this.name(v)} = ${this.fragmentName(s.fragment)}[${i}];`);
+      case "writeFragment": {
+        const f = this.fragmentName(s.fragment);
+        const values = s.values.map((v) => this.text(v));
+        if (s.fragment.role === "sum") return values.map((v, i) => `${f}[${i}] = ${v};`);
+        return upTo(4).map((i) => `${f}[${i}] = hd_pair_${HALVES[s.fragment.dtype]}(${values[2 * i]}, ${values[2 * i + 1]});`);
       }
       default:
         return s satisfies never;

@@ -3,7 +3,6 @@ import { invariant } from "../../ir/error.ts";
 
 type Fragments = typeof import("./fragments.ts");
 
-export type FragmentStmt = Parameters<Fragments["fragmentText"]>[0];
 export const FRAGMENT_DIRECTIVES: Fragments["FRAGMENT_DIRECTIVES"] = [];
 export const FRAGMENT_FEATURES: Fragments["FRAGMENT_FEATURES"] = [];
 export const fragmentTypes: Fragments["fragmentTypes"] = () => [];

@@ -1,9 +1,8 @@
 // Matrix fragments in WGSL: Dawn's experimental subgroup matrices, and the copies that fill their tiles.
 import { invariant } from "../../ir/error.ts";
 import { FRAGMENT, type Fragment, type Reg, type SimtKernel, type SimtStmt } from "../../ir/simt.ts";
+import type { FragmentStmt } from "../simt_printer.ts";
 import { type Access, wordAt, wordType } from "./words.ts";
-
-export type FragmentStmt = Extract<SimtStmt, { k: "fragment" | "loadFragment" | "multiply" | "storeFragment" }>;
 
 /** Which matrix a subgroup loads it computes from the thread's number, in a way that compilers do not see to be the same for all of its threads. */
 export const FRAGMENT_DIRECTIVES = [
@@ -48,6 +47,10 @@ export function fragmentText(
       return `m${s.sum.id} = subgroupMatrixMultiplyAccumulate(m${s.a.id}, m${s.b.id}, m${s.sum.id});`;
     case "storeFragment":
       return `subgroupMatrixStore<row_major>(${from}, m${s.fragment.id}, ${s.stride / width});`;
+    case "readFragment":
+    case "writeFragment":
+      invariant(false, "WGSL does not open subgroup matrices"); // as its targets say
+      break;
     default:
       return s satisfies never;
   }

@@ -2,8 +2,8 @@
 import type { DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
-import { OPERATORS, SimtPrinter } from "../simt_printer.ts";
-import { copyText, FRAGMENT_DIRECTIVES, type FragmentStmt, fragmentText, homeOf } from "./fragments.ts";
+import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
+import { copyText, FRAGMENT_DIRECTIVES, fragmentText, homeOf } from "./fragments.ts";
 import { type Access, elementOf, mostOf, type Stored, toWord, type Words, wordAt, wordType } from "./words.ts";
 
 export interface WgslOptions {
@@ -55,7 +55,7 @@ const AXES = ["x", "y", "z"] as const;
 /** Functions of WGSL's own, by another name where it has one. */
 const FUNCTIONS: Readonly<Record<string, string>> = {
   fma: "fma", floor: "floor", ceil: "ceil", round: "round", trunc: "trunc", sqrt: "sqrt",
-  exp: "exp", log: "log", sin: "sin", cos: "cos", tan: "tan", asin: "asin", acos: "acos", atan: "atan",
+  exp: "exp", exp2: "exp2", log: "log", sin: "sin", cos: "cos", tan: "tan", asin: "asin", acos: "acos", atan: "atan",
   sinh: "sinh", cosh: "cosh", asinh: "hd_asinh", acosh: "acosh", atanh: "atanh", abs: "abs", min: "min", max: "max",
   tanh: "hd_tanh", erf: "hd_erf", pow: "hd_pow", isnan: "hd_isnan", isinf: "hd_isinf",
 }; // biome-ignore format: a table

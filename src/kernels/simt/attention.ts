@@ -1,8 +1,8 @@
 // Attention on matrix units: tiles of scores stay in registers, their softmax is corrected tile by tile as larger scores are found (Dao et al. 2022).
 import {
+  exchange,
   FRAGMENT,
   type Fragment,
-  exchange,
   float,
   fn,
   fragmentPlace,
@@ -94,7 +94,12 @@ export function attentionKernel(
   const firstRow = b.let(fn("mul", place.block, block));
   const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
   const ofQueries = new HeadTiles(b, q, views.q, place.at, { rows: block, depth, slots: 1, threads, places: queries });
-  const [ofKeys, ofValues] = ([[k, views.k], [v, views.v]] as const).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: keys })); // biome-ignore format: a line
+  const [ofKeys, ofValues] = (
+    [
+      [k, views.k],
+      [v, views.v],
+    ] as const
+  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: keys }));
   const copy = (at: Reg): void => {
     const slot = b.let(fn("rem", at, 2));
     const from = b.let(fn("mul", at, tile));
@@ -132,7 +137,15 @@ export function attentionKernel(
   const first = b.let(firstOf(views.out, place.at));
   for (const [i, line] of results.entries()) {
     const { inverse, log } = softmax.finish(i);
-    storeRows(b, line, sum(firstRow, own, i * FRAGMENT), queries, (row, column, values) => b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.out.place), column)), values), (x, r) => fn("mul", x, inverse[r])); // biome-ignore format: a line
+    storeRows(
+      b,
+      line,
+      sum(firstRow, own, i * FRAGMENT),
+      queries,
+      (row, column, values) =>
+        b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.out.place), column)), values),
+      (x, r) => fn("mul", x, inverse[r]),
+    );
     for (const r of [0, 1] as const) {
       const row = b.let(sum(firstRow, own, i * FRAGMENT + 8 * r, fn("div", fn("rem", thread(), SUBGROUP), 4)));
       const isOwn = fn("and", fn("eq", fn("rem", thread(), 4), 0), fn("lt", row, queries));
@@ -143,7 +156,15 @@ export function attentionKernel(
 }
 
 /** left · rightᵀ, of `width` places of a tile from `from` on. */
-export function scoresOf(b: SimtBuilder, dtype: "f16" | "bf16", left: readonly (readonly Fragment[])[], right: HeadTiles, slot: Reg, from: Reg, width: number): Fragment[][] {
+export function scoresOf(
+  b: SimtBuilder,
+  dtype: "f16" | "bf16",
+  left: readonly (readonly Fragment[])[],
+  right: HeadTiles,
+  slot: Reg,
+  from: Reg,
+  width: number,
+): Fragment[][] {
   const scores = sums(b, left.length, width / FRAGMENT);
   for (let k = 0; k < left[0].length; k++)
     for (let j = 0; j < width / FRAGMENT; j++) {
@@ -155,7 +176,15 @@ export function scoresOf(b: SimtBuilder, dtype: "f16" | "bf16", left: readonly (
 }
 
 /** results += left · (places of a tile from `from` on). */
-export function addRows(b: SimtBuilder, dtype: "f16" | "bf16", results: readonly (readonly Fragment[])[], left: readonly (readonly Fragment[])[], right: HeadTiles, slot: Reg, from: Reg): void {
+export function addRows(
+  b: SimtBuilder,
+  dtype: "f16" | "bf16",
+  results: readonly (readonly Fragment[])[],
+  left: readonly (readonly Fragment[])[],
+  right: HeadTiles,
+  slot: Reg,
+  from: Reg,
+): void {
   for (let j = 0; j < left[0].length; j++)
     for (let c = 0; c < results[0].length; c++) {
       const other = b.fragment("b", dtype);
@@ -167,7 +196,9 @@ export function addRows(b: SimtBuilder, dtype: "f16" | "bf16", results: readonly
 /** Element by fragment and number: whether its query sees its key. Rows are queries from `row` on, columns keys from `column` on. */
 export function seenIn(b: SimtBuilder, shape: AttentionShape, row: Reg, column: Reg): (i: number, j: number, e: number) => Reg {
   const { keys, isCausal } = shape;
-  const last = [0, 1].map((r) => b.let(isCausal ? fn("min", sum(row, fragmentPlace(2 * r).row, beforeOf(shape)), keys - 1) : int(keys - 1)));
+  const last = [0, 1].map((r) =>
+    b.let(isCausal ? fn("min", sum(row, fragmentPlace(2 * r).row, beforeOf(shape)), keys - 1) : int(keys - 1)),
+  );
   const key = b.let(sum(column, fragmentPlace(0).column));
   return (i, j, e) => {
     const limit = isCausal ? fn("min", sum(last[rowOf(e)], i * FRAGMENT), keys - 1) : last[0];
@@ -176,7 +207,14 @@ export function seenIn(b: SimtBuilder, shape: AttentionShape, row: Reg, column: 
 }
 
 /** Pairs of elements of rows that are there. */
-export function storeRows(b: SimtBuilder, line: readonly Fragment[], row: Reg, rows: number, store: (row: Reg, column: Reg, values: readonly Reg[]) => void, scaled: (x: Reg, row: 0 | 1) => Reg): void {
+export function storeRows(
+  b: SimtBuilder,
+  line: readonly Fragment[],
+  row: Reg,
+  rows: number,
+  store: (row: Reg, column: Reg, values: readonly Reg[]) => void,
+  scaled: (x: Reg, row: 0 | 1) => Reg,
+): void {
   const values = line.map((f) => b.readFragment(f));
   for (const r of [0, 1] as const) {
     const own = b.let(sum(row, fragmentPlace(2 * r).row));
@@ -210,16 +248,36 @@ class OnlineSoftmax {
   }
 
   /** Powers of the scores as fragments a; what was summed before is scaled as the largest scores grow. */
-  weightsOf(scores: readonly (readonly Fragment[])[], results: readonly (readonly Fragment[])[], isSeen: ReturnType<typeof seenIn> | null, dtype: "f16" | "bf16"): Fragment[][] {
+  weightsOf(
+    scores: readonly (readonly Fragment[])[],
+    results: readonly (readonly Fragment[])[],
+    isSeen: ReturnType<typeof seenIn> | null,
+    dtype: "f16" | "bf16",
+  ): Fragment[][] {
     const { b } = this;
     return scores.map((line, i) => {
-      const all = line.map((s, j) => b.readFragment(s).map((x, e) => (isSeen ? b.let(select(isSeen(i, j, e), x, float(Number.NEGATIVE_INFINITY))) : x)));
-      const growth = ([0, 1] as const).map((r) => this.grow(i, r, all.flatMap((x) => x.filter((_, e) => rowOf(e) === r))));
-      for (const f of results[i]) b.writeFragment(f, b.readFragment(f).map((x, e) => fn("mul", x, growth[rowOf(e)].correction))); // biome-ignore format: a line
+      const all = line.map((s, j) =>
+        b.readFragment(s).map((x, e) => (isSeen ? b.let(select(isSeen(i, j, e), x, float(Number.NEGATIVE_INFINITY))) : x)),
+      );
+      const growth = ([0, 1] as const).map((r) =>
+        this.grow(
+          i,
+          r,
+          all.flatMap((x) => x.filter((_, e) => rowOf(e) === r)),
+        ),
+      );
+      for (const f of results[i])
+        b.writeFragment(
+          f,
+          b.readFragment(f).map((x, e) => fn("mul", x, growth[rowOf(e)].correction)),
+        );
       return all.map((elements) => {
         const powers = elements.map((x, e) => b.let(this.power(x, growth[rowOf(e)].shift)));
         for (const r of [0, 1] as const)
-          b.set(this.sums[i][r], powers.filter((_, e) => rowOf(e) === r).reduce<Reg>((s, p) => fn("add", s, p), this.sums[i][r])); // biome-ignore format: a line
+          b.set(
+            this.sums[i][r],
+            powers.filter((_, e) => rowOf(e) === r).reduce<Reg>((s, p) => fn("add", s, p), this.sums[i][r]),
+          );
         const weights = b.fragment("a", dtype);
         b.writeFragment(weights, powers);
         return weights;
@@ -234,7 +292,11 @@ class OnlineSoftmax {
   private grow(i: number, r: 0 | 1, scores: readonly Reg[]): { readonly shift: Reg; readonly correction: Reg } {
     const { b } = this;
     const most = this.most[i][r];
-    const now = overRow(b, b.let(scores.reduce(larger, most)), "max");
+    const now = overRow(
+      b,
+      scores.reduce<Reg>((a, x) => b.let(larger(x, a)), most),
+      "max",
+    );
     const shift = b.let(fn("mul", now, -this.factor));
     const correction = b.let(this.power(most, shift));
     b.set(most, now);

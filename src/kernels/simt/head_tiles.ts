@@ -38,7 +38,13 @@ export class HeadTiles {
     private readonly buffer: number,
     private readonly view: HeadView,
     at: Head,
-    private readonly tile: { readonly rows: number; readonly depth: number; readonly slots: number; readonly threads: number; readonly places: number },
+    private readonly tile: {
+      readonly rows: number;
+      readonly depth: number;
+      readonly slots: number;
+      readonly threads: number;
+      readonly places: number;
+    },
   ) {
     this.line = lineOf(tile.depth);
     this.first = b.let(firstOf(view, at));
@@ -81,7 +87,14 @@ export class HeadTiles {
 }
 
 /** Fragments a of `count`·16 places of the first slot from `row` on, all columns: by places, then columns. */
-export function rowFragments(b: SimtBuilder, tiles: HeadTiles, dtype: "f16" | "bf16", row: Reg, count: number, depth: number): Fragment[][] {
+export function rowFragments(
+  b: SimtBuilder,
+  tiles: HeadTiles,
+  dtype: "f16" | "bf16",
+  row: Reg,
+  count: number,
+  depth: number,
+): Fragment[][] {
   return Array.from({ length: count }, (_, i) =>
     Array.from({ length: depth / FRAGMENT }, (_, k) => {
       const fragment = b.fragment("a", dtype);

@@ -1,0 +1,297 @@
+// Gradients of attention on matrix units: weights are made again from scores and their sums; a kernel by queries, then one by keys, so that every sum has one owner and one order.
+import {
+  FRAGMENT,
+  type Fragment,
+  float,
+  fn,
+  fragmentPlace,
+  int,
+  type Reg,
+  SimtBuilder,
+  type SimtKernel,
+  type SimtTarget,
+  select,
+  sum,
+  thread,
+} from "../../ir/simt.ts";
+import {
+  type AttentionSchedule,
+  type AttentionShape,
+  addRows,
+  beforeOf,
+  blockOf,
+  LOG2_E,
+  rowOf,
+  SUBGROUP,
+  scoresOf,
+  seenIn,
+  storeRows,
+} from "./attention.ts";
+import { firstOf, HeadTiles, type HeadView, lineOf, rowFragments, sums } from "./head_tiles.ts";
+
+type GradientViews = Readonly<Record<"q" | "k" | "v" | "y" | "dy", HeadView>>;
+
+export const queryGradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number =>
+  2 * lineOf(depth) * (2 * rows * subgroups + 4 * tile) + 4 * rows * subgroups + 512;
+export const keyGradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number =>
+  2 * lineOf(depth) * (2 * rows * subgroups + 4 * tile) + 16 * tile + 512;
+
+/** Elements that threads read at once. */
+const RUN = 8;
+
+/**
+ * Buffers: queries, keys, values, results, their gradient, logarithms of sums of powers, the queries' gradient, and of each query the product of its result and the gradient of that.
+ */
+export function queryGradientKernel(
+  name: string,
+  shape: AttentionShape,
+  views: GradientViews & { readonly dq: HeadView },
+  schedule: AttentionSchedule,
+  target: SimtTarget,
+): SimtKernel {
+  const { batch, heads, queries, keys, depth, isCausal, dtype, scale } = shape;
+  const { rows, subgroups, tile } = schedule;
+  const b = new SimtBuilder(name, target);
+  const [q, k, v, y, dy] = (["q", "k", "v", "y", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
+  const logs = b.buffer("logs", "f32", batch * heads * queries, "read");
+  const out = b.buffer("dq", views.dq.dtype, views.dq.elements, "write");
+  const products = b.buffer("products", "f32", batch * heads * queries, "write");
+  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
+  const place = blockOf(b, shape, Math.ceil(queries / block), isCausal);
+  const firstRow = b.let(fn("mul", place.block, block));
+  const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
+  const ofOwn = (
+    [
+      [q, views.q],
+      [dy, views.dy],
+    ] as const
+  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: block, depth, slots: 1, threads, places: queries }));
+  const ofOther = (
+    [
+      [k, views.k],
+      [v, views.v],
+    ] as const
+  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: keys }));
+  const copy = (at: Reg): void => {
+    for (const tiles of ofOther) tiles.copy(b.let(fn("rem", at, 2)), b.let(fn("mul", at, tile)));
+  };
+  for (const tiles of ofOwn) tiles.copy(int(0), firstRow);
+  copy(int(0));
+  b.commitCopies();
+
+  // The products of results and their gradients, by a thread a query.
+  const shared = b.array("f32", block);
+  const [ofY, ofDy] = [b.let(firstOf(views.y, place.at)), b.let(firstOf(views.dy, place.at))];
+  b.loop(thread(), block, threads, (i) => {
+    const row = b.let(sum(firstRow, i));
+    const total = b.variable("f32", float(0));
+    b.when(fn("lt", row, queries), () => {
+      b.loop(0, depth, RUN, (c) => {
+        const [a, d] = (
+          [
+            [y, views.y, ofY],
+            [dy, views.dy, ofDy],
+          ] as const
+        ).map(([buffer, view, first]) =>
+          b.loadVector({ k: "buffer", number: buffer }, b.let(sum(first, fn("mul", row, view.place), c)), RUN),
+        );
+        b.set(
+          total,
+          a.reduce<Reg>((s, x, e) => fn("fma", x, d[e], s), total),
+        );
+      });
+      b.store(products, sum(fn("mul", place.line, queries), row), total);
+    });
+    b.storeShared(shared, i, total);
+  });
+  b.copiesDone();
+  b.barrier();
+
+  const down = rows / FRAGMENT;
+  const [query, gradient] = ofOwn.map((tiles) => rowFragments(b, tiles, dtype, own, down, depth));
+  const results = sums(b, down, depth / FRAGMENT);
+  const ofRow = Array.from({ length: down }, (_, i) =>
+    [0, 1].map((r) => {
+      const at = b.let(sum(own, i * FRAGMENT, fragmentPlace(2 * r).row));
+      const row = b.let(sum(firstRow, at));
+      const isThere = fn("lt", row, queries);
+      const log = b.load(logs, sum(fn("mul", place.line, queries), fn("min", row, queries - 1)));
+      return { shift: b.let(select(isThere, fn("mul", log, -LOG2_E), float(0))), product: b.let(b.loadShared(shared, at)) };
+    }),
+  );
+
+  const before = beforeOf(shape);
+  const seenBy = (row: Reg): Reg => (isCausal ? fn("min", sum(row, before + 1), keys) : int(keys));
+  const whole = b.let(fn("div", seenBy(firstRow), tile));
+  const all = b.let(fn("div", sum(seenBy(sum(firstRow, block - 1)), tile - 1), tile));
+  const step = (at: Reg, isMasked: boolean): void => {
+    const next = b.let(sum(at, 1));
+    b.when(fn("lt", next, all), () => copy(next));
+    b.commitCopies();
+    const slot = b.let(fn("rem", at, 2));
+    b.loop(0, tile, FRAGMENT, (from) => {
+      const isSeen = isMasked ? seenIn(b, shape, sum(firstRow, own), b.let(sum(fn("mul", at, tile), from))) : null;
+      const scores = scoresOf(b, dtype, query, ofOther[0], slot, from, FRAGMENT);
+      const weights = scoresOf(b, dtype, gradient, ofOther[1], slot, from, FRAGMENT);
+      const of = scores.map((line, i) =>
+        line.map((s, j) => {
+          const d = b.readFragment(weights[i][j]);
+          const elements = b.readFragment(s).map((x, e) => {
+            const { shift, product } = ofRow[i][rowOf(e)];
+            const weight = fn("exp2", fn("fma", x, scale * LOG2_E, shift));
+            const seen = b.let(isSeen ? select(isSeen(i, j, e), weight, float(0)) : weight);
+            return b.let(fn("mul", seen, fn("sub", d[e], product)));
+          });
+          return leftOf(b, dtype, elements);
+        }),
+      );
+      addRows(b, dtype, results, of, ofOther[0], slot, from);
+    });
+    b.copiesDone();
+    b.barrier();
+  };
+  b.loop(0, whole, 1, (at) => step(at, false));
+  b.loop(whole, all, 1, (at) => step(at, true));
+  const first = b.let(firstOf(views.dq, place.at));
+  for (const [i, line] of results.entries())
+    storeRows(
+      b,
+      line,
+      sum(firstRow, own, i * FRAGMENT),
+      queries,
+      (row, column, values) =>
+        b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.dq.place), column)), values),
+      (x) => fn("mul", x, scale),
+    );
+  return b.build([threads, 1, 1], place.grid);
+}
+
+function leftOf(b: SimtBuilder, dtype: "f16" | "bf16", elements: readonly Reg[]): Fragment {
+  const fragment = b.fragment("a", dtype);
+  b.writeFragment(fragment, elements);
+  return fragment;
+}
+
+/** Buffers: queries, keys, values, the results' gradient, logarithms of sums of powers, products of results and gradients, the keys' and the values' gradients. */
+export function keyGradientKernel(
+  name: string,
+  shape: AttentionShape,
+  views: Omit<GradientViews, "y"> & Readonly<Record<"dk" | "dv", HeadView>>,
+  schedule: AttentionSchedule,
+  target: SimtTarget,
+): SimtKernel {
+  const { batch, heads, queries, keys, depth, isCausal, dtype, scale } = shape;
+  const { rows, subgroups, tile } = schedule;
+  const b = new SimtBuilder(name, target);
+  const [q, k, v, dy] = (["q", "k", "v", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
+  const ofLines = ["logs", "products"].map((of) => b.buffer(of, "f32", batch * heads * queries, "read"));
+  const outs = (["dk", "dv"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "write"));
+  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
+  const place = blockOf(b, shape, Math.ceil(keys / block), false);
+  const firstRow = b.let(fn("mul", place.block, block));
+  const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
+  const ofOwn = (
+    [
+      [k, views.k],
+      [v, views.v],
+    ] as const
+  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: block, depth, slots: 1, threads, places: keys }));
+  const ofOther = (
+    [
+      [q, views.q],
+      [dy, views.dy],
+    ] as const
+  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: queries }));
+  const lines = ofLines.map(() => b.array("f32", 2 * tile));
+  const firstLine = b.let(fn("mul", place.line, queries));
+  const copy = (at: Reg): void => {
+    const [slot, from] = [b.let(fn("rem", at, 2)), b.let(fn("mul", at, tile))];
+    for (const tiles of ofOther) tiles.copy(slot, from);
+    b.loop(thread(), tile, threads, (i) => {
+      const row = b.let(sum(from, i));
+      const isInside = b.let(fn("lt", row, queries));
+      for (const [n, array] of lines.entries())
+        b.copy(array, sum(fn("mul", slot, tile), i), ofLines[n], sum(firstLine, select(isInside, row, int(0))), 1, isInside);
+    });
+  };
+
+  // Queries that see keys of this block, and those from which on all see all of it.
+  const before = beforeOf(shape);
+  const all = Math.ceil(queries / tile);
+  const place0 = (at: Reg): Reg => fn("min", fn("max", at, 0), queries);
+  const begin = b.let(isCausal ? fn("div", place0(fn("sub", firstRow, before)), tile) : int(0));
+  const whole = b.let(isCausal ? fn("min", fn("div", sum(place0(sum(firstRow, block - 1 - before)), tile - 1), tile), all) : int(0));
+  for (const tiles of ofOwn) tiles.copy(int(0), firstRow);
+  copy(begin);
+  b.commitCopies();
+  b.copiesDone();
+  b.barrier();
+  const down = rows / FRAGMENT;
+  const [key, value] = ofOwn.map((tiles) => rowFragments(b, tiles, dtype, own, down, depth));
+  const [dk, dv] = [0, 1].map(() => sums(b, down, depth / FRAGMENT));
+
+  const step = (at: Reg, isMasked: boolean): void => {
+    const next = b.let(sum(at, 1));
+    b.when(fn("lt", next, all), () => copy(next));
+    b.commitCopies();
+    const slot = b.let(fn("rem", at, 2));
+    b.loop(0, tile, FRAGMENT, (from) => {
+      const scores = scoresOf(b, dtype, key, ofOther[0], slot, from, FRAGMENT);
+      const products = scoresOf(b, dtype, value, ofOther[1], slot, from, FRAGMENT);
+      // Of the four columns, which are queries, that a thread has elements of.
+      const ofColumns = lines.map((array) =>
+        [0, 8].flatMap((c) =>
+          b.loadVector({ k: "shared", number: array }, b.let(sum(fn("mul", slot, tile), from, c, fragmentPlace(0).column)), 2),
+        ),
+      );
+      const column = (e: number): number => (e & 1) + (e & 4 ? 2 : 0);
+      const shifts = ofColumns[0].map((log) => b.let(fn("mul", log, -LOG2_E)));
+      const query = b.let(sum(fn("mul", at, tile), from, fragmentPlace(0).column, before));
+      const weights = scores.map((line, i) =>
+        line.map((s) =>
+          b.readFragment(s).map((x, e) => {
+            const weight = fn("exp2", fn("fma", x, scale * LOG2_E, shifts[column(e)]));
+            const row = sum(firstRow, own, i * FRAGMENT, fragmentPlace(e).row);
+            const isSeen = fn("le", row, sum(query, (e & 1) + (e & 4 ? 8 : 0)));
+            return b.let(isMasked ? select(isSeen, weight, float(0)) : weight);
+          }),
+        ),
+      );
+      const gradients = products.map((line, i) =>
+        line.map((s, j) => b.readFragment(s).map((d, e) => b.let(fn("mul", weights[i][j][e], fn("sub", d, ofColumns[1][column(e)]))))),
+      );
+      for (const [to, elements, tiles] of [
+        [dv, weights, ofOther[1]],
+        [dk, gradients, ofOther[0]],
+      ] as const)
+        addRows(
+          b,
+          dtype,
+          to,
+          elements.map((line) => line.map((e) => leftOf(b, dtype, e))),
+          tiles,
+          slot,
+          from,
+        );
+    });
+    b.copiesDone();
+    b.barrier();
+  };
+  if (isCausal) b.loop(begin, whole, 1, (at) => step(at, true));
+  b.loop(whole, all, 1, (at) => step(at, false));
+  for (const [n, results] of [dk, dv].entries()) {
+    const view = views[n === 0 ? "dk" : "dv"];
+    const first = b.let(firstOf(view, place.at));
+    for (const [i, line] of results.entries())
+      storeRows(
+        b,
+        line,
+        sum(firstRow, own, i * FRAGMENT),
+        keys,
+        (row, column, values) =>
+          b.storeVector({ k: "buffer", number: outs[n] }, b.let(sum(first, fn("mul", row, view.place), column)), values),
+        (x) => (n === 0 ? fn("mul", x, scale) : x),
+      );
+  }
+  return b.build([threads, 1, 1], place.grid);
+}
