@@ -7,6 +7,7 @@ import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
+import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel } from "../../src/kernels/sparse_vector.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
 import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
@@ -167,7 +168,7 @@ export class Ring {
 
   private sparse(product: Product): Promise<Contestant> {
     if (product === "weightGradient") return this.sampled();
-    if (product === "dataGradient") return this.backward();
+    if (product === "dataGradient") return this.operands.n === 1 ? this.vectorTurned() : this.backward();
     return this.operands.n === 1 ? this.vector() : this.forward();
   }
   private forward(): Promise<Contestant> {
@@ -207,6 +208,22 @@ export class Ring {
     const kernel = sparseVectorKernel("sparse", kept.form.shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), target, threads);
     const [x, output] = [this.put(this.operands.x), this.empty(4 * rows)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
+  }
+  /** From the values in the order of the product itself. */
+  private vectorTurned(): Promise<Contestant> {
+    const { target, threads } = this.device;
+    const { columns } = this.weights.matrix;
+    const kept = this.weights.vectorTurned();
+    const { shape } = kept.form;
+    const [first, second] = turnedKernels("sparse", shape, noEpilogue({ dtype: "f32", shape: [1, columns] }), target, threads);
+    const [g, output] = [this.put(this.operands.g), this.empty(4 * columns)];
+    if (!second) return this.contestant("csb", kept, (copy) => [[first, [...kept.copies[copy], g, output]]], output);
+    const sums = this.empty(turnedSumBytes(shape, target, threads));
+    const calls = (copy: number): Call[] => [
+      [first, [...kept.copies[copy], g, sums]],
+      [second, [sums, output]],
+    ];
+    return this.contestant("csb", kept, calls, output);
   }
   private sampled(): Promise<Contestant> {
     const { target, threads } = this.device;

@@ -4,6 +4,7 @@ import { fromNumbers } from "../../src/ir/tensor.ts";
 import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
 import { type Direction, type Groups, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { shareCsbRows } from "../../src/kernels/sparse_sampled.ts";
+import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turned.ts";
 import { type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
 import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
@@ -89,8 +90,16 @@ export class Weights {
   readonly backward = once(() => this.keep(() => this.grouped("transposed", (groups) => groups.place, this.values())));
   readonly vector = once(() =>
     this.keep(() => {
-      const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target);
+      const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, true);
       return { form, arrays: [ordered(this.values(), form.place), ...vectorIndexOf(form, this.device.threads)] };
+    }),
+  );
+  /** The same values, and the index of the other direction. */
+  readonly vectorTurned = once(() =>
+    this.keep(() => {
+      const matrix: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, true);
+      const form: TurnedMatrix = turnedMatrixOf(matrix)!; // asked for above
+      return { form, arrays: [ordered(this.values(), matrix.place), ...form.index] };
     }),
   );
   /** The pattern without values. */
