@@ -189,8 +189,8 @@ export class ExprCode {
     const { join } = combination(e.combine, own.type);
     const stored = own.type === "f32" ? "f32" : "i32";
     if (rows === 1) return own;
-    if (isLanes && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, rows, row, 1);
-    if (columns === 1 && b.target.subgroup === SUBGROUP) return this.exchanged(own, join, stored, SUBGROUP, row, rows / SUBGROUP);
+    if (isLanes && b.target.subgroup >= rows) return this.exchanged(own, join, stored, row, rows);
+    if (columns === 1 && b.target.subgroup > 1) return this.exchanged(own, join, stored, row, rows);
     const array = this.sharedArray(stored, columns * rows);
     const place = (r: Reg): Reg => sum(fn("mul", r, columns), column);
     const put = (r: Reg, a: Reg): void => b.storeShared(array, place(r), toStored(a));
@@ -206,18 +206,26 @@ export class ExprCode {
   }
 
   /** By exchange in each of the subgroups, or among `lanes` neighbours in one, then of their results in shared memory. */
-  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", lanes: number, row: Reg, subgroups: number): Reg {
+  private exchanged(own: Reg, join: (a: Reg, b: Reg) => Reg, stored: "f32" | "i32", row: Reg, rows: number): Reg {
     const { b } = this;
+    const lanes = Math.min(b.target.subgroup, SUBGROUP, rows);
+    const subgroups = rows / lanes;
     const joinStored = (x: Reg, y: Reg): Reg => b.let(toStored(join(fromStored(x, own.type), fromStored(y, own.type))));
     let all = b.let(toStored(own));
-    for (let by = lanes / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
+    const among = (count: number): void => {
+      for (let by = count / 2; by >= 1; by /= 2) all = joinStored(all, b.let(exchange(all, by)));
+    };
+    among(lanes);
     if (subgroups > 1) {
       const array = this.sharedArray(stored, subgroups);
       b.barrier(); // others may still read what was here before
-      b.when(fn("eq", fn("rem", row, SUBGROUP), 0), () => b.storeShared(array, fn("div", row, SUBGROUP), all));
+      b.when(fn("eq", fn("rem", row, lanes), 0), () => b.storeShared(array, fn("div", row, lanes), all));
       b.barrier();
-      all = b.let(b.loadShared(array, int(0)));
-      for (let i = 1; i < subgroups; i++) all = joinStored(all, b.loadShared(array, int(i)));
+      const count = Math.min(lanes, subgroups);
+      const first = b.let(fn("rem", row, count));
+      all = b.let(b.loadShared(array, first));
+      for (let i = count; i < subgroups; i += count) all = joinStored(all, b.loadShared(array, sum(first, i)));
+      among(count);
     }
     return b.let(fromStored(all, own.type));
   }

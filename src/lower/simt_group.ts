@@ -83,7 +83,7 @@ class GroupLowering {
     const inner = axes.filter((v) => !needed.has(v.id));
     const isShared = inner.length > 0 && longest > 4;
     if (longest <= SHORT && !isShared) return this.perThread();
-    const hasSubgroups = this.b.target.subgroup === SUBGROUP && extentOf(outer) >= MANY_LINES && longest <= LINE;
+    const hasSubgroups = this.b.target.subgroup >= SUBGROUP && extentOf(outer) >= MANY_LINES && longest <= LINE;
     if (isShared) return hasSubgroups ? this.perSubgroup(outer, inner) : this.perGroup(outer, inner, 1, longest);
     const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
     if (runsAcross) return extentOf(outer) >= MANY ? this.perThread() : this.perGroup(outer, [], COLUMNS, longest);

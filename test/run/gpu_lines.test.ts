@@ -3,11 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { GpuDevice } from "../../src/devices/gpu.ts";
 import type { DType } from "../../src/ir/dtype.ts";
 import { type Attrs, apply, type Graph } from "../../src/ir/graph.ts";
+import type { SimtKernel } from "../../src/ir/simt.ts";
 import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { randomNumbers } from "./devices.ts";
+import { expectClose, randomNumbers } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
 
 interface Case {
@@ -67,6 +68,21 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
       const got = await program.run({ x: data });
       // Sums of small whole numbers are exact in any order.
       for (const { name } of graph.outputs) expect(toNumbers(got[name])).toEqual(toNumbers(want[name]));
+    } finally {
+      program.free();
+    }
+  });
+
+  test("threads of a subgroup exchange values where the device has subgroups", async () => {
+    const x = input("x", { dtype: "f32", shape: [3, 700] });
+    const [value] = apply(OPS.get("Softmax")!, [x], {}, "Softmax"); // an operator that exists
+    const graph: Graph = { inputs: [x], outputs: [{ name: "y", value }] };
+    const program = await compileForGpu(graph, { device });
+    try {
+      const kernel = program.schedule.steps[0].calls![0].kernel as SimtKernel; // no library has it
+      expect(/subgroupShuffleXor|__shfl_xor/.test(device.print(kernel))).toBe(device.target.subgroup > 1);
+      const data = { x: fromNumbers("f32", [3, 700], randomNumbers(2, 2100)) };
+      expectClose((await program.run(data)).y, evaluateGraph(graph, data).y, "Softmax", 1e-5);
     } finally {
       program.free();
     }

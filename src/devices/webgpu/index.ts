@@ -59,6 +59,10 @@ export async function openWebGpu(): Promise<WebGpuDevice> {
   return new WebGpuDevice(device, adapter.info);
 }
 
+/** Threads of a subgroup; 0 where their number may differ from kernel to kernel: which threads are together is not known then. */
+const subgroupSize = ({ subgroupMinSize, subgroupMaxSize }: GPUAdapterInfo): number =>
+  subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0;
+
 class WebGpuMemory implements GpuMemory {
   constructor(
     readonly bytes: number,
@@ -96,7 +100,7 @@ export class WebGpuDevice implements GpuDevice {
     const fragments = this.hasF16 ? fragmentTypes(info, features) : [];
     this.target = {
       name: "wgsl",
-      subgroup: 0,
+      subgroup: features.has("subgroups") ? subgroupSize(info) : 0,
       maxThreads: Math.min(256, limits.maxComputeInvocationsPerWorkgroup),
       sharedBytes: limits.maxComputeWorkgroupStorageSize,
       maxGroups: limits.maxComputeWorkgroupsPerDimension,
