@@ -5,8 +5,10 @@ import { importGraph, importInPieces } from "./formats/onnx/import.ts";
 import type { GraphProto, TensorProto } from "./formats/onnx/messages.ts";
 import { type OnnxModel, readOnnx } from "./formats/onnx/read.ts";
 import type { Graph } from "./ir/graph.ts";
+import type { Precision } from "./ir/precision.ts";
 import type { TensorData } from "./ir/tensor.ts";
 import { evaluateGraph } from "./ops/index.ts";
+import { inPrecision } from "./passes/mixed_precision.ts";
 import type { Binding } from "./run/binding.ts";
 import { bindGraph, type CompileOptions, compile } from "./run/compile.ts";
 import type { GpuProgram } from "./run/gpu/program.ts";
@@ -46,7 +48,8 @@ export const evaluateModel = (
   onnx: OnnxModel,
   made: Specialization,
   inputs: Readonly<Record<string, TensorData>>,
-): Record<string, TensorData> => evaluateGraph(modelGraph(onnx, made), inputs);
+  precision?: Precision,
+): Record<string, TensorData> => evaluateGraph(inPrecision(modelGraph(onnx, made), precision), inputs);
 
 /** ONNX's number for data in a file beside the model's. */
 const EXTERNAL = 1;

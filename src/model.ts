@@ -2,8 +2,10 @@
 
 import type { Specialization } from "./compile_model.ts";
 import { type Device, type DeviceOptions, isGpu, isGpuName, openAnyDevice } from "./devices/open.ts";
+import { assertPrecision } from "./devices/precision.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
+import type { Precision } from "./ir/precision.ts";
 import type { TensorData } from "./ir/tensor.ts";
 import {
   checkInputs,
@@ -16,7 +18,6 @@ import {
   type Tensors,
 } from "./model_inputs.ts";
 import { ModelSource, type SourceOptions } from "./model_source.ts";
-import type { Precision } from "./passes/mixed_precision.ts";
 import type { CompileOptions } from "./run/compile.ts";
 import type { GpuProgram } from "./run/gpu/program.ts";
 import { isComplete } from "./run/image.ts";
@@ -36,7 +37,10 @@ export interface LoadOptions extends DeviceOptions, SourceOptions {
   readonly memoryLimit?: number;
   /** What layers with sparse weights are compiled to on a CPU: what is predicted to be faster ("auto", the default), sparse kernels, or dense ones. */
   readonly sparse?: SparseMode;
-  /** What products and convolutions read, and what is stored of it where the model has float32; all arithmetic, and outputs, stay float32. Default: float32. */
+  /**
+   * What products and convolutions multiply where the model has float32: copies in 16 bits, which then are all that is stored, or on cuda numbers
+   * rounded to tf32. Sums, all other arithmetic, and outputs stay float32. Default: f32.
+   */
   readonly precision?: Precision;
   /** Called after each pass of a compilation; nothing is taken from the cache then. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
@@ -60,8 +64,16 @@ export async function loadModel(source: string | Uint8Array, options: LoadOption
 }
 
 /** Null: the float64 reference. */
-const openFor = async (options: LoadOptions): Promise<Device | null> =>
-  options.device === "reference" ? null : await openAnyDevice(options);
+async function openFor(options: LoadOptions): Promise<Device | null> {
+  const device = options.device === "reference" ? null : await openAnyDevice(options);
+  try {
+    assertPrecision(device, options.precision);
+  } catch (e) {
+    await device?.close();
+    throw e;
+  }
+  return device;
+}
 
 /** The first half of loadModel: finds out what the model takes and gives, and opens no device. */
 export const readModel = (source: string | Uint8Array, options: SourceOptions = {}): Promise<ModelSource> =>
@@ -174,8 +186,9 @@ export class Model implements Disposable {
   private ready(made: Specialization, keepsSchedule = false): Promise<AnyProgram> {
     const { shapes } = made;
     const device = this.openedDevice();
-    const { precision = "", sparse = "auto" } = this.options;
-    const key = specializationKey(this.inputs, made) + (sparse === "auto" ? "" : ` sparse ${sparse}`) + precision;
+    const { precision = "f32", sparse = "auto" } = this.options;
+    const key =
+      specializationKey(this.inputs, made) + (sparse === "auto" ? "" : ` sparse ${sparse}`) + (precision === "f32" ? "" : precision);
     const isOdd = Object.keys(shapes).some((name) => !this.inputs.some((i) => i.name === name)); // compiling will refuse it
     const known = isOdd ? undefined : this.programs.get(key);
     if (known) {
@@ -260,7 +273,7 @@ export class Model implements Disposable {
   private async runner(made: Specialization, inputs: Tensors): Promise<() => Promise<Record<string, TensorData>>> {
     if (!this.device) {
       const { evaluateModel } = await compiler();
-      const results = evaluateModel(await this.source.onnx(), made, inputs);
+      const results = evaluateModel(await this.source.onnx(), made, inputs, this.options.precision);
       return async () => results;
     }
     const program = await this.ready(made);

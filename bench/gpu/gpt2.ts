@@ -11,7 +11,7 @@ import { topologicalOrder } from "../../src/ir/graph.ts";
 import { Group, groupAttrs } from "../../src/ir/group.ts";
 import { crossEntropy, Embedding, init, LayerNorm, Module, RandomStream, TransformerEncoderLayer } from "../../src/nn/index.ts";
 import { AdamW } from "../../src/optim/index.ts";
-import type { Precision } from "../../src/passes/mixed_precision.ts";
+import type { Precision } from "../../src/ir/precision.ts";
 import { device } from "../../src/tensor/device.ts";
 import { arange, fromArray, jit, setDevice, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
 

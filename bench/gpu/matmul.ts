@@ -67,7 +67,7 @@ function libraryKernel(name: string, { left, right }: Product, turned: string, {
   const param = (of: string, elements: number, access: SimtParam["access"]): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
   const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write")];
   const [isLeftTransposed, isRightTransposed] = [turned[0] === "t", turned[1] === "t"];
-  return { library: "gemm", name, params, type, outType: type, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
+  return { library: "gemm", name, params, type, outType: type, roundsF32: false, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
 }
 
 /** Kernels by the names of their schedules. */

@@ -1,5 +1,5 @@
 // Times whole networks on a GPU: with copies, as one captured graph, launches one by one, copies alone, and on the host's CPU; says how well both agree, and where the time goes.
-// Options: --device cuda|webgpu, --networks FILE@SHAPE,resnet50@BATCH,… (SHAPE: 1x3x640x640), --models DIR, --precision bf16|f16 (what products read), --repeat N,
+// Options: --device cuda|webgpu, --networks FILE@SHAPE,resnet50@BATCH,… (SHAPE: 1x3x640x640), --models DIR, --precision tf32|bf16|f16 (what products read), --repeat N,
 // --threads N (of the CPU; 0: leave it out), --top N (nodes of the profile), --layers (only prints the convolutions and products of each network as JSON), --json.
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -16,12 +16,12 @@ import { readOnnx } from "../../src/formats/onnx/read.ts";
 import { HeddleError } from "../../src/ir/error.ts";
 import { type Graph, type Node, topologicalOrder } from "../../src/ir/graph.ts";
 import { Group, groupAttrs } from "../../src/ir/group.ts";
+import { narrowPrecision, type Precision } from "../../src/ir/precision.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { convGeometry } from "../../src/ops/conv.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { matMulGeometry } from "../../src/ops/matmul.ts";
 import { inputName } from "../../src/ops/source.ts";
-import type { Precision } from "../../src/passes/mixed_precision.ts";
 import { compile } from "../../src/run/compile.ts";
 import { compileForGpu, type GpuProgram } from "../../src/run/gpu/program.ts";
 import { transferMs } from "./launches.ts";
@@ -44,7 +44,7 @@ const { values: options } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
-const precision = options.precision as Precision | undefined; // mixedPrecision's to refuse
+const precision = options.precision as Precision | undefined; // wrong names are openAnyDevice's and the compiler's to refuse
 const repeat = Number(options.repeat);
 
 interface Network {
@@ -57,7 +57,7 @@ function networkOf(text: string): Network {
   const [, file, size] = /^(.+)@([\dx]+)$/.exec(text) ?? [];
   if (!file) throw new HeddleError("bad-argument", `bench: --networks has ${text}, wanted FILE@1x3x640x640 or resnet50@64`);
   const shape = size.split("x").map(Number);
-  if (file === "resnet50") return { name: text, graph: (type) => resnet50(shape[0], type ?? "f32") };
+  if (file === "resnet50") return { name: text, graph: (type) => resnet50(shape[0], narrowPrecision(type) ?? "f32") };
   const model = readOnnx(readFileSync(file.includes("/") ? file : join(options.models, file)));
   return { name: `${basename(file, ".onnx")}@${size}`, graph: () => importGraph(model, { [model.inputs[0].name]: shape }) };
 }

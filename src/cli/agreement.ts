@@ -1,4 +1,5 @@
 // Two engines' outputs → how far they differ, and whether that is close enough.
+import type { Precision } from "../ir/precision.ts";
 import { type TensorData, toNumbers } from "../ir/tensor.ts";
 
 export interface Agreement {
@@ -18,9 +19,19 @@ export interface Agreement {
 
 /** Smaller values are not compared relatively. */
 const SMALL = 1e-3;
-/** A few float32 roundings in each of some hundred layers stay well below. */
-export const DEFAULT_TOLERANCE = 1e-3;
-export const MIN_COSINE = 0.99999;
+/** When outputs agree. */
+export interface Bounds {
+  /** For maxRel. */
+  readonly tolerance: number;
+  readonly minCosine: number;
+}
+/** A few float32 roundings in each of some hundred layers stay well below. Fewer bits: what PP-OCR's networks, which have as many, stay below. */
+export const BOUNDS: Readonly<Record<Precision, Bounds>> = {
+  f32: { tolerance: 1e-3, minCosine: 0.99999 },
+  tf32: { tolerance: 0.06, minCosine: 0.9999 },
+  f16: { tolerance: 0.06, minCosine: 0.9999 },
+  bf16: { tolerance: 0.4, minCosine: 0.999 },
+};
 
 const incomparable = (name: string, reason: string): Agreement => ({
   name,
@@ -32,15 +43,15 @@ const incomparable = (name: string, reason: string): Agreement => ({
   reason,
 });
 
-/** `tolerance`: for maxRel. */
-export function compareTensors(name: string, got: TensorData | undefined, wanted: TensorData, tolerance = DEFAULT_TOLERANCE): Agreement {
+export function compareTensors(name: string, got: TensorData | undefined, wanted: TensorData, bounds = BOUNDS.f32): Agreement {
   if (!got) return incomparable(name, "missing");
   if (got.dtype !== wanted.dtype) return incomparable(name, `is ${got.dtype}, wanted ${wanted.dtype}`);
   if (got.shape.join() !== wanted.shape.join()) return incomparable(name, `is [${got.shape}], wanted [${wanted.shape}]`);
   const differences = measure(toNumbers(got), toNumbers(wanted));
   if (!differences) return incomparable(name, "NaN or infinity on one side only");
   const { maxAbs, maxRel, largest, cosine } = differences;
-  return { name, maxAbs, maxRel, maxScaled: maxAbs === 0 ? 0 : maxAbs / largest, cosine, ok: maxRel <= tolerance && cosine >= MIN_COSINE };
+  const ok = maxRel <= bounds.tolerance && cosine >= bounds.minCosine;
+  return { name, maxAbs, maxRel, maxScaled: maxAbs === 0 ? 0 : maxAbs / largest, cosine, ok };
 }
 
 /** Null where infinities or NaN are not in the same places. */
@@ -71,5 +82,5 @@ function cosineOf(dot: number, xx: number, yy: number, maxAbs: number): number {
 export const compareOutputs = (
   got: Readonly<Record<string, TensorData>>,
   wanted: Readonly<Record<string, TensorData>>,
-  tolerance?: number,
-): Agreement[] => Object.entries(wanted).map(([name, tensor]) => compareTensors(name, got[name], tensor, tolerance));
+  bounds?: Bounds,
+): Agreement[] => Object.entries(wanted).map(([name, tensor]) => compareTensors(name, got[name], tensor, bounds));

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Device, isGpu } from "../devices/open.ts";
 import { invariant } from "../ir/error.ts";
 import type { Graph, Value } from "../ir/graph.ts";
+import type { Precision } from "../ir/precision.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import type { Tensors } from "../model.ts";
 import { evaluateNode } from "../ops/index.ts";
@@ -24,8 +25,8 @@ export interface Divergence {
   readonly detail: string;
 }
 
-/** Of a node's largest value: long sums cancel, so that small results have no relative accuracy of their own. */
-const TOLERANCE = 1e-4;
+/** Of a node's largest value: long sums cancel, so that small results have no relative accuracy of their own. Sums that are rounded to less may end one step apart. */
+const TOLERANCE: Readonly<Record<Precision, number>> = { f32: 1e-4, tf32: 2 ** -9, f16: 2 ** -9, bf16: 2 ** -6 };
 
 /** Null: every node agrees. Each node is evaluated on what the device computed before it, so that errors do not add up. */
 export async function firstDivergence(
@@ -33,10 +34,11 @@ export async function firstDivergence(
   device: Device,
   inputs: Tensors,
   progress: (text: string) => void,
+  precision: Precision = "f32",
 ): Promise<Divergence | null> {
   const program = await (isGpu(device)
-    ? compileForGpu(graph, { device, separateTensors: true })
-    : compile(graph, { device, separateTensors: true }));
+    ? compileForGpu(graph, { device, separateTensors: true, precision, storesNarrow: true })
+    : compile(graph, { device, separateTensors: true, precision, storesNarrow: true }));
   try {
     await program.run(inputs);
     const known = new KnownValues(inputs, await program.values());
@@ -50,7 +52,7 @@ export async function firstDivergence(
       );
       for (const [o, value] of node.outputs.entries()) {
         const { maxAbs, maxScaled, reason } = compareTensors("", known.of(value), wanted[o]);
-        if (maxAbs === 0 || (maxScaled !== null && maxScaled <= TOLERANCE)) continue;
+        if (maxAbs === 0 || (maxScaled !== null && maxScaled <= TOLERANCE[precision])) continue;
         const { name, operator } = describeNode(node);
         const detail = reason ?? `largest difference ${short(maxAbs ?? 0)}, ${short(maxScaled ?? 0)} of the largest value`;
         return { node: name, operator, kernels: (calls ?? []).map((c) => c.kernel.name), maxAbs, maxScaled, detail };

@@ -1,11 +1,11 @@
 // The model and shapes that a command line names → a loaded model, what its inputs are, and its compiled program.
 import { physicalCores } from "../devices/machine.ts";
-import { type DeviceOptions, isGpu } from "../devices/open.ts";
+import { isGpu } from "../devices/open.ts";
 import { resolveShapes } from "../formats/onnx/shapes.ts";
 import type { DType } from "../ir/dtype.ts";
 import { type LoadOptions, type Model, openModel, readModel } from "../model.ts";
 import { type Invocation, type Options, UsageError } from "./command.ts";
-import { deviceOptions, namedShapes, shapeTexts, sparseOption } from "./options.ts";
+import { deviceOptions, namedShapes, shapeTexts } from "./options.ts";
 import { threadsText } from "./units.ts";
 
 export interface InputType {
@@ -39,13 +39,13 @@ export function inputTypes(model: Pick<Model, "inputs">, options: Options): Pick
 export async function withModel<T>(
   { options, progress }: Invocation,
   path: string,
-  load: DeviceOptions & LoadOptions,
+  load: LoadOptions,
   work: (opened: OpenedModel) => Promise<T>,
 ): Promise<T> {
   const source = await readModel(path);
   const { shapes, inputs } = inputTypes(source, options);
   progress("compiling");
-  using model = await openModel(source, { sparse: sparseOption(options), ...load, shapes });
+  using model = await openModel(source, { ...load, shapes });
   return await work({ path, model, shapes, inputs });
 }
 

@@ -1,5 +1,7 @@
 // Option values as the parser left them → checked texts, numbers and choices, refused with one line where they make no sense.
 import type { DeviceOptions } from "../devices/open.ts";
+import { PRECISIONS, type Precision } from "../ir/precision.ts";
+import type { LoadOptions } from "../model.ts";
 import type { SparseMode } from "../run/implement/sparse_cost.ts";
 import { type Options, UsageError } from "./command.ts";
 
@@ -77,6 +79,16 @@ function deviceOption(options: Options, hasReference: boolean): DeviceOptions["d
   if (text !== undefined && /^cuda:\d+$/.test(text)) return text as `cuda:${number}`; // of that form
   return choiceOption(options, "device", hasReference ? [...DEVICES, "reference"] : DEVICES);
 }
+
+/** deviceOptions, --sparse and --precision: what a model is opened with. */
+export const loadOptions = (options: Options, choice?: DeviceChoice): DeviceOptions & Pick<LoadOptions, "sparse" | "precision"> => ({
+  ...deviceOptions(options, choice),
+  sparse: sparseOption(options),
+  precision: precisionOption(options),
+});
+
+/** --precision. */
+export const precisionOption = (options: Options): Precision | undefined => choiceOption(options, "precision", PRECISIONS);
 
 /** --sparse. */
 export const sparseOption = (options: Options): SparseMode | undefined => choiceOption(options, "sparse", ["auto", "always", "never"]);

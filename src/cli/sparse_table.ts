@@ -6,7 +6,7 @@ import { GpuProgram } from "../run/gpu/program.ts";
 import type { Invocation } from "./command.ts";
 import { interleave } from "./interleave.ts";
 import type { OpenedModel } from "./open_model.ts";
-import { deviceOptions, sparseOption } from "./options.ts";
+import { loadOptions, sparseOption } from "./options.ts";
 import { randomInputs } from "./random.ts";
 import { median, rounded, roundedSpread, type Spread, spreadOf } from "./statistics.ts";
 import { clip, formatTable } from "./table.ts";
@@ -20,7 +20,8 @@ export interface SparseRow {
   readonly depth: number;
   readonly n: number;
   readonly density: number;
-  readonly format: "csb" | "dense";
+  /** "dense", "csb", or blocks, for example "BSR 16x4". */
+  readonly format: string;
   readonly predicted: { readonly denseMs: number; readonly sparseMs: number };
   /** Dense over sparse. */
   readonly speedUp: number;
@@ -29,11 +30,11 @@ export interface SparseRow {
 /** Layers whose weights are at least three tenths zeros, in the order in which they run; none on GPUs. */
 export function sparseRows(program: AnyProgram): SparseRow[] {
   const choices = program instanceof GpuProgram ? [] : (program.schedule.backend.sparse?.choices ?? []);
-  return choices.map(({ node, rows, depth, n, density, denseMs, sparseMs, isSparse }) => ({
+  return choices.map(({ node, rows, depth, n, density, denseMs, sparseMs, isSparse, format = "csb" }) => ({
     layer: describeNode(node).name,
     ...{ rows, depth, n },
     density: rounded(density),
-    format: isSparse ? "csb" : "dense",
+    format: isSparse ? format : "dense",
     predicted: { denseMs: rounded(denseMs), sparseMs: rounded(sparseMs) },
     speedUp: rounded(denseMs / sparseMs),
   }));
@@ -82,7 +83,7 @@ export async function compareWithDense(
   const rows = sparseRows(program);
   if (rows.length === 0 || sparseOption(options) === "never") return null;
   progress("compiling with dense kernels");
-  using dense = await openModel(await readModel(path), { ...deviceOptions(options), shapes, sparse: "never" });
+  using dense = await openModel(await readModel(path), { ...loadOptions(options), shapes, sparse: "never" });
   const inputs = randomInputs(opened.inputs, 1);
   const contestants = [model, dense].map((m) => ({ run: () => m.run(inputs) }));
   const [ms, denseMs] = (await interleave(contestants, { seconds })).map((t) => roundedSpread(spreadOf(t)));

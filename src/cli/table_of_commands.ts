@@ -24,6 +24,10 @@ const DEVICE_OR_REFERENCE = ["--device <cpu|x86|wasm|webgpu|cuda:0|reference>", 
 const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the widest there is"] as const;
 const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
 const SPARSE = ["--sparse <auto|always|never>", "Kernels for layers with sparse weights; default auto: where they are faster"] as const;
+const PRECISION = [
+  "--precision <f32|tf32|bf16|f16>",
+  "What products and convolutions multiply; default f32: as the model says; tf32 only on cuda",
+] as const;
 const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
 const JSON_FLAG = ["--json", "Print the result as one JSON object"] as const;
 const PICTURES = [
@@ -59,6 +63,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      PRECISION,
       SPARSE,
       JSON_FLAG,
     ],
@@ -86,6 +91,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE_OR_REFERENCE,
       ISA,
       THREADS,
+      PRECISION,
       SPARSE,
       JSON_FLAG,
     ],
@@ -101,13 +107,14 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "Compare heddle's outputs with another engine's; exit code 1 when they differ",
     options: [
       ["--against <onnxruntime|onnxruntime-web|wasm|reference>", "Default: onnxruntime where it is installed, else reference"],
-      ["--tolerance <X>", "Largest relative error of values above 1e-3 (default 1e-3)"],
+      ["--tolerance <X>", "Largest relative error of values above 1e-3 (default 1e-3; by --precision more)"],
       ["--nodes", "Name the first node whose result is wrong"],
       SEED,
       SHAPE,
       DEVICE_OR_REFERENCE,
       ISA,
       THREADS,
+      PRECISION,
       JSON_FLAG,
     ],
     examples: [
@@ -115,6 +122,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       "verify det.onnx --shape x=1x3x640x640 --against onnxruntime --json",
       "verify model.onnx --device wasm --nodes",
       "verify model.onnx --device webgpu",
+      "verify model.onnx --device cuda:0 --precision tf32",
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
@@ -130,6 +138,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      PRECISION,
       SPARSE,
       JSON_FLAG,
     ],
@@ -152,6 +161,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE,
       ISA,
       THREADS,
+      PRECISION,
       SPARSE,
       JSON_FLAG,
     ],

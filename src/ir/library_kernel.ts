@@ -20,6 +20,8 @@ interface LibraryKernel {
   readonly params: readonly SimtParam[];
   readonly type: OperandType;
   readonly outType: OperandType;
+  /** Whether float32 operands may be rounded to tf32. */
+  readonly roundsF32: boolean;
   readonly tail: LibraryTail;
 }
 

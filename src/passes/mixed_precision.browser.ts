@@ -4,3 +4,5 @@ export const mixedPrecision: typeof import("./mixed_precision.ts").mixedPrecisio
   name: "mixedPrecision",
   run: (graph) => graph,
 });
+
+export const inPrecision: typeof import("./mixed_precision.ts").inPrecision = (graph) => graph;

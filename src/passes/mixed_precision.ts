@@ -1,13 +1,12 @@
 // Lets contractions read 16-bit copies of their float32 operands: their sums, and all arithmetic in between, stay float32.
 import { DTYPES } from "../ir/dtype.ts";
 import { apply, type Graph, type Node, type Pass, rewriteGraph, topologicalOrder, type Value } from "../ir/graph.ts";
+import { type NarrowPrecision, narrowPrecision, type Precision } from "../ir/precision.ts";
 import { OPS } from "../ops/index.ts";
 import { constantOf } from "../ops/source.ts";
+import { expand } from "./expand.ts";
 import { sameShape } from "./match.ts";
 import { intsValue } from "./view_algebra.ts";
-
-/** The type of the copies. */
-export type Precision = "bf16" | "f16";
 
 /** By the operator's name: the operands that are multiplied, or that stand between two products. */
 const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = {
@@ -24,14 +23,15 @@ const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Slice"]);
 /** Operators that choose among elements: what they choose of a 16-bit copy is the copy of what they would choose. */
 const CHOICES: ReadonlySet<string> = new Set(["MaxPool"]);
 
-const castTo = (x: Value, to: "f32" | Precision, from: string): Value => apply(OPS.get("Cast")!, [x], { to: DTYPES[to].onnx }, from)[0];
+const castTo = (x: Value, to: "f32" | NarrowPrecision, from: string): Value =>
+  apply(OPS.get("Cast")!, [x], { to: DTYPES[to].onnx }, from)[0];
 
 /**
  * Master weights stay float32: a parameter's copy is part of the graph, made once however often it is read. A contraction's result is cast to float32
  * right behind it, which compiled kernels do before they round: it is their float32 sum. Wants a graph whose operators are expanded.
  * `storesNarrow`: what has a copy is read as that copy by all, so that only the copy is stored: for inference.
  */
-export function mixedPrecision(precision: Precision, storesNarrow = false): Pass {
+export function mixedPrecision(precision: NarrowPrecision, storesNarrow = false): Pass {
   return {
     name: "mixedPrecision",
     run(graph) {
@@ -52,6 +52,12 @@ export function mixedPrecision(precision: Precision, storesNarrow = false): Pass
       });
     },
   };
+}
+
+/** The graph with its contractions in this precision, for the reference interpreter, which rounds to 16 bits where it is told to. */
+export function inPrecision(graph: Graph, precision: Precision | undefined): Graph {
+  const narrow = narrowPrecision(precision);
+  return narrow ? mixedPrecision(narrow).run(expand().run(graph)) : graph;
 }
 
 const isChoice = (node: Node): boolean => CHOICES.has(node.op.name) && node.outputs.length === 1;
@@ -78,7 +84,7 @@ function narrowValues(graph: Graph): Set<Value> {
 
 const movedFrom = (v: Value): Value => (MOVES.has(v.node.op.name) ? movedFrom(v.node.inputs[0]!) : v); // it moves its first input
 
-function copyOf(x: Value, precision: Precision, copies: Map<Value, Value>): Value {
+function copyOf(x: Value, precision: NarrowPrecision, copies: Map<Value, Value>): Value {
   const known = copies.get(x);
   if (known) return known;
   const { op, inputs, attrs, from } = x.node;

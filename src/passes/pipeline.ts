@@ -1,6 +1,7 @@
 // All passes in the order in which they help each other: from the graph as it was read to Groups that become kernels.
 import type { Graph, Node, Pass } from "../ir/graph.ts";
 import { atOnce, type Pieces } from "../ir/pieces.ts";
+import type { NarrowPrecision } from "../ir/precision.ts";
 import { alignedProducts } from "./aligned_products.ts";
 import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
@@ -13,7 +14,7 @@ import { hardSwish } from "./hard_swish.ts";
 import { lateWidening } from "./late_widening.ts";
 import { layerNorm } from "./layer_norm.ts";
 import { layout } from "./layout.ts";
-import { mixedPrecision, type Precision } from "./mixed_precision.ts";
+import { mixedPrecision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
 import { simplify } from "./simplify.ts";
 import { softmax } from "./softmax.ts";
@@ -23,7 +24,7 @@ export interface OptimizeOptions extends FuseOptions {
   /** Channels innermost; default true. */
   readonly layout?: boolean;
   /** Default: all as the graph has it. */
-  readonly precision?: Precision;
+  readonly precision?: NarrowPrecision;
   /** With a precision: what contractions read is stored in its 16 bits only. */
   readonly storesNarrow?: boolean;
   /** Called after each pass, with what it made and how long it took. */

@@ -2,9 +2,9 @@
 import { type Graph, type GraphOutput, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { atOnce, type Pieces } from "../ir/pieces.ts";
+import { narrowPrecision, type Precision } from "../ir/precision.ts";
 import { OPS } from "../ops/index.ts";
 import { Constant, constantOf, Input } from "../ops/source.ts";
-import type { Precision } from "../passes/mixed_precision.ts";
 import { optimizeInPieces } from "../passes/pipeline.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { planStates, type State, type StateSpec } from "./state.ts";
@@ -13,9 +13,9 @@ import { type AnyKernel, type Backend, readsOf, type Step } from "./step.ts";
 export interface ScheduleOptions {
   /** Inputs that keep their values between runs, each with the output that is its next value. */
   readonly state?: readonly StateSpec[];
-  /** Type of what contractions read, where the graph has float32. */
+  /** What contractions multiply, where the graph has float32. */
   readonly precision?: Precision;
-  /** What contractions read is stored in those 16 bits only: for inference. */
+  /** With 16 bits: what contractions read is stored in those only, for inference. */
   readonly storesNarrow?: boolean;
   /** Called after each pass. */
   readonly onPass?: (name: string, graph: Graph, ms: number) => void;
@@ -52,7 +52,7 @@ export function* scheduleInPieces<K extends AnyKernel>(
     layout: true,
     anchors: backend.isAnchor,
     rereads: backend.rereads,
-    precision,
+    precision: narrowPrecision(precision),
     storesNarrow,
     onPass,
   });

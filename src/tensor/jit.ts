@@ -1,9 +1,9 @@
 // jit: a function of tensors, traced once for each signature and compiled to one program, with the parameters it uses as state of that program.
 import type { Device } from "../devices/open.ts";
 import type { Graph, Value } from "../ir/graph.ts";
+import type { Precision } from "../ir/precision.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { inputName } from "../ops/source.ts";
-import type { Precision } from "../passes/mixed_precision.ts";
 import type { StepTime } from "../run/program.ts";
 import { device, enqueue, onDeviceChange } from "./device.ts";
 import { awaited, compute, fetched, use } from "./execute.ts";
@@ -28,7 +28,7 @@ export type Jitted<A extends readonly unknown[], R> = ((...args: A) => R) & {
 };
 
 export interface JitOptions {
-  /** Matrix products and convolutions read their operands, weights included, rounded to this type; all else, sums of products too, stays float32. */
+  /** Matrix products and convolutions read their operands, weights included, rounded to this type (tf32: where a GPU is faster so); all else, sums of products too, stays float32. */
   readonly precision?: Precision;
 }
 

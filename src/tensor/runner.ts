@@ -2,12 +2,13 @@
 import type { CpuDevice, Memory } from "../devices/cpu.ts";
 import type { GpuDevice, GpuMemory } from "../devices/gpu.ts";
 import { type Device, isGpu } from "../devices/open.ts";
+import { assertPrecision } from "../devices/precision.ts";
 import { DTYPES, type TypedArray } from "../ir/dtype.ts";
 import type { Graph, TensorType } from "../ir/graph.ts";
+import type { Precision } from "../ir/precision.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { evaluateGraph } from "../ops/index.ts";
-import { expand } from "../passes/expand.ts";
-import { mixedPrecision, type Precision } from "../passes/mixed_precision.ts";
+import { inPrecision } from "../passes/mixed_precision.ts";
 import { compile } from "../run/compile.ts";
 import type { GpuProgram } from "../run/gpu/program.ts";
 import type { Program, StepTime } from "../run/program.ts";
@@ -80,7 +81,8 @@ export class Runner {
 
   /** `device` null: the reference interpreter. */
   static async make(graph: Graph, device: Device | null, states: readonly StatePair[] = [], precision?: Precision): Promise<Runner> {
-    if (!device) return new Runner(precision ? mixedPrecision(precision).run(expand().run(graph)) : graph, null, states);
+    assertPrecision(device, precision);
+    if (!device) return new Runner(inPrecision(graph, precision), null, states);
     const stateOn = <M>(memoryOf: (place: Place) => M) =>
       states.map(({ input, output, place }) => ({ input, output, memory: memoryOf(place) }));
     if (!isGpu(device))

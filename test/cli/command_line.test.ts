@@ -64,6 +64,9 @@ describe("errors are one line, and the exit code tells whose fault it is", () =>
     [2, ["verify", model, "--threads", "1", "--threads", "2"], "--threads: given 2 times"],
     [2, ["verify", model, "--isa", "mmx"], "--isa: got mmx, wanted avx512, avx2"],
     [2, ["verify", model, "--device", "reference", "--nodes"], "--nodes"],
+    [2, ["verify", model, "--precision", "fp16"], "--precision: got fp16, wanted f32, tf32, bf16, f16"],
+    [2, ["run", model, "--random", "--precision", "tf32", "--device", "wasm"], "precision tf32: device wasm does not multiply it"],
+    [2, ["verify", model, "--precision", "tf32", "--device", "reference"], "precision tf32: device reference"],
     [2, ["bench", model, "--against", "abacus"], "--against: got abacus"],
     [2, ["run", model, "--random", "--shape", "3xx4"], "--shape: got 3xx4"],
     [2, ["run", model, "--random", "--shape", "z=3"], "the model has no input z"],
@@ -149,6 +152,14 @@ describe("run", () => {
     const [[first, second]] = outputs[0].top;
     expect(first.value).toBeGreaterThanOrEqual(second.value);
   });
+  test("precisions are near to each other, and not the same", () => {
+    const verified = (precision: string) => json("verify", model, "--against", "reference", "--nodes", "--precision", precision) as { outputs: { maxScaled: number }[] }; // biome-ignore format: one idea
+    const [exact, ...narrow] = ["f32", "bf16", "f16"].map((p) => verified(p).outputs[0].maxScaled);
+    expect(exact).toBeLessThan(1e-5);
+    for (const error of narrow) expect(error).toBeGreaterThan(1e-5);
+    expect(json("inspect", model, "--precision", "bf16", "--stage", "fused")).toMatchObject({ graph: expect.stringContaining("bf16[") });
+  });
+
   test("devices agree", () => {
     const mean = (device: string) => (json("run", model, "--random", "--device", device).outputs as { max: number }[])[0].max;
     expect(mean("wasm")).toBeCloseTo(mean("reference"), 5);

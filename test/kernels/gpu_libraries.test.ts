@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import type { DTYPES } from "../../src/ir/dtype.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
+import type { Precision } from "../../src/ir/precision.ts";
 import type { SimtTarget } from "../../src/ir/simt.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { convolve } from "../../src/ops/conv.ts";
@@ -91,13 +92,13 @@ function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64
 const nameOf = (kernel: GpuKernel): string => {
   if (!isLibraryKernel(kernel)) return "ours";
   const { hasBias, hasAdded, isRelu } = kernel.tail;
-  return [kernel.library, hasBias && "bias", hasAdded && "added", isRelu && "relu"].filter(Boolean).join(" ");
+  return [kernel.library, kernel.roundsF32 && "tf32", hasBias && "bias", hasAdded && "added", isRelu && "relu"].filter(Boolean).join(" ");
 };
 
 /** The kernels' names, and how far the result is from float64's, of the largest element. */
-function run(graph: Graph, data: Readonly<Record<string, TensorData>>): { names: string[]; error: number } {
+function run(graph: Graph, data: Readonly<Record<string, TensorData>>, precision: Precision = "bf16"): { names: string[]; error: number } {
   const want = toNumbers(evaluateGraph(graph, data).y);
-  const schedule = scheduleGraph(graph, gpuBackend(target, 256), { precision: "bf16", storesNarrow: true });
+  const schedule = scheduleGraph(graph, gpuBackend(target, 256, precision), { precision, storesNarrow: true });
   const buffer = memoryOf(data, graph.inputs, schedule.owners);
   const names: string[] = [];
   for (const { calls } of schedule.steps)
@@ -125,6 +126,21 @@ test("a bottleneck block is library calls with bias, sum and ReLU", () => {
   const { names, error } = run({ inputs: [x], outputs: [{ name: "y", value: y }] }, data);
   expect(names.filter((n) => n !== "ours").sort()).toEqual(["conv bias relu", "conv bias relu", "gemm bias", "gemm bias added relu"]);
   expect(error).toBeLessThan(2 ** -6); // some roundings to bf16 on the way
+});
+
+test("float32 goes to libraries where it may be rounded to tf32, in channels that matrix units take", () => {
+  const { x, data } = given([1, 512, 8, 8]);
+  const y = op("GlobalAveragePool", [conv(conv(relu(conv(x, 514, 3, 1, 2)), 512, 3, 1, 4), 8192, 1, 1, 6)]);
+  const graph: Graph = { inputs: [x], outputs: [{ name: "y", value: y }] };
+  const rounded = run(graph, data, "tf32");
+  expect(rounded.names.filter((n) => n !== "ours")).toEqual(["gemm tf32 bias"]); // 514 is no multiple of 4
+  expect(rounded.error).toBeLessThan(1e-5); // float64 stands for the library here
+  expect(run(graph, data, "f32").names).not.toContain("gemm tf32 bias");
+  const image = given([1, 3, 256, 256]);
+  const pooled = op("GlobalAveragePool", [conv(image.x, 64, 7, 2, 2)]);
+  const blocks = run({ inputs: [image.x], outputs: [{ name: "y", value: pooled }] }, image.data, "tf32");
+  expect(blocks.names).toContain("conv tf32 bias");
+  expect(blocks.error).toBeLessThan(1e-5);
 });
 
 test("an image of three channels is convolved in blocks of its strides, and pooled", () => {

@@ -36,6 +36,19 @@ async function run(options: LoadOptions): Promise<readonly number[]> {
   return [...(y.data as Float32Array)];
 }
 
+test("the reference rounds to 16 bits too, and only cuda multiplies tf32", async () => {
+  const exact = await run({ device: "reference" });
+  const narrow = await run({ device: "reference", precision: "f16" });
+  expect(narrow).not.toEqual(exact);
+  for (const [i, v] of narrow.entries()) expect(Math.abs(v - exact[i])).toBeLessThan(0.02);
+  for (const device of ["cpu", "reference"] as const)
+    await expect(run({ device, precision: "tf32" })).rejects.toMatchObject({
+      code: "bad-argument",
+      message: expect.stringContaining("tf32"),
+    });
+  await expect(run({ precision: "f8" as "f16" })).rejects.toMatchObject({ code: "bad-argument" }); // as JavaScript may ask
+});
+
 test("bf16 is near to float32, and neither is taken for the other from the cache", async () => {
   const exact = await run({});
   const narrow = await run({ precision: "bf16" });

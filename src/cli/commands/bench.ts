@@ -1,10 +1,10 @@
 // heddle bench: heddle and other engines timed in turns on the same inputs, their start-up and memory in fresh processes.
-import { type Agreement, compareOutputs } from "../agreement.ts";
+import { type Agreement, BOUNDS, compareOutputs } from "../agreement.ts";
 import { type ColdStart, coldHeddle, coldRival, measureColdStarts } from "../cold_start.ts";
 import { type Command, type Invocation, type Options, type Outcome, UsageError } from "../command.ts";
 import { interleave } from "../interleave.ts";
 import { cpuThreads, deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
-import { deviceOptions, listOption, numberOption } from "../options.ts";
+import { listOption, loadOptions, numberOption, precisionOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { type BoundRun, type Engine, isInstalled, openRival, RIVALS, type RivalName } from "../rivals.ts";
 import { compareWithDense, comparisonText, type SparseComparison } from "../sparse_table.ts";
@@ -17,7 +17,7 @@ export const bench: Command = (invocation) => {
   const rivals = rivalsOf(options);
   const seconds = numberOption(options, "seconds", { min: 0.01, max: 3600 }) ?? 3;
   const seed = numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1;
-  return withModel(invocation, modelPath(invocation), deviceOptions(options), (opened) =>
+  return withModel(invocation, modelPath(invocation), loadOptions(options), (opened) =>
     compareOn(invocation, opened, { rivals, seconds, seed }),
   );
 };
@@ -55,6 +55,7 @@ async function compareOn(invocation: Invocation, opened: OpenedModel, settings: 
   const cold = options.cold === false ? {} : await coldStarts(invocation, opened, settings.rivals);
   const inputs = randomInputs(opened.inputs, settings.seed);
   const own = { run: () => model.run(inputs) };
+  const bounds = BOUNDS[precisionOption(options) ?? "f32"];
   const rivals: Rival[] = [];
   try {
     for (const name of settings.rivals) {
@@ -62,7 +63,7 @@ async function compareOn(invocation: Invocation, opened: OpenedModel, settings: 
       const engine = await openRival(name, path, { threads, shapes });
       const bound = engine.bind(inputs);
       rivals.push({ name, engine, bound, outputs: [] });
-      rivals[rivals.length - 1] = { name, engine, bound, outputs: compareOutputs(await own.run(), await bound.outputs()) };
+      rivals[rivals.length - 1] = { name, engine, bound, outputs: compareOutputs(await own.run(), await bound.outputs(), bounds) };
     }
     const onTurn = (share: number) => progress(`timing, ${Math.round(share * 100)} %`);
     const times = await interleave([own, ...rivals.map((r) => r.bound)], { seconds: settings.seconds, onTurn });
@@ -91,8 +92,8 @@ function coldStarts(
   progress("starting fresh processes");
   const { path, inputs, model, shapes } = opened;
   const threads = cpuThreads(model, options);
-  const own = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes });
-  const uncached = coldHeddle(path, inputs, { ...deviceOptions(options), threads, shapes, cache: false }, UNCACHED);
+  const own = coldHeddle(path, inputs, { ...loadOptions(options), threads, shapes });
+  const uncached = coldHeddle(path, inputs, { ...loadOptions(options), threads, shapes, cache: false }, UNCACHED);
   return measureColdStarts([own, uncached, ...names.flatMap((name) => coldRival(name, path, inputs, threads) ?? [])]);
 }
 

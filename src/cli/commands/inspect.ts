@@ -1,6 +1,5 @@
 // heddle inspect: what a model is made of, and what it becomes on its way to machine code.
 
-import type { DeviceOptions } from "../../devices/open.ts";
 import { importGraph } from "../../formats/onnx/import.ts";
 import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { DTYPES, type DType } from "../../ir/dtype.ts";
@@ -8,14 +7,14 @@ import { HeddleError } from "../../ir/error.ts";
 import { type Graph, type Node, topologicalOrder, type Value } from "../../ir/graph.ts";
 import { printGraph, printNode } from "../../ir/print.ts";
 import { printKernel } from "../../ir/print_kernel.ts";
-import { type AnyProgram, type Model, readModel } from "../../model.ts";
+import { type AnyProgram, type LoadOptions, type Model, readModel } from "../../model.ts";
 import { constantOf } from "../../ops/source.ts";
 import { flopsOf } from "../../run/cost.ts";
 import { describeNode } from "../../run/describe.ts";
 import { GpuProgram } from "../../run/gpu/program.ts";
 import { type Command, type Invocation, type Outcome, UsageError } from "../command.ts";
 import { deviceName, deviceText, modelPath, withModel } from "../open_model.ts";
-import { choiceOption, deviceOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
+import { choiceOption, loadOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
 import { sparseRows, sparseText } from "../sparse_table.ts";
 import { formatPairs, formatTable } from "../table.ts";
 import { bytesText, countText, percentText, typeText } from "../units.ts";
@@ -39,7 +38,7 @@ async function inspectModel(invocation: Invocation, path: string, isGraph: boole
   const isOpen = onnx.inputs.some((i) => !i.shape?.every((d) => typeof d === "number"));
   if (isGraph) return graphOutcome(importGraph(onnx, namedShapes(texts, onnx.inputs)), textOption(invocation.options, "node"));
   if (isOpen && texts.length === 0) return staticSummary(path, onnx);
-  return withModel(invocation, path, deviceOptions(invocation.options), async ({ model, shapes }) =>
+  return withModel(invocation, path, loadOptions(invocation.options), async ({ model, shapes }) =>
     summary(path, model, onnx, importGraph(onnx, shapes), await model.program(shapes)),
   );
 }
@@ -182,8 +181,8 @@ function graphOutcome(graph: Graph, wanted: string | undefined): Outcome {
 }
 
 /** The device that the command line says, or that the stage is for. */
-function deviceFor(invocation: Invocation, stage: CompiledStage): DeviceOptions {
-  const given = deviceOptions(invocation.options);
+function deviceFor(invocation: Invocation, stage: CompiledStage): LoadOptions {
+  const given = loadOptions(invocation.options);
   const wanted = GPU_STAGES[stage];
   if (!wanted) return given;
   if (given.device !== undefined && !given.device.startsWith(wanted))

@@ -8,7 +8,7 @@ import type { AnyProgram } from "../../model.ts";
 import { describeNode, type NodeFacts } from "../../run/describe.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
 import { deviceName, deviceText, modelPath, type OpenedModel, withModel } from "../open_model.ts";
-import { deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
+import { flagOption, loadOptions, numberOption, textOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { sparseRows, sparseText } from "../sparse_table.ts";
 import { median, rounded } from "../statistics.ts";
@@ -37,7 +37,7 @@ export const profile: Command = (invocation) => {
   const { options } = invocation;
   const runs = numberOption(options, "runs", { min: 1, max: 10_000, isInteger: true }) ?? DEFAULT_RUNS;
   const seed = numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1;
-  return withModel(invocation, modelPath(invocation), deviceOptions(options), (opened) => profileModel(invocation, opened, runs, seed));
+  return withModel(invocation, modelPath(invocation), loadOptions(options), (opened) => profileModel(invocation, opened, runs, seed));
 };
 
 async function profileModel(invocation: Invocation, opened: OpenedModel, runs: number, seed: number): Promise<Outcome> {

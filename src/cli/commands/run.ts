@@ -12,7 +12,7 @@ import { type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { type Model, openModel, readModel, type Tensors } from "../../model.ts";
 import { type Command, type Options, type Outcome, UsageError } from "../command.ts";
 import { deviceName, deviceText, modelPath } from "../open_model.ts";
-import { deviceOptions, flagOption, namedShapes, numberOption, shapeTexts, textOption, textsOption } from "../options.ts";
+import { flagOption, loadOptions, namedShapes, numberOption, shapeTexts, textOption, textsOption } from "../options.ts";
 import type { PictureOptions } from "../picture.ts";
 import { pictureOptions } from "../picture_options.ts";
 import { randomInputs } from "../random.ts";
@@ -26,7 +26,7 @@ export const run: Command = async (invocation) => {
   const { options } = invocation;
   const path = modelPath(invocation);
   const settings = settingsOf(options);
-  const device = deviceOptions(options, { hasReference: true });
+  const load = loadOptions(options, { hasReference: true });
   const source = await readModel(path);
   const plan = outputPlan(
     options,
@@ -35,7 +35,7 @@ export const run: Command = async (invocation) => {
   const inputs = await gatherInputs(options, source, settings.picture, settings.seed);
   const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape]));
   invocation.progress("compiling");
-  using model = await openModel(source, { ...device, shapes });
+  using model = await openModel(source, { ...load, shapes });
   invocation.progress("running");
   const { outputs, spread } = await runTimes(model, inputs, settings.repeat);
   for (const { file, bytes } of plan(outputs)) writeFileAtomicSync(file, bytes);

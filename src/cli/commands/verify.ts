@@ -1,12 +1,11 @@
 // heddle verify: the same inputs through heddle and another engine, and how far the outputs differ.
 import { openAnyDevice } from "../../devices/open.ts";
 import { HeddleError } from "../../ir/error.ts";
-import type { Agreement } from "../agreement.ts";
-import { compareOutputs, DEFAULT_TOLERANCE, MIN_COSINE } from "../agreement.ts";
+import { type Agreement, BOUNDS, type Bounds, compareOutputs } from "../agreement.ts";
 import type { Command, Invocation, Outcome } from "../command.ts";
 import { type Divergence, firstDivergence } from "../diverging_node.ts";
 import { cpuThreads, deviceName, modelPath, type OpenedModel, withModel } from "../open_model.ts";
-import { choiceOption, deviceOptions, flagOption, numberOption } from "../options.ts";
+import { choiceOption, deviceOptions, flagOption, loadOptions, numberOption, precisionOption } from "../options.ts";
 import { randomInputs } from "../random.ts";
 import { isInstalled, openRival, RIVALS, type RivalName, runModel } from "../rivals.ts";
 import { formatTable } from "../table.ts";
@@ -15,24 +14,25 @@ import { short } from "../units.ts";
 export const verify: Command = (invocation) => {
   const { options } = invocation;
   const against = choiceOption(options, "against", RIVALS) ?? (isInstalled("onnxruntime") ? "onnxruntime" : "reference");
-  const tolerance = numberOption(options, "tolerance", { min: 0 }) ?? DEFAULT_TOLERANCE;
+  const usual = BOUNDS[precisionOption(options) ?? "f32"];
+  const bounds = { ...usual, tolerance: numberOption(options, "tolerance", { min: 0 }) ?? usual.tolerance };
   const seed = numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1;
-  const device = deviceOptions(options, { hasReference: true });
-  if (flagOption(options, "nodes") && device.device === "reference")
+  const load = loadOptions(options, { hasReference: true });
+  if (flagOption(options, "nodes") && load.device === "reference")
     throw new HeddleError(
       "bad-argument",
       "--nodes: compares a compiled program's nodes with the reference, and --device reference compiles nothing",
     );
-  return withModel(invocation, modelPath(invocation), device, (opened) => compareWith(invocation, opened, { against, tolerance, seed }));
+  return withModel(invocation, modelPath(invocation), load, (opened) => compareWith(invocation, opened, { against, bounds, seed }));
 };
 
 interface Settings {
   readonly against: RivalName;
-  readonly tolerance: number;
+  readonly bounds: Bounds;
   readonly seed: number;
 }
 
-async function compareWith(invocation: Invocation, opened: OpenedModel, { against, tolerance, seed }: Settings): Promise<Outcome> {
+async function compareWith(invocation: Invocation, opened: OpenedModel, { against, bounds, seed }: Settings): Promise<Outcome> {
   const { path, model, shapes } = opened;
   const inputs = randomInputs(opened.inputs, seed);
   invocation.progress("running heddle");
@@ -42,7 +42,7 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
   const rival = await openRival(against, path, { threads, shapes });
   let outputs: Agreement[];
   try {
-    outputs = compareOutputs(got, await rival.bind(inputs).outputs(), tolerance);
+    outputs = compareOutputs(got, await rival.bind(inputs).outputs(), bounds);
   } finally {
     await rival.close();
   }
@@ -56,9 +56,9 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
     against,
     version: rival.version || undefined,
     seed,
-    tolerance,
+    ...bounds,
   };
-  const json = { ...head, minCosine: MIN_COSINE, outputs, ...(node === undefined ? {} : { firstDivergingNode: node }) };
+  const json = { ...head, outputs, ...(node === undefined ? {} : { firstDivergingNode: node }) };
   return { json, text: () => textOf(json), exitCode: json.ok ? 0 : 1 };
 }
 
@@ -66,7 +66,8 @@ async function compareWith(invocation: Invocation, opened: OpenedModel, { agains
 async function searchNodes(invocation: Invocation, { model, shapes, inputs }: OpenedModel, seed: number): Promise<Divergence | null> {
   const device = await openAnyDevice(deviceOptions(invocation.options));
   try {
-    return await firstDivergence(await model.graph(shapes), device, randomInputs(inputs, seed), invocation.progress);
+    const precision = precisionOption(invocation.options);
+    return await firstDivergence(await model.graph(shapes), device, randomInputs(inputs, seed), invocation.progress, precision);
   } finally {
     await device.close();
   }

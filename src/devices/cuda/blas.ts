@@ -26,7 +26,7 @@ type Name = keyof typeof FUNCTIONS;
 
 /** Numbers of the library's enumerations. */
 const DATA: Readonly<Record<OperandType, number>> = { f32: 0, f16: 2, bf16: 14 };
-const COMPUTE_F32 = 68;
+const COMPUTE = { f32: 68, tf32: 77 } as const;
 const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, bias: 8 } as const;
 /** Bits of an epilogue; none of them: 1. */
 const EPILOGUE = { none: 1, relu: 2, bias: 4 } as const;
@@ -100,7 +100,7 @@ export class CudaBlas {
   /** Row-major a (m,k) · b (k,n) is column-major bᵀ · aᵀ: the library's A is our b, and its rows are our columns. */
   private descriptors(gemm: LibraryGemm, addresses: readonly Handle[]): Descriptors {
     const { m, n, k, batch, tail } = gemm;
-    const description = this.create("cublasLtMatmulDescCreate", COMPUTE_F32, DATA.f32);
+    const description = this.create("cublasLtMatmulDescCreate", COMPUTE[gemm.roundsF32 ? "tf32" : "f32"], DATA.f32);
     const describe = (attribute: number, value: Int32Array | BigUint64Array): void =>
       this.check("cublasLtMatmulDescSetAttribute", description, attribute, value, value.byteLength);
     describe(DESCRIPTION.transposeA, Int32Array.of(Number(gemm.isRightTransposed)));

@@ -182,17 +182,15 @@ export class CudaDnn {
     const heuristics = this.descriptor(KIND.heuristics, [descriptors(HEURISTICS.graph, [graph]), heuristicsMode(HEURISTICS.mode, MODE.heuristicsA)]); // biome-ignore format: short
     const found = BigUint64Array.from({ length: PROPOSALS }, () => this.unfinished(KIND.configuration));
     const count = this.get(heuristics, HEURISTICS.results, DESCRIPTOR, found);
-    return [...found.subarray(0, count)].flatMap((configuration) =>
-      this.isExact(configuration, conv.type) ? this.plan(configuration) : [],
-    );
+    return [...found.subarray(0, count)].flatMap((configuration) => (this.isExact(configuration, conv) ? this.plan(configuration) : []));
   }
 
-  private isExact(configuration: Handle, type: OperandType): boolean {
+  private isExact(configuration: Handle, { type, roundsF32 }: LibraryConv): boolean {
     const engine = BigUint64Array.of(this.unfinished(KIND.engine));
     this.get(configuration, CONFIGURATION.engine, DESCRIPTOR, engine);
     const notes = new Int32Array(16);
     const count = this.get(engine[0], ENGINE.notes, NOTES, notes);
-    const isRounding = (note: number): boolean => note === NOTE.narrowSums || (type === "f32" && (note === NOTE.matrixUnits || note === NOTE.roundsOperands)); // biome-ignore format: one idea
+    const isRounding = (note: number): boolean => note === NOTE.narrowSums || (type === "f32" && !roundsF32 && (note === NOTE.matrixUnits || note === NOTE.roundsOperands)); // biome-ignore format: one idea
     return !notes.subarray(0, count).some(isRounding);
   }
 

@@ -15,23 +15,26 @@ import { reordered } from "./weights.ts";
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
 const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 
-/** Multiply-adds from which a library is faster than our kernels, by the type of what is multiplied; plans that round float32 to less are not for us, and the others are slower. */
-const LEAST_PRODUCTS: Readonly<Record<OperandType, number>> = { f32: Number.POSITIVE_INFINITY, f16: 2 ** 27, bf16: 2 ** 27 };
+/** Multiply-adds from which a library is faster than our kernels. Float32 that must not be rounded is not for it: its plans for that are slower nearly everywhere. */
+const LEAST_PRODUCTS = 2 ** 27;
+/** What matrix units want channels to be multiples of where float32 is rounded. */
+const ROUNDED_CHANNELS = 4;
 
 /** Null where our kernels are as fast, or the libraries have no such tail. */
 export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
-  const { anchor, inputs, output, target, name } = task;
+  const { anchor, inputs, output, target, name, roundsF32 } = task;
   const g = convGeometry(anchor);
   const [x, w, bias] = inputs as readonly [Value, Value, Value?]; // neither is ever absent
   const { dtype } = x.type;
   const outType = output.type.dtype;
-  if (!isOperand(dtype) || w.type.dtype !== dtype || !isOperand(outType) || !isWorthIt(g, dtype)) return null;
+  if (!isOperand(dtype) || w.type.dtype !== dtype || !isOperand(outType) || !isWorthIt(g) || (dtype === "f32" && !roundsF32)) return null;
   const isProduct = isPointwise(g) && g.group === 1;
   if (isProduct ? !target.hasGemm : !target.hasConvolutions) return null;
   const found = matchedTail(output);
   const tail = found && withBias(found, bias);
   if (!tail) return null;
   const operands = isProduct ? asTheyLie(task, x, w, g) : (folded(task, x, w, g) ?? asTheyLie(task, x, w, g));
+  if (dtype === "f32" && [operands.g.inChannels, g.outChannels].some((count) => count % ROUNDED_CHANNELS !== 0)) return null;
   const extra: readonly Operand[] = [
     ...(tail.bias ? [biasOf(tail.bias, g.outChannels, isProduct ? outType : "f32")] : []),
     ...(tail.added ? [{ type: outType, elements: elementCount(output.type.shape), place: valuePlace(tail.added) }] : []),
@@ -39,7 +42,7 @@ export function libraryConvolution(task: GpuTask): readonly KernelCall<GpuKernel
   const result: Operand = { type: outType, elements: elementCount(output.type.shape), place: valuePlace(output) };
   const all = [operands.image, operands.weights, ...extra, result];
   const params = all.map(({ type, elements }, i) => param(i, type, elements, i === all.length - 1, target));
-  const common = { name, params, type: dtype, outType, tail: plain(tail) };
+  const common = { name, params, type: dtype, outType, roundsF32: dtype === "f32", tail: plain(tail) };
   const kernel = isProduct ? asProduct(common, g) : asConvolution(common, operands.g);
   return [...operands.calls, { kernel, places: all.map(({ place }) => place) }];
 }
@@ -72,7 +75,7 @@ function asTheyLie(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands
 
 /** With blocks as channels, where matrix units want more channels than there are. */
 function folded(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands | null {
-  const made = x.type.dtype === "f32" ? null : foldedStrides(x.type, w.type, g);
+  const made = foldedStrides(x.type, w.type, g);
   if (!made) return null;
   const { target, shared, name } = task;
   const { type } = made.image;
@@ -89,11 +92,11 @@ function folded(task: GpuTask, x: Value, w: Value, g: ConvGeometry): Operands | 
   };
 }
 
-const isWorthIt = (g: ConvGeometry, type: OperandType): boolean =>
+const isWorthIt = (g: ConvGeometry): boolean =>
   g.layout === "NHWC" &&
   g.group === 1 &&
   (g.kernel.length === 1 || g.kernel.length === 2) &&
-  g.batch * elementCount(g.output) * g.outChannels * elementCount(g.kernel) * g.inChannels >= LEAST_PRODUCTS[type];
+  g.batch * elementCount(g.output) * g.outChannels * elementCount(g.kernel) * g.inChannels >= LEAST_PRODUCTS;
 
 const plain = ({ hasBias, hasAdded, isRelu }: MatchedTail): LibraryTail => ({ hasBias, hasAdded, isRelu });
 
@@ -112,7 +115,7 @@ const param = (number: number, dtype: OperandType, elements: number, isOutput: b
   access: isOutput ? "write" : "read",
 });
 
-type Common = Pick<LibraryConv, "name" | "params" | "type" | "outType" | "tail">;
+type Common = Pick<LibraryConv, "name" | "params" | "type" | "outType" | "roundsF32" | "tail">;
 
 /** Images as rows of channels, weights as (output channel, channel). */
 const asProduct = (kernel: Common, g: ConvGeometry): LibraryGemm => ({

@@ -3,7 +3,7 @@ import type { DType } from "../../ir/dtype.ts";
 import { loadReader } from "../../ir/expr_interpreter.ts";
 import type { Value } from "../../ir/graph.ts";
 import { type GpuKernel, type LibraryGemm, NO_TAIL, type OperandType } from "../../ir/library_kernel.ts";
-import type { SimtParam, SimtTarget } from "../../ir/simt.ts";
+import type { SimtParam } from "../../ir/simt.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { productGeometry } from "../../ops/matmul.ts";
@@ -15,8 +15,9 @@ import { type GpuTask, tailOf } from "./product_calls.ts";
 const TYPES: ReadonlySet<string> = new Set(["f32", "f16", "bf16"]);
 const isOperand = (dtype: string): dtype is OperandType => TYPES.has(dtype);
 
-/** Smaller products are as fast with the tail in the same kernel. */
+/** Smaller products are as fast with the tail in the same kernel; float32 that may be rounded is far faster on matrix units, which our kernels do not give it. */
 const LEAST_FLOPS = 2 ** 30;
+const LEAST_ROUNDED_FLOPS = 2 ** 28;
 
 interface LibraryProduct {
   readonly kernel: LibraryGemm;
@@ -26,11 +27,11 @@ interface LibraryProduct {
 
 /** Launches of a large product by the library; null where it has none for it, or a kernel is as good. */
 export function libraryProducts(task: GpuTask): readonly KernelCall<GpuKernel>[] | null {
-  const { anchor, inputs, name, output, epilogueInputs, epilogueKey, target, shared } = task;
+  const { anchor, inputs, output, epilogueInputs, epilogueKey, target, shared, name } = task;
   const [left, right] = inputs as readonly [Value, Value]; // MatMul's inputs are never absent
   const matched = matchedTail(output);
   const isBare = matched !== null && !matched.hasBias && !matched.hasAdded && !matched.isRelu; // at most another type
-  const product = libraryProduct(name, left, right, (isBare ? output : anchor.outputs[0]).type.dtype, target);
+  const product = libraryProduct(task, left, right, (isBare ? output : anchor.outputs[0]).type.dtype);
   if (!product) return null;
   const operands = [product.left, product.right].map(valuePlace);
   const { type } = anchor.outputs[0];
@@ -49,15 +50,16 @@ export function libraryProducts(task: GpuTask): readonly KernelCall<GpuKernel>[]
 }
 
 /** The product of a MatMul node's operands as values outside of its group. */
-function libraryProduct(name: string, left: Value, right: Value, outType: DType, target: SimtTarget): LibraryProduct | null {
+function libraryProduct({ name, target, roundsF32 }: GpuTask, left: Value, right: Value, outType: DType): LibraryProduct | null {
   const { dtype } = left.type;
+  const isRounded = roundsF32 && dtype === "f32";
   if (!isOperand(dtype) || right.type.dtype !== dtype) return null;
   const { m, n, k, batch, batchA, batchB } = productGeometry("MatMul", left.type.shape, right.type.shape);
   const count = elementCount(batch);
   const [ofLeft, ofRight] = [elementCount(batchA), elementCount(batchB)];
   const isFlat = ofRight === 1 && ofLeft === count;
   const isBatched = ofLeft === count && ofRight === count;
-  if ((!isFlat && !isBatched) || 2 * count * m * n * k < LEAST_FLOPS) return null;
+  if ((!isFlat && !isBatched) || 2 * count * m * n * k < (isRounded ? LEAST_ROUNDED_FLOPS : LEAST_FLOPS)) return null;
   const [a, b] = [seenThrough(left), seenThrough(right)];
   const isLeftSeen = a.isTransposed && (isBatched || count === 1);
   if (!isOperand(outType)) return null;
@@ -84,6 +86,7 @@ function libraryProduct(name: string, left: Value, right: Value, outType: DType,
     k,
     type: dtype,
     outType,
+    roundsF32: isRounded,
     isLeftTransposed: isLeftSeen,
     isRightTransposed: b.isTransposed,
     leftStride: batches === 1 ? 0 : m * k,

@@ -5,7 +5,8 @@ const tailText = ({ hasBias, hasAdded, isRelu }: LibraryTail): string =>
   [hasBias ? " + bias" : "", hasAdded ? " + tensor" : "", isRelu ? ", relu" : ""].join("");
 
 export function libraryText(kernel: LibraryGemm | LibraryConv): string {
-  const { name, type, outType, tail } = kernel;
+  const { name, outType, tail } = kernel;
+  const type = kernel.roundsF32 ? "tf32" : kernel.type;
   const end = `${tailText(tail)} → ${outType}\n`;
   if (kernel.library === "gemm") {
     const { batch, m, n, k } = kernel;

@@ -21,6 +21,8 @@ export interface GpuTask extends AnchorParts {
   readonly name: string;
   readonly target: SimtTarget;
   readonly shared: Shared;
+  /** Whether products of float32 may round their operands to tf32. */
+  readonly roundsF32: boolean;
 }
 
 /** Kernels for an anchor; null: not for these shapes or types. */

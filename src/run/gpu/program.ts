@@ -34,7 +34,7 @@ export interface GpuCompileOptions extends ScheduleOptions {
 export async function compileForGpu(graph: Graph, options: GpuCompileOptions): Promise<GpuProgram> {
   const { device, state = [], separateTensors: isSeparate = false, memoryLimit = device.memory()?.totalBytes } = options;
   assertInputsFit(graph, memoryLimit);
-  const schedule = await inTurns(scheduleInPieces(graph, gpuBackend(device.target, device.alignment), options));
+  const schedule = await inTurns(scheduleInPieces(graph, gpuBackend(device.target, device.alignment, options.precision), options));
   const binding = withinMemory(new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate }), memoryLimit);
   const plan = binding.image();
   const given = new Map(state.flatMap(({ input, memory }) => (memory ? [[input, memory] as const] : [])));
