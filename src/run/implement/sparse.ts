@@ -12,7 +12,8 @@ import { constantFloats } from "./conv_task.ts";
 import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
 import { USUAL_RATES } from "./sparse_cost.ts";
-import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
+import { blockOf, type Forecast, forecast, forecastOf, isTabled, type Machine, pays, type Size } from "./sparse_forecast.ts";
+import { bestStrips, stripCall, stripFormat } from "./sparse_strips.ts";
 import { rowTimesSparse } from "./sparse_vector.ts";
 
 /** A right operand, and whether its rows are the product's columns. */
@@ -72,7 +73,10 @@ export interface SparseInput {
 export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: SparseWeights, size: Size): readonly KernelCall[] | null {
   const { rows, depth, n } = size;
   if (modeOf(task) === "never") return null;
-  const chosen = chooseSparse(task, size, countNonzeros(w.weights), true, (block) => {
+  const nonzeros = countNonzeros(w.weights);
+  const blocks = rowsTimesBlocks(task, x, w, size, nonzeros);
+  if (blocks) return [blocks];
+  const chosen = chooseSparse(task, size, nonzeros, true, (block) => {
     const coo = cooFromDense(fromNumbers("f32", w.isTransposed ? [rows, depth] : [depth, rows], w.weights));
     return csbFromCoo(w.isTransposed ? coo : transposeCoo(coo), { block });
   });
@@ -82,6 +86,28 @@ export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: Spa
   return [productCall(task, values, chosen.groups, n, channelsLast(w.bias.length > 0, source), [...places, ...w.bias], source?.key)];
 }
 
+/** Null where zeros do not lie in blocks, so that kernels for single nonzeros or the dense one are predicted to be faster. */
+function rowsTimesBlocks(task: AnchorTask, x: Place | SparseInput, w: SparseWeights, size: Size, nonzeros: number): KernelCall | null {
+  const { rows, depth, n } = size;
+  const density = nonzeros / (rows * depth);
+  const isForced = modeOf(task) === "always";
+  if (nonzeros === 0 || (!isForced && !isTabled(size, density))) return null;
+  const machine = machineOf(task);
+  const weights = { weights: w.weights, rows, depth, isByRows: w.isTransposed };
+  const best = bestStrips(weights, size, w.bias.length > 0, machine);
+  const isWorth = isForced || pays(best.ms);
+  if (!isWorth || best.ms.sparseMs > forecast(size, density, true, machine).sparseMs) return null;
+  note(task, { rows, depth, n, density, ...best.ms, isSparse: true, format: stripFormat(best.strips) });
+  const { places, source } = "places" in x ? x : { places: [x], source: undefined };
+  return stripCall(task, weights, best, [...places, ...w.bias], source);
+}
+
+const machineOf = ({ target, threads, sparse }: AnchorTask): Machine => ({
+  target,
+  threads,
+  rates: sparse?.rates ?? USUAL_RATES[target.name],
+});
+
 interface Chosen {
   readonly w: Csb;
   readonly groups: Groups;
@@ -90,11 +116,11 @@ interface Chosen {
 /** The matrix in the order of its kernel; null where the dense product is predicted to be faster. */
 function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColumns: boolean, make: (block: number) => Csb): Chosen | null {
   const { rows, depth, n } = size;
-  const { threads, target } = task;
+  const { threads } = task;
   const density = nonzeros / (rows * depth);
   const mode = modeOf(task);
   if (nonzeros === 0 || (mode === "auto" && !isTabled(size, density))) return null;
-  const machine = { target, threads, rates: task.sparse?.rates ?? USUAL_RATES[target.name] };
+  const machine = machineOf(task);
   // Random places first: where those lose, nothing is converted.
   const guess = forecast(size, density, sharesColumns, machine);
   const isWorth = (ms: Forecast): boolean => mode === "always" || pays(ms);

@@ -70,7 +70,7 @@ export const sparseMs = (layer: SparseLayer, { sparse }: SparseRates, target: Si
   COLD_MS + total(sparseWork(layer, target, threads), [sparse.nonzero, sparse.visit, sparse.channel]) / 1e6;
 
 /** A kernel in the middle of a network finds its code and its index outside of the nearest caches, and the sparse ones have more of both: measured on PP-OCRv4 recognition. */
-const COLD_MS = 0.0025;
+export const COLD_MS = 0.0025;
 
 /** Predictions are off by up to a fifth for thin layers: sparse kernels must win by more. */
 export const MARGIN = 0.8;

@@ -1,0 +1,80 @@
+// Layers whose zeros lie in blocks to kernels that multiply whole blocks, where these are predicted to be faster than kernels for single nonzeros.
+import type { SimdTarget } from "../../ir/kernel.ts";
+import type { PixelSource } from "../../kernels/sparse_panel.ts";
+import {
+  packStrips,
+  type SparseStripShape,
+  type Strips,
+  type StripWeights,
+  sparseStripKernel,
+  sparseStripShape,
+  stripSizes,
+  stripsOf,
+} from "../../kernels/sparse_strips.ts";
+import { splitThreads } from "../../kernels/work.ts";
+import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces } from "../step.ts";
+import { COLD_MS, denseMs } from "./sparse_cost.ts";
+import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
+
+/** In parts of what the dense product takes for as many weights and results: by vectors of a strip, and for each result; for each element of a window that is read. */
+interface StripCost {
+  readonly stored: readonly number[];
+  readonly result: number;
+  readonly window: number;
+}
+/** Measured on Zen 5: 64×64 to 512×2048, 50 and 90 % of blocks of 16 zero. */
+const COSTS: Readonly<Record<SimdTarget["name"], StripCost>> = {
+  avx512: { stored: [1.2, 1.02], result: 3, window: 8 },
+  avx2: { stored: [1.12, 1.02], result: 2, window: 6 },
+  wasm: { stored: [2.2, 1.55], result: 2, window: 6 },
+};
+
+export interface StripChoice {
+  readonly strips: Strips;
+  readonly shape: SparseStripShape;
+  readonly ms: Forecast;
+}
+
+/** The blocks in which a layer is predicted to be fastest. */
+export function bestStrips(w: StripWeights, size: Size, hasBias: boolean, machine: Machine): StripChoice {
+  const { target } = machine;
+  const all = stripSizes(target).map((block) => {
+    const strips = stripsOf(w, block);
+    const shape = sparseStripShape(strips, size.n, hasBias, target);
+    return { strips, shape, ms: stripForecast(size, shape, machine) };
+  });
+  return all.reduce((best, one) => (one.ms.sparseMs < best.ms.sparseMs ? one : best));
+}
+
+function stripForecast(size: Size, { rows, depth, n, height, width, stored, pixels }: SparseStripShape, machine: Machine): Forecast {
+  const { target, threads, rates } = machine;
+  const cost = COSTS[target.name];
+  const [tiles, strips] = [Math.ceil(n / pixels), Math.ceil(rows / height)];
+  const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
+  const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
+  const product =
+    cost.stored[height / target.lanes - 1] * rates.dense.element * stored * width * height + cost.result * rates.dense.result * rows;
+  const windows = size.hasWindows ? cost.window * rates.dense.element * depth : 0;
+  const all = { rows, depth, n, length: 0, visits: 0, block: height, sharesColumns: true };
+  return {
+    denseMs: (size.denseShare ?? 1) * denseMs(all, rates, threads),
+    sparseMs: COLD_MS + (columns * (share * product + windows)) / 1e6,
+  };
+}
+
+/** Places of what is multiplied: the operand, or a source's. */
+export function stripCall(
+  task: AnchorTask,
+  w: StripWeights,
+  { strips, shape }: Pick<StripChoice, "strips" | "shape">,
+  places: readonly Place[],
+  source?: PixelSource,
+): KernelCall {
+  const key = `sparse strips ${JSON.stringify(shape)} ${source?.key ?? ""} ${task.epilogueKey}`;
+  const kernel = sharedKernel(task, key, () => sparseStripKernel(task.name, shape, task.epilogue, task.target, task.threads, source));
+  const values = packedPlace((out) => packStrips(w, strips, out));
+  return { kernel, places: [values, constantPlace(strips.pointers), constantPlace(strips.inputs), ...places, ...tailPlaces(task)] };
+}
+
+/** As tables show it: outputs by inputs of a block. */
+export const stripFormat = ({ height, width }: Pick<Strips, "height" | "width">): string => `BSR ${height}x${width}`;
