@@ -6,6 +6,7 @@ import type { GpuDevice, GpuLaunch, GpuMemory } from "../../src/devices/gpu.ts";
 import { DTYPES, type DType } from "../../src/ir/dtype.ts";
 import type { GpuKernel } from "../../src/ir/library_kernel.ts";
 import { fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import type { GpuProgram } from "../../src/run/gpu/program.ts";
 
 /** Memory of `count` numbers in [-1, 1), rounded to the type, and the numbers. */
 export function fill(
@@ -94,4 +95,19 @@ export async function transferMs(device: GpuDevice, inputs: readonly TensorData[
   } finally {
     for (const memory of memories) memory.free();
   }
+}
+
+/** Milliseconds of a run whose inputs lie on the device: of as many as fill 50 ms, which wakes an idle GPU, the median of seven such rounds. */
+export async function replayMs(program: GpuProgram): Promise<number> {
+  await program.replay(2);
+  const once = async (rounds: number): Promise<number> => {
+    const start = performance.now();
+    await program.replay(rounds);
+    return (performance.now() - start) / rounds;
+  };
+  const rounds = Math.max(1, Math.min(500, Math.round(50 / (await once(3)))));
+  await once(rounds);
+  const times: number[] = [];
+  for (let i = 0; i < 7; i++) times.push(await once(rounds));
+  return median(times);
 }
