@@ -16,11 +16,11 @@ export function dispatch({ device, matrix, forward, vector }: Weights, n: number
   const { target, threads } = device;
   const { rows, columns: depth } = matrix;
   const size = { rows, depth, n };
-  if (n === 1) {
-    const predicted = vectorForecastOf(size, vector().form, target, threads);
-    return { chosen: vectorPays(size, predicted) ? "csb" : "dense", predicted };
-  }
   const machine = { target, threads, rates };
+  if (n === 1) {
+    const predicted = vectorForecastOf(size, vector().form, machine);
+    return { chosen: vectorPays(size, predicted, threads) ? "csb" : "dense", predicted };
+  }
   const nonzeros = matrix.csb().values.length;
   const density = nonzeros / (rows * depth);
   const code = codeForecast(size, nonzeros, machine);

@@ -1,6 +1,6 @@
 // The rates by which layers with sparse weights get their kernels, and the layers that they were fitted to: as JSON, and as a table.
 import type { CpuDevice } from "../devices/cpu.ts";
-import { denseMs, type SparseRates, sparseMs } from "../run/implement/sparse_cost.ts";
+import { denseMs, type ProductRates, type SparseRates, sparseMs, type VectorRates } from "../run/implement/sparse_cost.ts";
 import { measureSparseRates } from "../run/sparse_rates.ts";
 import { rounded } from "./statistics.ts";
 import { formatPairs, formatTable } from "./table.ts";
@@ -35,7 +35,12 @@ export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
 
 const nanoseconds = (ns: number): string => `${short(ns)} ns`;
 
-export function ratesText({ rates: { dense, sparse }, layers }: MeasuredRates): string[] {
+const productText = ({ nonzero, visit, channel }: ProductRates): string =>
+  `${nanoseconds(nonzero)} a nonzero, ${nanoseconds(visit)} a row in a block, ${nanoseconds(channel)} a channel`;
+const bytesText = ({ cached, streamed }: VectorRates["dense"]): string =>
+  `${short(cached)} GB/s from caches, ${short(streamed)} from memory`;
+
+export function ratesText({ rates: { dense, sparse, beside, vector }, layers }: MeasuredRates): string[] {
   const cells = layers.map(({ rows, depth, n, density, measured, predicted }) => [
     `${rows}x${depth}`,
     String(n),
@@ -50,10 +55,10 @@ export function ratesText({ rates: { dense, sparse }, layers }: MeasuredRates): 
     "layers with sparse weights, for each column of activations and each thread:",
     formatPairs([
       ["dense kernels", `${nanoseconds(dense.element)} a weight, ${nanoseconds(dense.result)} a result`],
-      [
-        "sparse kernels",
-        `${nanoseconds(sparse.nonzero)} a nonzero, ${nanoseconds(sparse.visit)} a row in a block, ${nanoseconds(sparse.channel)} a channel`,
-      ],
+      ["sparse kernels", productText(sparse)],
+      ["  columns side by side", productText(beside)],
+      ["dense, one column", bytesText(vector.dense)],
+      ["sparse, one column", `${bytesText(vector.sparse)}, ${nanoseconds(vector.step)} a step`],
     ]),
     "",
     formatTable(["weights", "columns", "density", "dense", "predicted", "sparse", "predicted", "speed-up"], cells, { left: [0] }),

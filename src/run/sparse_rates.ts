@@ -1,20 +1,20 @@
 // Measures what products with sparse weights take on this machine, dense and sparse, once; later processes read it from the cache.
-import { setImmediate as nextTurn } from "node:timers/promises";
-import type { CpuDevice, Launch, Memory } from "../devices/cpu.ts";
-import type { TypedArray } from "../ir/dtype.ts";
+import type { CpuDevice } from "../devices/cpu.ts";
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
-import type { Kernel } from "../ir/kernel.ts";
 import { fromNumbers } from "../ir/tensor.ts";
 import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
-import { groupsOf, indexOf, SPARSE_BLOCK } from "../kernels/sparse_groups.ts";
+import { groupsOf, indexOf, shareBlockRows } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
 import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
 import { constantOf } from "../ops/source.ts";
 import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
 import { openCache } from "./cache.ts";
-import { denseWork, type SparseLayer, type SparseRates, sparseWork, USUAL_RATES } from "./implement/sparse_cost.ts";
+import { denseWork, type ProductRates, type SparseLayer, type SparseRates, sparseWork, USUAL_RATES } from "./implement/sparse_cost.ts";
+import { blockOf } from "./implement/sparse_forecast.ts";
+import { measureVectorRates, prunedNumbers } from "./sparse_vector_rates.ts";
+import { Trial } from "./trial.ts";
 
 /** By the device's key: it names the instruction set, the caches and the threads. */
 const known = new Map<string, SparseRates>();
@@ -33,7 +33,7 @@ export async function learnSparseRates(graph: Graph, device: CpuDevice): Promise
   await running.finally(() => learning.delete(codeKey));
 }
 
-const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 2 ${codeKey}`;
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 3 ${codeKey}`;
 
 async function readOrMeasure(device: CpuDevice): Promise<void> {
   const kept = await openCache({})?.readFacts<SparseRates>(keyOf(device));
@@ -89,92 +89,73 @@ interface Problem {
 }
 /** Layers that differ in what they cost most for. */
 const PROBLEMS: readonly Problem[] = [
-  { rows: 64, depth: 64, n: 1024, density: 0.1 },
+  { rows: 256, depth: 64, n: 256, density: 0.1 },
   { rows: 128, depth: 128, n: 512, density: 0.3 },
   { rows: 256, depth: 256, n: 256, density: 0.1 },
   { rows: 480, depth: 120, n: 256, density: 0.05 },
   { rows: 120, depth: 480, n: 256, density: 0.2 },
   { rows: 512, depth: 512, n: 128, density: 0.03 },
+  { rows: 512, depth: 512, n: 64, density: 0.5 },
   { rows: 1024, depth: 1024, n: 64, density: 0.1 },
 ];
-const RUNS = 7;
+const RUNS = 15;
 
 async function measureRates(device: CpuDevice): Promise<{ readonly rates: SparseRates; readonly samples: readonly RateSample[] }> {
   const { threads, target } = device;
   const samples: RateSample[] = [];
-  const dense: Sample[] = [];
-  const sparse: Sample[] = [];
+  const [dense, sparse, beside]: Sample[][] = [[], [], []];
   for (const problem of PROBLEMS) {
-    const { layer, ns } = await measure(device, problem);
-    dense.push({ work: denseWork(layer, threads), ns: ns[0] });
-    sparse.push({ work: sparseWork(layer, target, threads), ns: ns[1] });
-    samples.push({ layer, density: problem.density, denseMs: ns[0] / 1e6, sparseMs: ns[1] / 1e6 });
+    const { layers, ns } = await measure(device, problem);
+    dense.push({ work: denseWork(layers.sparse, threads), ns: ns.dense });
+    sparse.push({ work: sparseWork(layers.sparse, target, threads), ns: ns.sparse });
+    beside.push({ work: sparseWork(layers.beside, target, threads), ns: ns.beside });
+    samples.push({ layer: layers.sparse, density: problem.density, denseMs: ns.dense / 1e6, sparseMs: ns.sparse / 1e6 });
   }
   const [element, result] = leastRates(dense);
-  const [nonzero, visit, channel] = leastRates(sparse);
-  return { rates: { dense: { element, result }, sparse: { nonzero, visit, channel } }, samples };
+  const product = (fitted: readonly Sample[]): ProductRates => {
+    const [nonzero, visit, channel] = leastRates(fitted);
+    return { nonzero, visit, channel };
+  };
+  const vector = await measureVectorRates(device);
+  return { rates: { dense: { element, result }, sparse: product(sparse), beside: product(beside), vector }, samples };
 }
 
-/** The least times of the dense and of the sparse kernel. */
-async function measure(device: CpuDevice, problem: Problem): Promise<{ readonly layer: SparseLayer; readonly ns: readonly number[] }> {
+/** Least times of the dense kernel, and of the sparse ones: with activations by rows, and with columns side by side. */
+async function measure(device: CpuDevice, problem: Problem) {
   const { target, threads } = device;
   const { rows, depth, density } = problem;
   const n = problem.n * threads;
   const weights = prunedNumbers(rows * depth, density);
-  const output = noEpilogue({ dtype: "f32", shape: [n, rows] });
-  const memories: Memory[] = [];
-  const empty = (bytes: number): number => {
-    const memory = device.alloc(bytes);
-    memory.view().fill(0); // pages that were never written all lie on one
-    return memories.push(memory) - 1;
-  };
-  const put = (data: TypedArray): number => {
-    const at = empty(data.byteLength);
-    memories[at].view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    return at;
-  };
-  const [x, y] = [empty(4 * n * depth), empty(4 * n * rows)];
+  const coo = cooFromDense(fromNumbers("f32", [rows, depth], weights));
   const shape: GemmShape = { batch: 1, m: n, n: rows, k: depth, left: { batch: 0, row: depth }, isRightBatched: false, hasBias: false };
   const schedule = scheduleGemm(shape, target);
   const packed = new Float32Array(packedElements(shape, schedule, target));
   packRight(weights, { k: 1, n: depth }, shape, schedule, target, packed);
-  const block = SPARSE_BLOCK;
-  const groups = groupsOf(csbFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)), { block }), "forward");
-  const kernels: Kernel[] = [
-    gemmKernel("dense", shape, schedule, output, target, threads),
-    sparseProductKernel("sparse", sparseProductShape(groups, n), output, target, threads, channelsLast(false)),
-  ];
-  const index = [new Float32Array(groups.place.length), ...indexOf(groups)];
-  const args = [
-    [x, put(packed), y],
-    [...index.map(put), x, y],
-  ];
+  const trial = new Trial(device);
   try {
-    const launches: Launch[] = args.map((places, kernel) => ({ kernel, args: places.map((at) => memories[at].address) }));
-    const list = await device.load(kernels, launches);
-    const ns = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    for (let run = 0; run < RUNS; run++)
-      for (const kernel of [0, 1]) {
-        const start = performance.now();
-        list.run(kernel, kernel + 1);
-        ns[kernel] = Math.min(ns[kernel], (performance.now() - start) * 1e6);
-        await nextTurn();
-      }
-    list.free();
-    const layer = { rows, depth, n, length: groups.nonzeros, visits: groups.visits.length / 2, block, sharesColumns: true };
-    return { layer, ns };
+    const [x, y] = [trial.empty(4 * n * depth), trial.empty(4 * n * rows)];
+    const byRows = noEpilogue({ dtype: "f32", shape: [n, rows] });
+    const product = (sharesColumns: boolean) => {
+      const groups = groupsOf(csbFromCoo(coo, { block: blockOf({ rows, depth, n }, sharesColumns, threads) }), "forward", threads);
+      const { nonzeros, visits, block } = groups;
+      const index = [
+        new Float32Array(groups.place.length),
+        ...indexOf(groups),
+        ...(sharesColumns ? [] : [shareBlockRows(groups, threads)]),
+      ];
+      const epilogue = sharesColumns ? byRows : noEpilogue({ dtype: "f32", shape: [rows, n] });
+      const side = sharesColumns ? channelsLast(false) : undefined;
+      const kernel = sparseProductKernel("sparse", sparseProductShape(groups, n), epilogue, target, threads, side);
+      const layer: SparseLayer = { rows, depth, n, length: nonzeros, visits: visits.length / 2, block, sharesColumns };
+      return { layer, call: { kernel, args: [...index.map((a) => trial.put(a)), x, y] } };
+    };
+    const [sparse, beside] = [product(true), product(false)];
+    const dense = { kernel: gemmKernel("dense", shape, schedule, byRows, target, threads), args: [x, trial.put(packed), y] };
+    const times = await trial.least([[dense], [sparse.call], [beside.call]], RUNS);
+    return { layers: { sparse: sparse.layer, beside: beside.layer }, ns: { dense: times[0], sparse: times[1], beside: times[2] } };
   } finally {
-    for (const memory of memories) memory.free();
+    trial.free();
   }
-}
-
-/** Ones at random places: a linear congruential generator's. */
-function prunedNumbers(count: number, density: number): Float32Array {
-  let state = 1;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32 < density ? 1 : 0;
-  });
 }
 
 interface Sample {

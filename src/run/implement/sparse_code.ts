@@ -7,7 +7,7 @@ import { sparseVectors } from "../../kernels/sparse_product.ts";
 import { cooFromDense } from "../../sparse/coo.ts";
 import { csrFromCoo } from "../../sparse/csr.ts";
 import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
-import { USUAL_RATES } from "./sparse_cost.ts";
+import { machineOf } from "./sparse_choice.ts";
 import { type Forecast, forecast, isTabled, type Machine, pays, type Size } from "./sparse_forecast.ts";
 
 /**
@@ -34,7 +34,7 @@ export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzero
   const { target, threads, sparse, output } = task;
   const { rows, depth, n } = size;
   const density = nonzeros / (rows * depth);
-  const own = codeForecast(size, nonzeros, { target, threads, rates: sparse?.rates ?? USUAL_RATES[target.name] });
+  const own = codeForecast(size, nonzeros, machineOf(task));
   if (!own || (sparse?.mode !== "always" && !(isTabled(size, density) && pays(own)))) return null;
   sparse?.choices.push({ node: output.node, rows, depth, n, density, ...own, isSparse: true, isCode: true });
   const w = csrFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)));

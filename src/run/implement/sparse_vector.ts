@@ -7,11 +7,9 @@ import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { csbFromCoo } from "../../sparse/csb.ts";
 import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
 
-/** Rows for each thread: fewer leave threads without work. */
-const LEAST_ROWS = 120;
 /** Weights with fewer zeros are not noted as sparse. */
 const MOST_DENSITY = 0.8;
 
@@ -25,19 +23,20 @@ export function rowTimesSparse(
   const { target, threads } = task;
   const weights = constantFloats(value);
   const isAuto = modeOf(task) === "auto";
-  if (!weights || k > 65535 || (isAuto && n < LEAST_ROWS * threads)) return null;
+  if (!weights || k > 65535) return null;
   const nonzeros = countNonzeros(weights);
   const density = nonzeros / (k * n);
   if (nonzeros === 0 || (isAuto && density > MOST_DENSITY)) return null;
   const size = { rows: n, depth: k, n: 1 };
-  const guess = vectorForecast(size, density, target, threads);
+  const machine = machineOf(task);
+  const guess = vectorForecast(size, density, machine);
   // Random places first: where those lose, nothing is converted.
-  const isWorth = !isAuto || vectorPays(size, guess);
+  const isWorth = !isAuto || vectorPays(size, guess, threads);
   const coo = isWorth ? cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights)) : null;
   const csb = coo && csbFromCoo(isTransposed ? coo : transposeCoo(coo));
   const w = csb && vectorMatrixOf(csb, target);
-  const ms = w ? vectorForecastOf(size, w, target, threads) : guess;
-  const isSparse = w !== null && (!isAuto || vectorPays(size, ms));
+  const ms = w ? vectorForecastOf(size, w, machine) : guess;
+  const isSparse = w !== null && (!isAuto || vectorPays(size, ms, threads));
   note(task, { ...size, density, ...ms, isSparse });
   return isSparse ? [vectorCall(task, w, orderedValues(csb!, w.place), x)] : null; // w was made of it
 }

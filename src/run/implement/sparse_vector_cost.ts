@@ -2,25 +2,18 @@
 import type { SimdTarget } from "../../ir/kernel.ts";
 import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
 import { windowSteps } from "../../kernels/sparse_window.ts";
-import type { Forecast, Size } from "./sparse_forecast.ts";
+import type { VectorRates } from "./sparse_cost.ts";
+import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
 
-/** Nanoseconds of one step from the second-level cache, measured on Zen 5 at 4.4 GHz. */
-interface StepRates {
-  readonly window: number;
-  readonly packed: number;
-  readonly gather: number;
-}
-const STEPS: Readonly<Record<SimdTarget["name"], StepRates>> = {
-  avx512: { window: 0.66, packed: 0.9, gather: 3 },
-  avx2: { window: 0.48, packed: 0.48, gather: 2.5 },
-  wasm: { window: 1.03, packed: 1.03, gather: 1.2 },
+/** What steps take of values that are packed, and of gathered elements, in steps of windows: measured on Zen 5. */
+const STEPS: Readonly<Record<SimdTarget["name"], { readonly packed: number; readonly gather: number }>> = {
+  avx512: { packed: 1.36, gather: 4.5 },
+  avx2: { packed: 1, gather: 5.2 },
+  wasm: { packed: 1, gather: 1.17 },
 };
 /** Nanoseconds of a launch. */
-const LAUNCH = 100;
+export const LAUNCH = 100;
 
-/** Bytes a nanosecond that one core reads of matrices that caches hold, dense and sparse, and of larger ones. */
-const CACHED = { dense: { avx512: 119, avx2: 112, wasm: 94 }, sparse: { avx512: 108, avx2: 102, wasm: 90 } } as const;
-const STREAMED = { dense: 42, sparse: 40 } as const;
 /** A matrix that is cached has so many second-level caches' bytes at most. */
 const CACHES = 8;
 
@@ -38,6 +31,8 @@ const FILL: readonly (readonly [number, number])[] = [
 
 /** Below that many elements, what kernels do around their loops counts. */
 const LEAST_ELEMENTS = 16384;
+/** Rows for each thread: fewer leave threads without work. */
+const LEAST_ROWS = 120;
 /** Predictions are off by some percent. */
 const MARGIN = 0.95;
 
@@ -48,36 +43,37 @@ function fillOf(density: number): number {
   return f0 + ((f1 - f0) * (density - d0)) / (d1 - d0);
 }
 
-const readNs = (kind: "dense" | "sparse", bytes: number, { name, l2 }: SimdTarget): number =>
-  bytes / (bytes <= CACHES * l2 ? CACHED[kind][name] : STREAMED[kind]);
+/** Nanoseconds of reading so many bytes. */
+const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 }: SimdTarget): number =>
+  bytes / (bytes <= CACHES * l2 ? cached : streamed);
 
-const forecast = ({ rows, depth }: Size, steps: number, step: number, bytes: number, target: SimdTarget, threads: number): Forecast => ({
-  denseMs: (LAUNCH + readNs("dense", 4 * rows * depth, target) / threads) / 1e6,
-  sparseMs: (LAUNCH + Math.max(steps * step, readNs("sparse", bytes, target)) / threads) / 1e6,
-});
+function forecast({ rows, depth }: Size, steps: number, bytes: number, { target, threads, rates: { vector } }: Machine): Forecast {
+  const dense = readNs(4 * rows * depth, vector.dense, target);
+  const sparse = Math.max(steps * vector.step, readNs(bytes, vector.sparse, target));
+  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + sparse / threads) / 1e6 };
+}
 
 /** With nonzeros at random places. */
-export function vectorForecast(size: Size, density: number, target: SimdTarget, threads: number): Forecast {
-  const { lanes, name } = target;
+export function vectorForecast(size: Size, density: number, machine: Machine): Forecast {
+  const { lanes, name } = machine.target;
   const nonzeros = size.rows * size.depth * density;
   const steps = nonzeros / lanes / fillOf(density);
-  const { window, gather } = STEPS[name];
-  const gathers = nonzeros / lanes;
-  return gathers * gather < steps * window
-    ? forecast(size, gathers, gather, 6 * nonzeros, target, threads)
-    : forecast(size, steps, window, steps * lanes * (4 + CODE_BYTES), target, threads);
+  const gathers = (nonzeros / lanes) * STEPS[name].gather;
+  return gathers < steps
+    ? forecast(size, gathers, 6 * nonzeros, machine)
+    : forecast(size, steps, steps * lanes * (4 + CODE_BYTES), machine);
 }
 /** Of a lane in a step: five or six share four bytes. */
 const CODE_BYTES = 0.8;
 
 /** With a pattern in the order of its kernel. */
-export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, target: SimdTarget, threads: number): Forecast {
-  const { window, packed, gather } = STEPS[target.name];
+export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): Forecast {
+  const { lanes, name } = machine.target;
+  const { packed, gather } = STEPS[name];
   const bytes = index.reduce((sum, part) => sum + part.byteLength, place.byteLength);
-  return shape.walk === "gathered"
-    ? forecast(size, shape.length, gather, bytes, target, threads)
-    : forecast(size, windowSteps(shape, target.lanes), shape.isPacked ? packed : window, bytes, target, threads);
+  const steps = shape.walk === "gathered" ? shape.length * gather : windowSteps(shape, lanes) * (shape.isPacked ? packed : 1);
+  return forecast(size, steps, bytes, machine);
 }
 
-export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast): boolean =>
-  rows * depth >= LEAST_ELEMENTS && sparseMs <= MARGIN * denseMs;
+export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast, threads: number): boolean =>
+  rows * depth >= LEAST_ELEMENTS && rows >= LEAST_ROWS * threads && sparseMs <= MARGIN * denseMs;

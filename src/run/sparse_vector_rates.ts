@@ -1,0 +1,81 @@
+// Measures what products of one column take on this machine: bytes of weights from the last cache and from memory, and steps of sparse kernels.
+import type { CpuDevice } from "../devices/cpu.ts";
+import { fromNumbers } from "../ir/tensor.ts";
+import { noEpilogue } from "../kernels/epilogue.ts";
+import { type GemmShape, gemmKernel, packedElements, scheduleGemm } from "../kernels/gemm.ts";
+import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../kernels/sparse_vector.ts";
+import { windowSteps } from "../kernels/sparse_window.ts";
+import { cooFromDense } from "../sparse/coo.ts";
+import { csbFromCoo } from "../sparse/csb.ts";
+import type { VectorRates } from "./implement/sparse_cost.ts";
+import { LAUNCH } from "./implement/sparse_vector_cost.ts";
+import { Trial, type TrialCall } from "./trial.ts";
+
+/** Copies take turns. */
+interface VectorProblem {
+  readonly size: number;
+  readonly density: number;
+  readonly copies: number;
+}
+/** In the second-level cache; out of it; more than the last one holds. */
+const NEAR: VectorProblem = { size: 256, density: 0.1, copies: 1 };
+const CACHED: VectorProblem = { size: 512, density: 0.5, copies: 4 };
+const STREAMED: VectorProblem = { size: 1024, density: 0.5, copies: 12 };
+/** Launches of a run, at least: a clock's step is as long as some. */
+const LAUNCHES = 16;
+const RUNS = 9;
+
+export async function measureVectorRates(device: CpuDevice): Promise<VectorRates> {
+  const near = await measure(device, NEAR);
+  const [cached, streamed] = [await measure(device, CACHED), await measure(device, STREAMED)];
+  const rates = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
+  return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (near.sparse.ns - LAUNCH)) / near.steps };
+}
+
+/** Of one launch. */
+interface Reading {
+  readonly bytes: number;
+  readonly ns: number;
+}
+const rateOf = ({ bytes, ns }: Reading, { threads }: CpuDevice): number => bytes / threads / Math.max(ns - LAUNCH, 1);
+
+async function measure(device: CpuDevice, { size, density, copies }: VectorProblem) {
+  const { target, threads } = device;
+  const shape: GemmShape = { batch: 1, m: 1, n: size, k: size, left: { batch: 0, row: size }, isRightBatched: false, hasBias: false };
+  const schedule = scheduleGemm(shape, target);
+  const output = noEpilogue({ dtype: "f32", shape: [1, size] });
+  const coo = cooFromDense(fromNumbers("f32", [size, size], prunedNumbers(size * size, density)));
+  const w = vectorMatrixOf(csbFromCoo(coo), target);
+  const index = [new Float32Array(w.shape.length), ...vectorIndexOf(w, threads)];
+  const kernels = {
+    dense: gemmKernel("dense", shape, schedule, output, target, threads),
+    sparse: sparseVectorKernel("sparse", w.shape, output, target, threads),
+  };
+  const trial = new Trial(device);
+  try {
+    const [x, y] = [trial.empty(4 * size), trial.empty(4 * size)];
+    const packedBytes = 4 * packedElements(shape, schedule, target);
+    const dense = Array.from({ length: copies }, (): TrialCall => ({ kernel: kernels.dense, args: [x, trial.empty(packedBytes), y] }));
+    const sparse = Array.from(
+      { length: copies },
+      (): TrialCall => ({ kernel: kernels.sparse, args: [...index.map((a) => trial.put(a)), x, y] }),
+    );
+    const often = (calls: readonly TrialCall[]): TrialCall[] => Array.from({ length: Math.ceil(LAUNCHES / copies) }, () => calls).flat();
+    const all = [often(dense), often(sparse)];
+    const ns = (await trial.least(all, RUNS)).map((t, i) => t / all[i].length);
+    const steps = w.shape.walk === "windows" ? windowSteps(w.shape, target.lanes) : w.shape.length;
+    const bytes = index.reduce((sum, a) => sum + a.byteLength, 0);
+    return { dense: { bytes: packedBytes, ns: ns[0] }, sparse: { bytes, ns: ns[1] }, steps };
+  } finally {
+    trial.free();
+  }
+}
+
+/** Ones at random places: a linear congruential generator's. */
+export function prunedNumbers(count: number, density: number): Float32Array {
+  let state = 1;
+  return Float32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32 < density ? 1 : 0;
+  });
+}
