@@ -22,6 +22,8 @@ const CASES: readonly Case[] = [
   ["ConvTranspose", [1, 4, 5, 16], [16, 24, 3, 3], { ...NHWC, strides: [2, 2], pads: [1, 1, 1, 1] }],
   ["Conv", [2, 6, 7, 8], [8, 1, 3, 3], { ...NHWC, pads: [1, 0, 0, 1], group: 8, strides: [1, 2] }],
   ["Conv", [1, 6, 7, 3], [3, 1, 5, 3], { ...NHWC, pads: [2, 1, 2, 1], group: 3, dilations: [1, 2] }],
+  ["ConvTranspose", [2, 4, 5, 16], [16, 8, 4, 5], { ...NHWC, strides: [2, 3], pads: [1, 2, 1, 0], group: 2 }],
+  ["ConvTranspose", [1, 5, 3, 16], [16, 9, 3, 4], { ...NHWC, strides: [2, 2], output_padding: [1, 0] }],
   ["ConvTranspose", [2, 4, 5, 12], [12, 1, 2, 3], { ...NHWC, strides: [2, 3] }],
   ["ConvTranspose", [1, 4, 5, 16], [16, 12, 2, 2], { ...NHWC, strides: [2, 2], group: 2 }],
   ["ConvWeightGrad", [2, 8, 7, 16], [2, 8, 7, 16], { ...NHWC, kernel_shape: [3, 3], pads: [1, 1, 1, 1] }],
@@ -66,3 +68,14 @@ for (const dtype of ["f32", "bf16", "f16"] as const)
     // The reference rounds its result, the machine does not.
     expect(worst / largest).toBeLessThan({ f32: 1e-6, f16: 2 ** -10, bf16: 2 ** -7 }[dtype]);
   });
+
+test.each([
+  [3, 4],
+  [4, 1],
+])("a transposed convolution with windows of %i and strides of 2 multiplies no zeros: %i products", (k, products) => {
+  const inputs = [[1, 8, 8, 16], [16, 16, k, k]].map((shape, i) => input(`in${i}`, { dtype: "f32", shape })); // biome-ignore format: short
+  const [value] = apply(OPS.get("ConvTranspose")!, inputs, { layout: "NHWC", strides: [2, 2], pads: [1, 1, 1, 1] }, "up"); // it exists
+  const { steps } = scheduleGraph({ inputs, outputs: [{ name: "y", value }] }, gpuBackend(target, 256));
+  const left = steps.flatMap((s) => s.calls ?? []).filter(({ places }) => places[0].k === "value" && places[0].value === inputs[0]);
+  expect(left.length).toBe(products);
+});

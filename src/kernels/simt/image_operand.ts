@@ -35,7 +35,11 @@ function taken(b: SimtBuilder, number: Reg, extents: readonly number[]): readonl
 }
 
 const dot = (places: readonly Reg[], by: readonly number[]): Reg => places.reduce((s, p, i) => sum(s, product(p, by[i])), int(0));
-const common = ({ dtype, images, groups, channels, isChannelsLast }: Image, s: Sliding, rows: readonly number[]) => ({
+const common = (
+  { dtype, images, groups, channels, isChannelsLast }: Image,
+  s: Pick<Sliding, "input" | "kernel">,
+  rows: readonly number[],
+) => ({
   dtype,
   elements: images * groups * channels * elementCount(s.input),
   rows: images * elementCount(rows),
@@ -90,6 +94,48 @@ export function spreadOperand(image: Image, s: Sliding): Operand {
       });
       return { at: sum(from, offset, dot(far.map((u, i) => fn("div", u, s.strides[i])), by.spatial)), isInside: all(inside) }; // biome-ignore format: short
     },
+  };
+}
+
+/** Of an axis that a window spreads over: places of the result that are the same ones of the taps' pattern, `count` patterns from `first` on. */
+export interface Phases {
+  readonly first: number;
+  readonly count: number;
+  readonly pad: number;
+  readonly stride: number;
+  /** Taps that meet such a place, and places of each pattern. */
+  readonly taps: number;
+  readonly places: number;
+}
+
+/**
+ * What a spreading window sees from places of equal patterns alone: pattern r is met by taps r, r + stride, …, of which tap u reads `u` before where the first reads.
+ * Batches are patterns of each axis, then groups.
+ */
+export function phaseOperand(image: Image, input: readonly number[], phases: readonly Phases[]): Operand {
+  const by = steps(image, input);
+  const taps = phases.map((p) => p.taps);
+  const places = phases.map((p) => p.places);
+  return {
+    ...common(image, { input, kernel: taps }, places),
+    rowParts(b, batch, row) {
+      const [n, ...position] = taken(b, row, [image.images, ...places]);
+      const parts = taken(b, batch, [...phases.map((p) => p.count), image.groups]);
+      const at = phases.map(({ first, pad, stride }, i) => {
+        const skipped = fn("rem", sum(parts[i], first - pad + stride * Math.ceil(pad / stride)), stride);
+        return b.let(sum(position[i], fn("div", sum(skipped, pad), stride)));
+      });
+      return [b.let(sum(product(n, by.image), product(parts[phases.length], by.group), dot(at, by.spatial))), ...at];
+    },
+    depthParts(b, depth) {
+      const [tap, channel] = taken(b, depth, [elementCount(taps), image.channels]);
+      const back = taken(b, tap, taps);
+      return [b.let(fn("sub", product(channel, by.channel), dot(back, by.spatial))), ...back];
+    },
+    spot: ([from, ...starts], [offset, ...back]) => ({
+      at: sum(from, offset),
+      isInside: all(starts.map((at, i) => below(fn("sub", at, back[i]), input[i]))),
+    }),
   };
 }
 

@@ -11,6 +11,7 @@ import { type ConvGeometry, convGeometry } from "../../ops/conv.ts";
 import { convTransposeGeometry } from "../../ops/conv_transpose.ts";
 import { transposed } from "../implement/transposed.ts";
 import { type KernelCall, valuePlace } from "../step.ts";
+import { phases } from "./implement_phases.ts";
 import { implementDepthwise } from "./implement_windows.ts";
 import { type GpuImplementation, type GpuTask, productCalls, type Source } from "./product_calls.ts";
 import { reordered } from "./weights.ts";
@@ -41,6 +42,8 @@ function convolution(task: GpuTask, g: ConvGeometry, isSpread: boolean): readonl
   if (elementCount(x.type.shape) === 0) return null;
   const seen = isSpread ? null : channelsFirst(x, g);
   const image: Image = { dtype: x.type.dtype, images: g.batch, groups: g.group, channels, isChannelsLast: g.layout === "NHWC" && !seen };
+  const inPhases = isSpread ? phases(task, g, image) : null;
+  if (inPhases) return inPhases;
   const { weights, calls } = orderedWeights(task, w, g, isSpread);
   return [
     ...calls,
