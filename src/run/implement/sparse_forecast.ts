@@ -39,7 +39,8 @@ const predicted = (layer: SparseLayer & Size, { target, threads, rates }: Machin
   sparseMs: sparseMs(layer, rates, target, threads) + (layer.hasWindows ? windowsMs(layer, threads, rates) : 0),
 });
 
-const windowsMs = ({ depth, n }: Size, threads: number, { dense }: SparseRates): number =>
+/** What reading windows takes. */
+export const windowsMs = ({ depth, n }: Size, threads: number, { dense }: SparseRates): number =>
   (WINDOW_ELEMENT * dense.element * depth * n) / threads / 1e6;
 
 /** With nonzeros at random places. */

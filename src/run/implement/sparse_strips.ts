@@ -14,19 +14,18 @@ import {
 import { splitThreads } from "../../kernels/work.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces } from "../step.ts";
 import { COLD_MS, denseMs } from "./sparse_cost.ts";
-import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
+import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
 
-/** In parts of what the dense product takes for as many weights and results: by vectors of a strip, and for each result; for each element of a window that is read. */
+/** In what the dense product takes for a weight: for each that is stored, by vectors of a strip, and for each result. */
 interface StripCost {
   readonly stored: readonly number[];
   readonly result: number;
-  readonly window: number;
 }
 /** Measured on Zen 5: 64×64 to 512×2048, 50 and 90 % of blocks of 16 zero. */
 const COSTS: Readonly<Record<SimdTarget["name"], StripCost>> = {
-  avx512: { stored: [1.2, 1.02], result: 3, window: 8 },
-  avx2: { stored: [1.12, 1.02], result: 2, window: 6 },
-  wasm: { stored: [2.2, 1.55], result: 2, window: 6 },
+  avx512: { stored: [1.2, 1.02], result: 7 },
+  avx2: { stored: [1.12, 1.02], result: 3 },
+  wasm: { stored: [2.2, 1.55], result: 3 },
 };
 
 export interface StripChoice {
@@ -52,13 +51,11 @@ function stripForecast(size: Size, { rows, depth, n, height, width, stored, pixe
   const [tiles, strips] = [Math.ceil(n / pixels), Math.ceil(rows / height)];
   const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
   const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
-  const product =
-    cost.stored[height / target.lanes - 1] * rates.dense.element * stored * width * height + cost.result * rates.dense.result * rows;
-  const windows = size.hasWindows ? cost.window * rates.dense.element * depth : 0;
+  const product = rates.dense.element * (cost.stored[height / target.lanes - 1] * stored * width * height + cost.result * rows);
   const all = { rows, depth, n, length: 0, visits: 0, block: height, sharesColumns: true };
   return {
     denseMs: (size.denseShare ?? 1) * denseMs(all, rates, threads),
-    sparseMs: COLD_MS + (columns * (share * product + windows)) / 1e6,
+    sparseMs: COLD_MS + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0),
   };
 }
 
