@@ -68,7 +68,7 @@ export type SimtStmt =
   /** All threads of the workgroup meet; shared memory is as all have written it. */
   | { readonly k: "barrier" }
   | { readonly k: "fragment"; readonly fragment: Fragment }
-  /** A fragment from shared memory: row r, column c is element at + r·stride + c, or at + c·stride + r where it is transposed. Both are multiples of 8. */
+  /** A fragment from shared memory: row r, column c is element at + r·stride + c, or at + c·stride + r where it is transposed. Both are multiples of 16 bytes. */
   | { readonly k: "loadFragment"; readonly fragment: Fragment; readonly array: number; readonly at: Reg; readonly stride: number; readonly isTransposed: boolean }
   /** sum ← a·b + sum. */
   | { readonly k: "multiply"; readonly sum: Fragment; readonly a: Fragment; readonly b: Fragment }

@@ -29,7 +29,7 @@ const CASES: readonly Case[] = [
   { op: "Conv", x: [1, 9, 9, 8], w: [9, 8, 1, 1], attrs: { ...NHWC, strides: [2, 2] } },
   { op: "Conv", x: [1, 1, 1, 64], w: [24, 64, 1, 1], attrs: NHWC, bias: 24, tail: true },
   { op: "Conv", x: [1, 6, 7, 16], w: [24, 8, 3, 3], attrs: { ...NHWC, pads: [1, 1, 1, 1], group: 2 } },
-  { op: "Conv", x: [2, 6, 10], w: [12, 6, 3], attrs: { pads: [1, 1] }, bias: 12 },
+  { op: "Conv", x: [2, 6, 60], w: [12, 6, 3], attrs: { pads: [1, 1] }, bias: 12 },
   { op: "ConvTranspose", x: [1, 6, 5, 12], w: [12, 10, 3, 3], attrs: { ...NHWC, pads: [1, 1, 1, 1] }, bias: 10, tail: true },
   { op: "ConvTranspose", x: [2, 4, 5, 8], w: [8, 12, 2, 3], attrs: { ...NHWC, strides: [2, 3], pads: [0, 1, 0, 0] } },
   { op: "ConvTranspose", x: [1, 5, 4, 16], w: [16, 8, 3, 3], attrs: { ...NHWC, strides: [2, 2], group: 2, output_padding: [1, 0] } },

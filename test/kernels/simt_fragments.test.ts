@@ -15,6 +15,8 @@ interface Case {
   readonly turned: readonly [boolean, boolean];
   readonly schedule: FragmentSchedule;
   readonly splits: number;
+  /** Default: bf16. */
+  readonly dtype?: "f32";
 }
 
 const small: FragmentSchedule = { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 3 };
@@ -26,22 +28,37 @@ const CASES: readonly Case[] = [
   { size: [50, 70, 96], turned: [false, false], schedule: { bm: 64, bn: 64, bk: 64, wm: 64, wn: 32, stages: 3 }, splits: 1 },
 ];
 
+const sliced: FragmentSchedule = { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2 };
+const FLOAT32: readonly Case[] = [
+  { size: [40, 48, 80], turned: [false, true], schedule: small, splits: 1, dtype: "f32" },
+  { size: [37, 50, 61], turned: [true, false], schedule: { ...small, stages: 2 }, splits: 1, dtype: "f32" },
+  { size: [24, 40, 160], turned: [true, true], schedule: sliced, splits: 2, dtype: "f32" },
+  { size: [50, 70, 96], turned: [false, false], schedule: { ...sliced, bk: 128, slices: 4, stages: 2 }, splits: 1, dtype: "f32" },
+  {
+    size: [17, 33, 40],
+    turned: [false, false],
+    schedule: { bm: 16, bn: 48, bk: 64, wm: 16, wn: 48, stages: 3, slices: 4 },
+    splits: 1,
+    dtype: "f32",
+  },
+];
+
 /** Copies that are held arrive late. */
 const HELD: readonly Case[] = [
   { size: [37, 50, 61], turned: [false, true], schedule: { ...small, stages: 1 }, splits: 1 },
   { size: [64, 72, 128], turned: [true, false], schedule: { ...small, bk: 64, wm: 32, stages: 1 }, splits: 2 },
 ];
 
-for (const { size, turned, schedule, splits } of [...CASES, ...HELD])
+for (const { size, turned, schedule, splits, dtype = "bf16" } of [...CASES, ...FLOAT32, ...HELD])
   test.each<Arrival>(schedule.stages === 1 ? ["late"] : ["early", "late"])(
-    `(${size}) turned ${turned}, ${schedule.stages} stages, ${splits} parts, copies %s`,
+    `${dtype} (${size}) turned ${turned}, ${schedule.stages} stages, ${schedule.slices ?? 1} slices, ${splits} parts, copies %s`,
     (arrival) => {
       const [m, n, k] = size;
       const kernel = fragmentProduct(
         "product",
         {
-          left: stridedOperand("bf16", m * k, [], { extent: m, stride: turned[0] ? 1 : k }, { extent: k, stride: turned[0] ? m : 1 }),
-          right: stridedOperand("bf16", n * k, [], { extent: n, stride: turned[1] ? k : 1 }, { extent: k, stride: turned[1] ? 1 : n }),
+          left: stridedOperand(dtype, m * k, [], { extent: m, stride: turned[0] ? 1 : k }, { extent: k, stride: turned[0] ? m : 1 }),
+          right: stridedOperand(dtype, n * k, [], { extent: n, stride: turned[1] ? k : 1 }, { extent: k, stride: turned[1] ? 1 : n }),
           batch: 1,
           splits,
           tail: noTail({ dtype: "f32", shape: [splits, m, n] }),

@@ -211,7 +211,8 @@ class Thread {
         break;
       case "loadFragment": {
         const [to, at] = [fragments.get(s.fragment.id)!, this.value(s.at)]; // declared before
-        invariant(at % 8 === 0 && s.stride % 8 === 0, `a fragment at ${at}, stride ${s.stride}`);
+        const unit = s.fragment.dtype === "f32" ? 4 : 8; // elements of 16 bytes
+        invariant(at % unit === 0 && s.stride % unit === 0, `a fragment at ${at}, stride ${s.stride}`);
         for (const r of side)
           for (const c of side)
             to[r * FRAGMENT + c] = this.element(this.own.shared[s.array], at + (s.isTransposed ? c * s.stride + r : r * s.stride + c));
@@ -267,5 +268,6 @@ export const H200: SimtTarget = {
   maxGroups: 65535,
   maxBuffers: 64,
   fragments: ["f16", "bf16"],
+  opensFragments: true,
   storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
 };

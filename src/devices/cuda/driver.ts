@@ -46,6 +46,7 @@ const DRIVER = {
   cuModuleGetFunction: ["void *", "uint64", "str"],
   cuFuncSetAttribute: ["uint64", "int", "int"],
   cuLaunchKernel: ["uint64", "uint", "uint", "uint", "uint", "uint", "uint", "uint", "uint64", "void *", "void *"],
+  cuLaunchKernelEx: ["void *", "uint64", "void *", "void *"],
   cuGetErrorName: ["int", "void *"],
   cuGetErrorString: ["int", "void *"],
 } as const; // biome-ignore format: a table

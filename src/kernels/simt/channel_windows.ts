@@ -11,6 +11,7 @@ import {
   SimtBuilder,
   type SimtKernel,
   type SimtTarget,
+  select,
   sum,
   thread,
 } from "../../ir/simt.ts";
@@ -31,6 +32,11 @@ export interface ChannelWindows extends Sliding {
 }
 
 const THREADS = 128;
+/** Neighbouring positions of a thread: what their windows share is read once. */
+const POSITIONS = [4, 2] as const;
+/** Threads of a multiprocessor, at least, where a thread has several positions. */
+const LEAST_THREADS = 96;
+const MULTIPROCESSORS = 16;
 
 /** Parameters: the image, weights where there are any, what the tail reads, the output. */
 export function channelWindows(name: string, w: ChannelWindows, target: SimtTarget): SimtKernel {
@@ -42,20 +48,33 @@ export function channelWindows(name: string, w: ChannelWindows, target: SimtTarg
   const tail = new TailCode(b, w.tail, { batch: 1, m: rows, n: channels, place: w.place });
   const run = Math.min(runOf(dtype, channels, []), weights ? runOf(weights, channels, []) : 8, 8);
   const across = channels / run;
-  const groups = Math.ceil((rows * across) / THREADS);
+  const wanted = LEAST_THREADS * (target.units ?? MULTIPROCESSORS);
+  const positions = POSITIONS.find((p) => output[output.length - 1] % p === 0 && (rows / p) * across >= wanted) ?? 1;
+  const count = (rows / positions) * across;
+  const groups = Math.ceil(count / THREADS);
   const y = Math.ceil(groups / target.maxGroups);
   const grid = [Math.ceil(groups / y), y, 1] as const;
   const at = b.let(sum(fn("mul", y === 1 ? group(0) : sum(fn("mul", group(1), grid[0]), group(0)), THREADS), thread()));
-  b.when(fn("lt", at, rows * across), () => {
-    const row = b.let(fn("div", at, across));
+  b.when(fn("lt", at, count), () => {
+    const row = b.let(fn("mul", fn("div", at, across), positions));
     const channel = b.let(fn("mul", fn("rem", at, across), run));
-    const results = Array.from({ length: run }, () => b.variable("f32", float(weights ? 0 : Number.NEGATIVE_INFINITY)));
-    visitTaps(b, w, row, (from, tap) => {
-      const values = vector(b, image, b.let(sum(product(from, channels), channel)), run);
-      const factors = taps === null ? null : vector(b, taps, b.let(sum(product(tap, channels), channel)), run);
-      for (const [i, r] of results.entries()) b.set(r, factors ? fn("fma", values[i], factors[i], r) : fn("max", r, values[i])); // biome-ignore format: short
+    const nothing = float(weights ? 0 : Number.NEGATIVE_INFINITY);
+    const results = Array.from({ length: positions }, () => Array.from({ length: run }, () => b.variable("f32", nothing)));
+    visitLines(b, w, row, ({ columns, tap }) => {
+      const factors = taps === null ? null : Array.from({ length: kernel[kernel.length - 1] }, (_, t) => vector(b, taps, b.let(sum(product(sum(tap, t), channels), channel)), run)); // biome-ignore format: one idea
+      const seen = columnsOf(w, positions);
+      const values = seen.map((c) => {
+        const { position, isInside } = columns(c);
+        const from = b.let(sum(product(isInside ? select(isInside, position, int(0)) : position, channels), channel));
+        return vector(b, image, from, run).map((v) => (isInside ? b.let(select(isInside, v, nothing)) : v));
+      });
+      for (const [p, line] of results.entries())
+        for (let t = 0; t < kernel[kernel.length - 1]; t++) {
+          const value = values[seen.indexOf(columnOf(w, p, t))];
+          for (const [i, r] of line.entries()) b.set(r, factors ? fn("fma", value[i], factors[t][i], r) : fn("max", r, value[i]));
+        }
     });
-    tail.store(int(0), row, channel, results);
+    for (const [p, line] of results.entries()) tail.store(int(0), sum(row, p), channel, line);
   });
   return b.build([THREADS, 1, 1], grid);
 }
@@ -63,8 +82,25 @@ export function channelWindows(name: string, w: ChannelWindows, target: SimtTarg
 const vector = (b: SimtBuilder, buffer: number, at: Reg, run: number): readonly Reg[] =>
   run === 1 ? [b.let(b.load(buffer, at))] : b.loadVector({ k: "buffer", number: buffer }, at, run as 2 | 4 | 8); // as runOf gives them
 
-/** Numbers of the image's positions that the window of a row sees, and of the taps that see them: loops over outer axes, the innermost written out. */
-function visitTaps(b: SimtBuilder, s: Pick<ChannelWindows, keyof Sliding>, row: Reg, visit: (position: Reg, tap: Reg) => void): void {
+/** Column that tap t of the p-th of neighbouring positions sees, from the first's first. */
+const columnOf = ({ strides, dilations }: Sliding, p: number, t: number): number =>
+  p * strides[strides.length - 1] + t * dilations[dilations.length - 1];
+/** All of them. */
+const columnsOf = (s: Sliding, positions: number): readonly number[] => {
+  const taps = Array.from({ length: s.kernel[s.kernel.length - 1] }, (_, t) => t);
+  const all = Array.from({ length: positions }, (_, p) => taps.map((t) => columnOf(s, p, t))).flat();
+  return [...new Set(all)].sort((a, b) => a - b);
+};
+
+/** A line of the image that windows see, and the number of the tap that sees its first column. */
+interface Line {
+  /** Number of the image's position `c` columns behind the first, and whether there is one; null: always. */
+  columns(c: number): { readonly position: Reg; readonly isInside: Reg | null };
+  readonly tap: Reg;
+}
+
+/** Visits the lines that the window of a row sees, and those of its neighbours. */
+function visitLines(b: SimtBuilder, s: Sliding, row: Reg, visit: (line: Line) => void): void {
   const { input, output, kernel, strides, dilations, padsBegin } = s;
   const steps = stridesOf(input);
   const last = kernel.length - 1;
@@ -74,24 +110,29 @@ function visitTaps(b: SimtBuilder, s: Pick<ChannelWindows, keyof Sliding>, row: 
     starts[i] = b.let(sum(product(fn("rem", rest, output[i]), strides[i]), -padsBegin[i]));
     rest = b.let(fn("div", rest, output[i]));
   }
-  const axis = (i: number, position: Reg, tap: Reg): void => {
+  const isThere = (i: number, at: Reg): Reg | null => (isCovered(s, i) ? null : b.let(fn("lt", bits("u32", at), input[i])));
+  const axis = (i: number, position: Reg, tap: Reg, isInside: Reg | null): void => {
+    if (i === last) {
+      const columns = (c: number): ReturnType<Line["columns"]> => {
+        const at = b.let(sum(starts[i], c));
+        return { position: sum(position, at), isInside: both(isInside, isThere(i, at)) };
+      };
+      visit({ columns, tap: b.let(product(tap, kernel[i])) });
+      return;
+    }
     const one = (t: Reg): void => {
       const at = b.let(sum(starts[i], product(t, dilations[i])));
-      const within = (): void => {
-        const next = b.let(sum(position, product(at, steps[i])));
-        const number = b.let(sum(product(tap, kernel[i]), t));
-        if (i === last) visit(next, number);
-        else axis(i + 1, next, number);
-      };
-      if (isCovered(s, i)) within();
-      else b.when(fn("lt", bits("u32", at), input[i]), within);
+      axis(i + 1, b.let(sum(position, product(at, steps[i]))), b.let(sum(product(tap, kernel[i]), t)), both(isInside, isThere(i, at)));
     };
-    if (i === last) for (let t = 0; t < kernel[i]; t++) one(int(t));
-    else b.loop(0, kernel[i], 1, one);
+    b.loop(0, kernel[i], 1, one, true);
   };
-  axis(0, b.let(product(rest, elementCount(input))), int(0));
+  axis(0, b.let(product(rest, elementCount(input))), int(0), null);
+
+  function both(a: Reg | null, c: Reg | null): Reg | null {
+    return a && c ? b.let(fn("and", a, c)) : (a ?? c);
+  }
 }
 
 /** Whether all windows are inside of the image along an axis. */
-const isCovered = ({ input, output, kernel, strides, dilations, padsBegin }: Pick<ChannelWindows, keyof Sliding>, i: number): boolean =>
+const isCovered = ({ input, output, kernel, strides, dilations, padsBegin }: Sliding, i: number): boolean =>
   padsBegin[i] === 0 && (output[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] < input[i];

@@ -1,5 +1,4 @@
 // Chooses how a product is computed: by which kernel, with which tiles, and whether its depth is cut into parts that a second kernel sums.
-import { DTYPES } from "../../ir/dtype.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { FEW_ROWS, fewRowsProduct } from "./few_rows.ts";
 import { type FragmentSchedule, fragmentProduct, fragmentSchedules } from "./fragment_product.ts";
@@ -74,8 +73,8 @@ const isShared = ({ bm, bn, bk, tm, tn }: PlainSchedule): boolean =>
 /** Whether matrix units multiply these operands. */
 export function usesFragments({ left, right }: Operands, target: SimtTarget): boolean {
   const { dtype } = left;
-  const isHalf = (dtype === "f16" || dtype === "bf16") && DTYPES[right.dtype].bytes === 2;
-  return isHalf && dtype === right.dtype && target.fragments.includes(dtype) && left.depth >= 16;
+  const isMultiplied = dtype === "f16" || dtype === "bf16" || dtype === "f32";
+  return isMultiplied && dtype === right.dtype && target.fragments.includes(dtype) && left.depth >= 16;
 }
 
 export function planProduct(p: Operands, target: SimtTarget): ProductPlan {

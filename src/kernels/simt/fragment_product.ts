@@ -1,4 +1,5 @@
-// Matrix products of 16-bit operands on matrix units: a ring of tiles filled by asynchronous copies, fragments one step ahead of the products, float32 sums.
+// Matrix products on matrix units: a ring of tiles filled by asynchronous copies, fragments one step ahead of the products, float32 sums.
+import { DTYPES } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import {
   FRAGMENT,
@@ -27,6 +28,8 @@ export interface FragmentSchedule {
   readonly wm: number;
   readonly wn: number;
   readonly stages: number;
+  /** Subgroups that have the same sums, each of its part of a tile's depth, and add them up at last: where there are few tiles. */
+  readonly slices?: number;
 }
 
 /** From large to small. */
@@ -43,6 +46,21 @@ const SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 4 },
 ];
 
+/** Of float32: with the most sums of a subgroup first. */
+export const F32_SCHEDULES: readonly FragmentSchedule[] = [
+  { bm: 128, bn: 96, bk: 32, wm: 32, wn: 48, stages: 3 },
+  { bm: 128, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3 },
+  { bm: 128, bn: 48, bk: 32, wm: 32, wn: 48, stages: 3 },
+  { bm: 128, bn: 32, bk: 32, wm: 32, wn: 32, stages: 3 },
+  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3 },
+  { bm: 64, bn: 32, bk: 32, wm: 32, wn: 16, stages: 4 },
+  { bm: 64, bn: 32, bk: 64, wm: 32, wn: 16, stages: 3, slices: 2 },
+  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 4 },
+  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2 },
+  { bm: 32, bn: 32, bk: 128, wm: 16, wn: 16, stages: 2, slices: 4 },
+  { bm: 16, bn: 32, bk: 128, wm: 16, wn: 16, stages: 3, slices: 4 },
+];
+
 /** Where copies are held in registers, one stage does: the next tile waits there. */
 const HELD_SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 256, bn: 128, bk: 32, wm: 64, wn: 64, stages: 1 },
@@ -53,13 +71,16 @@ const HELD_SCHEDULES: readonly FragmentSchedule[] = [
 ];
 
 const SUBGROUP = 32;
-/** 16 bytes more in each line: eight lines of a fragment then lie in different banks. */
-const PAD = 8;
+/** Bytes of an asynchronous copy. */
+const LEAST_COPY = 4;
+/** Elements more in each line: what a fragment is loaded of then lies in different banks, be it eight lines of 16 bytes or, of float32 across the depth, four lines of eight elements. */
+const padOf = ({ along, dtype }: Operand): number => (dtype === "f32" && along === "depth" ? 4 : 8);
+const bytesPer = ({ dtype }: Operand): number => DTYPES[dtype].bytes;
 /** The same for lines of sums. */
 const SUM_PAD = 8;
 
 /** Elements of a tile in shared memory: lines along the axis that is contiguous in memory. */
-const lineOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? depth : rows) + PAD;
+const lineOf = (o: Operand, rows: number, depth: number): number => (o.along === "depth" ? depth : rows) + padOf(o);
 const linesOf = ({ along }: Operand, rows: number, depth: number): number => (along === "depth" ? rows : depth);
 
 /** Rows of sums that go through shared memory at once, for each row of subgroups. */
@@ -67,17 +88,18 @@ const ROWS_IN_WGSL = FRAGMENT;
 
 /** Bytes of shared memory, at most. WGSL keeps sums in the tiles' memory only where tiles are filled by 16 bytes. */
 function bytesOf({ bm, bn, bk, wm, stages }: FragmentSchedule, { left, right }: Pick<Product, "left" | "right">, isWgsl: boolean): number {
-  const tiles = 2 * stages * (Math.max(bm * (bk + PAD), bk * (bm + PAD)) + Math.max(bn * (bk + PAD), bk * (bn + PAD))) + 256;
+  const tile = (o: Operand, rows: number): number => bytesPer(o) * linesOf(o, rows, bk) * lineOf(o, rows, bk);
+  const tiles = stages * (tile(left, bm) + tile(right, bn)) + 256;
   const isWide = [left, right].every((o) => o.run === 8);
   return isWgsl && !isWide ? tiles + 4 * (bm / wm) * ROWS_IN_WGSL * (bn + SUM_PAD) : tiles;
 }
 
 /** Those that the target's workgroups have threads and shared memory for. */
 export const fragmentSchedules = (operands: Pick<Product, "left" | "right">, target: SimtTarget): readonly FragmentSchedule[] =>
-  (target.holdsCopies ? HELD_SCHEDULES : SCHEDULES).filter(
-    (s) =>
-      ((s.bm * s.bn) / (s.wm * s.wn)) * SUBGROUP <= target.maxThreads && bytesOf(s, operands, target.name === "wgsl") <= target.sharedBytes,
+  (target.holdsCopies ? HELD_SCHEDULES : operands.left.dtype === "f32" ? F32_SCHEDULES : SCHEDULES).filter(
+    (s) => threadsOf(s) <= target.maxThreads && bytesOf(s, operands, target.name === "wgsl") <= target.sharedBytes,
   );
+const threadsOf = ({ bm, bn, wm, wn, slices = 1 }: FragmentSchedule): number => ((bm * bn) / (wm * wn)) * slices * SUBGROUP;
 
 /** One operand on its way: memory, a ring of tiles in shared memory, fragments. */
 class Lane {
@@ -98,7 +120,7 @@ class Lane {
   ) {
     this.line = lineOf(operand, tile.rows, tile.depth);
     this.slotElements = linesOf(operand, tile.rows, tile.depth) * this.line;
-    const dtype = operand.dtype as "f16" | "bf16"; // as the target's fragments are
+    const dtype = operand.dtype as "f16" | "bf16" | "f32"; // as the target's fragments are
     this.array = b.array(dtype as SharedArray["type"], tile.stages * this.slotElements);
     this.share = new Share(b, operand, place, { ...tile, most: 8 });
     // Two sets: one is loaded while the other is multiplied.
@@ -115,19 +137,18 @@ class Lane {
   }
   private start(to: Reg, { at, isInside }: Take): void {
     const { array, b, buffer, share } = this;
-    if (share.run > 1 || b.target.holdsCopies) b.copy(array, to, buffer, at, share.run, isInside);
+    if (share.run * bytesPer(this.operand) >= LEAST_COPY || b.target.holdsCopies) b.copy(array, to, buffer, at, share.run, isInside);
     else {
-      // Copies have 4 bytes at least.
       const value = b.load(buffer, at);
       b.storeShared(array, to, isInside ? select(isInside, value, { k: "num", type: "f32", value: 0 }) : value);
     }
   }
 
-  /** Loads fragments of a slot at `depth` of the tile, from row `first` on. */
-  load(set: number, slot: Reg, first: Reg, depth: number): void {
+  /** Loads fragments of a slot at `depth` of the slice's part of the tile, which begins at `part`, from row `first` on. */
+  load(set: number, slot: Reg, first: Reg, part: Reg, depth: number): void {
     const { b, array, line, operand, side } = this;
     const isDeep = operand.along === "depth";
-    const base = sum(fn("mul", slot, this.slotElements), isDeep ? fn("mul", first, line) : first);
+    const base = sum(fn("mul", slot, this.slotElements), isDeep ? sum(fn("mul", first, line), part) : sum(first, fn("mul", part, line)));
     for (let i = 0; i < this.subgroupRows / FRAGMENT; i++) {
       const at = sum(base, isDeep ? i * FRAGMENT * line + depth : i * FRAGMENT + depth * line);
       b.loadFragment(this.fragments[set][i], array, at, line, side === "a" ? !isDeep : isDeep);
@@ -136,14 +157,17 @@ class Lane {
 }
 
 export function fragmentProduct(name: string, product: Product, schedule: FragmentSchedule, target: SimtTarget): SimtKernel {
-  const { bm, bn, bk, wm, wn, stages } = schedule;
+  const { bm, bn, bk, wm, wn, stages, slices = 1 } = schedule;
   invariant(stages > 1 || target.holdsCopies, `${name}: one stage, which copies fill while it is read`);
   const { b, buffers, tail } = productCode(name, product, target);
   const tiles = tiling(sizeOf(product), bm, bn, bk, target);
   const { batch, part, from, to, row, column } = tiles.place(b);
   const [down, across] = [bm / wm, bn / wn];
-  const threads = down * across * SUBGROUP;
-  const subgroup = b.let(fn("div", thread(), SUBGROUP));
+  const threads = threadsOf(schedule);
+  const number = b.let(fn("div", thread(), SUBGROUP));
+  const [slice, subgroup] =
+    slices === 1 ? [int(0), number] : [b.let(fn("div", number, down * across)), b.let(fn("rem", number, down * across))];
+  const slicePart = b.let(fn("mul", slice, bk / slices));
   const firsts = [b.let(fn("mul", fn("div", subgroup, across), wm)), b.let(fn("mul", fn("rem", subgroup, across), wn))] as const;
   const tile = { depth: bk, threads, stages };
   const left = new Lane(b, "a", buffers.left, product.left, { batch, firstRow: row }, { ...tile, rows: bm }, wm);
@@ -154,8 +178,8 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
     b.commitCopies();
   };
   const load = (set: number, slot: Reg, depth: number): void => {
-    left.load(set, slot, firsts[0], depth);
-    right.load(set, slot, firsts[1], depth);
+    left.load(set, slot, firsts[0], slicePart, depth);
+    right.load(set, slot, firsts[1], slicePart, depth);
   };
   const ahead = Math.max(1, stages - 1);
   for (let s = 0; s < ahead; s++) copy(int(s), sum(from, s * bk));
@@ -168,7 +192,7 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
     const next = b.let(sum(v, 1));
     return b.let(select(fn("eq", next, stages), int(0), next));
   };
-  const steps = bk / FRAGMENT;
+  const steps = bk / slices / FRAGMENT;
   b.loop(from, to, bk, (at) => {
     for (let step = 0; step < steps; step++) {
       if (step === steps - 1) {
@@ -191,23 +215,27 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   b.copiesDone(0);
   // The sums go through the tiles' memory, as many rows of fragments at once as there is room for.
   const line = bn + SUM_PAD;
-  const room = 2 * stages * (left.slotElements + right.slotElements);
+  const room = stages * (bytesPer(product.left) * left.slotElements + bytesPer(product.right) * right.slotElements);
   const all = wm / FRAGMENT;
-  const perPass = target.name === "cuda" ? largestDivisor(all, Math.floor(room / (4 * line * down * FRAGMENT))) : 1;
+  const perPass = target.name === "cuda" ? largestDivisor(all, Math.floor(room / (4 * line * down * FRAGMENT * slices))) : 1;
   const height = perPass * FRAGMENT;
-  const staged = b.array("f32", down * height * line, left.array);
+  const perSlice = down * height * line;
+  const staged = b.array("f32", slices * perSlice, left.array);
   for (let pass = 0; pass < all; pass += perPass) {
     b.barrier();
     for (let i = 0; i < perPass; i++)
       for (const [j, s] of sums[pass + i].entries()) {
         const r = sum(fn("mul", fn("div", firsts[0], wm), height), i * FRAGMENT);
-        b.storeFragment(s, staged, b.let(sum(fn("mul", r, line), firsts[1], j * FRAGMENT)), line);
+        b.storeFragment(s, staged, b.let(sum(fn("mul", slice, perSlice), fn("mul", r, line), firsts[1], j * FRAGMENT)), line);
       }
     b.barrier();
     b.loop(thread(), (down * height * bn) / 4, threads, (i) => {
       const r = b.let(fn("div", i, bn / 4));
       const c = b.let(fn("mul", fn("rem", i, bn / 4), 4));
-      const values = b.loadVector({ k: "shared", number: staged }, sum(fn("mul", r, line), c), 4);
+      const parts = Array.from({ length: slices }, (_, s) =>
+        b.loadVector({ k: "shared", number: staged }, sum(fn("mul", r, line), c, s * perSlice), 4),
+      );
+      const values = parts.reduce((all, part) => all.map((v, j) => b.let(fn("add", v, part[j]))));
       const tileRow = sum(fn("mul", fn("div", r, height), wm), fn("rem", r, height), pass * FRAGMENT);
       tail.store(part, b.let(sum(row, tileRow)), b.let(sum(column, c)), values);
     });

@@ -1,0 +1,65 @@
+// A kernel with its arguments to what the driver is given at each launch, prepared once.
+import { sharedPlaces } from "../../codegen/cuda/index.ts";
+import type { SimtKernel } from "../../ir/simt.ts";
+import type { CudaApi, Handle } from "./driver.ts";
+
+/** Number of cuFuncSetAttribute: most shared memory that is given at a launch. */
+const DYNAMIC_SHARED_BYTES = 8;
+/** Of a CUlaunchAttribute: the kernel may start before those before it in the stream have ended, and waits for them by itself. */
+const PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+export interface LaunchCode {
+  launch(): void;
+  free(): void;
+}
+
+/** The driver takes addresses of arguments, which are addresses of memory: the arrays stay where they are as long as they live. */
+export function kernelLaunch(
+  cuda: CudaApi,
+  stream: Handle,
+  kernel: SimtKernel,
+  f: Handle,
+  addresses: readonly Handle[],
+  /** Of the GPU; null: kernels wait until those before them have ended. */
+  overlapped: { readonly multiprocessors: number } | null,
+): LaunchCode {
+  const values = BigUint64Array.from(addresses);
+  const base = cuda.addressOf(values);
+  const params = BigUint64Array.from(addresses, (_, i) => base + BigInt(8 * i));
+  const { grid, workgroup } = kernel;
+  const shared = sharedPlaces(kernel);
+  const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
+  if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
+  const free = (): void => void values.fill(0n);
+  if (!overlapped || !isLight(kernel, overlapped.multiprocessors))
+    return { launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null), free };
+  const config = overlappedConfig(cuda, [...grid, ...workgroup, dynamicBytes], stream);
+  return { launch: () => cuda.driver("cuLaunchKernelEx", config.words, f, params, null), free };
+}
+
+/** Threads for each multiprocessor that a kernel without shared memory has at most. */
+const LIGHT_THREADS = 300;
+
+/**
+ * Whether a kernel gains from an early start: its workgroups then take whatever place there is beside those of the kernel before, several on one multiprocessor
+ * where that one has none, which takes twice as long where each would have had a multiprocessor for itself.
+ */
+function isLight({ grid, workgroup, shared }: SimtKernel, multiprocessors: number): boolean {
+  const groups = grid[0] * grid[1] * grid[2];
+  const threads = groups * workgroup[0] * workgroup[1] * workgroup[2];
+  return groups <= multiprocessors / 2 || (shared.length === 0 && threads <= LIGHT_THREADS * multiprocessors);
+}
+
+/** A CUlaunchConfig, and the one CUlaunchAttribute that it points to. */
+function overlappedConfig(cuda: CudaApi, sizes: readonly number[], stream: Handle): { words: Uint32Array; attribute: Uint32Array } {
+  const attribute = new Uint32Array(18);
+  attribute[0] = PROGRAMMATIC_STREAM_SERIALIZATION;
+  attribute[2] = 1;
+  const words = new Uint32Array(14);
+  words.set(sizes);
+  const pointers = new BigUint64Array(words.buffer);
+  pointers[4] = stream;
+  pointers[5] = cuda.addressOf(attribute);
+  words[12] = 1;
+  return { words, attribute };
+}
