@@ -1,5 +1,5 @@
 // The CUDA device: memory, kernels compiled at run time, and launch lists replayed as captured graphs, through the driver's own functions.
-import { printCuda, sharedPlaces } from "../../codegen/cuda/index.ts";
+import { type CudaOptions as PrintOptions, printCuda } from "../../codegen/cuda/index.ts";
 import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../ir/library_kernel.ts";
@@ -11,6 +11,7 @@ import { type CudaContext, openContext } from "./context.ts";
 import { CudaDnn } from "./dnn.ts";
 import { type CudaApi, type Handle, loadCuda, NOT_READY, OUT_OF_MEMORY } from "./driver.ts";
 import { FollowedLaunches } from "./followed.ts";
+import { kernelLaunch, type LaunchCode } from "./launch.ts";
 
 export interface CudaOptions {
   /** Which GPU, from 0. */
@@ -21,8 +22,8 @@ export interface CudaOptions {
 
 /** Numbers of cuDeviceGetAttribute. */
 const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 } as const;
-/** Number of cuFuncSetAttribute: most shared memory that is given at a launch. */
-const DYNAMIC_SHARED_BYTES = 8;
+/** Kernels whose start overlaps the end of those before: GPUs from Hopper on, and drivers that capture such launches. */
+const OVERLAP = { major: 9, driver: 12030 } as const;
 const NON_BLOCKING = 1;
 const CAPTURE_THREAD_LOCAL = 1;
 
@@ -64,6 +65,8 @@ export class CudaDevice implements GpuDevice {
   readonly multiprocessors: number;
   readonly stream: Handle;
   readonly cuda: CudaApi;
+  /** Whether a kernel may start before the one before it has ended. */
+  readonly isOverlapped: boolean;
   /** Launches that are not replayed. */
   readonly followed: FollowedLaunches;
   private readonly context: CudaContext;
@@ -87,6 +90,7 @@ export class CudaDevice implements GpuDevice {
     const [major, minor] = [this.attribute(ATTRIBUTE.major), this.attribute(ATTRIBUTE.minor)];
     this.multiprocessors = this.attribute(ATTRIBUTE.multiprocessors);
     this.arch = `sm_${major}${minor}${major >= 9 ? "a" : ""}`;
+    this.isOverlapped = major >= OVERLAP.major && this.driverVersion() >= OVERLAP.driver;
     this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
     this.followed = new FollowedLaunches(cuda, this.stream);
     this.blas = CudaBlas.open(cuda, this.stream);
@@ -111,6 +115,15 @@ export class CudaDevice implements GpuDevice {
     const value = new Int32Array(1);
     this.cuda.driver("cuDeviceGetAttribute", value, number, this.device);
     return value[0];
+  }
+
+  private driverVersion(): number {
+    const version = new Int32Array(1);
+    this.cuda.driver("cuDriverGetVersion", version);
+    return version[0];
+  }
+  private get printing(): PrintOptions {
+    return { isChecked: this.isChecked, isOverlapped: this.isOverlapped };
   }
 
   memory(): { totalBytes: number; freeBytes: number } {
@@ -156,13 +169,13 @@ export class CudaDevice implements GpuDevice {
     return new CudaLaunchList(this, kernels, own.length > 0 ? this.compile(own) : null, launches);
   }
   compile(kernels: readonly SimtKernel[]): Uint8Array {
-    return compileCubin(this.cuda, printCuda(kernels, { isChecked: this.isChecked }), this.arch);
+    return compileCubin(this.cuda, printCuda(kernels, this.printing), this.arch);
   }
   print(kernel: SimtKernel): string {
-    return printCuda([kernel]);
+    return printCuda([kernel], this.printing);
   }
   async disassemble(kernel: SimtKernel): Promise<string> {
-    return compilePtx(this.cuda, printCuda([kernel]), this.arch);
+    return compilePtx(this.cuda, printCuda([kernel], this.printing), this.arch);
   }
 
   /** The event loop turns while the GPU works. */
@@ -202,10 +215,6 @@ function addressIn(memory: GpuMemory, offset: number): Handle {
   return memory.address + BigInt(offset);
 }
 
-interface LaunchCode {
-  launch(): void;
-  free(): void;
-}
 /** One launch, ready. */
 interface Prepared extends LaunchCode {
   /** Of the kernel and the node, for errors. */
@@ -240,7 +249,9 @@ class CudaLaunchList implements GpuLaunchList {
       for (const [i, { bytes }] of args.entries())
         invariant(bytes >= params[i].bytes, `${name}: ${params[i].name} has ${bytes} bytes of ${params[i].bytes}`);
       const addresses = args.map((a) => addressIn(a.memory, a.offset));
-      const code = isLibraryKernel(kernel) ? this.library(kernel, addresses) : this.simt(kernel, functions[number], addresses);
+      const code = isLibraryKernel(kernel)
+        ? this.library(kernel, addresses)
+        : kernelLaunch(cuda, device.stream, kernel, functions[number], addresses, device.isOverlapped ? device : null);
       return { ...code, name: `kernel ${name}${from ? ` of ${from}` : ""}` };
     });
   }
@@ -250,22 +261,6 @@ class CudaLaunchList implements GpuLaunchList {
     invariant(kernel.library === "gemm" ? blas : dnn, `${kernel.name}: its library is not there`);
     const ready = kernel.library === "gemm" ? blas!.prepare(kernel, addresses) : dnn!.prepare(kernel, addresses); // as they are there
     return { launch: () => ready.call(), free: () => ready.free() };
-  }
-
-  /** The driver takes addresses of arguments, which are addresses of memory: the arrays stay where they are as long as they live. */
-  private simt(kernel: SimtKernel, f: Handle, addresses: readonly Handle[]): LaunchCode {
-    const { cuda, stream } = this.device;
-    const values = BigUint64Array.from(addresses);
-    const base = cuda.addressOf(values);
-    const params = BigUint64Array.from(addresses, (_, i) => base + BigInt(8 * i));
-    const { grid, workgroup } = kernel;
-    const shared = sharedPlaces(kernel);
-    const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
-    if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
-    return {
-      launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null),
-      free: () => values.fill(0n),
-    };
   }
 
   run(from: number, to: number, isOneByOne = false): void {
