@@ -7,7 +7,13 @@ import { Failure, isMain, main, root, run, say } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
 const DIST = join(root, "dist");
-const ENTRIES = { index: "src/index.ts", cli: "src/cli/main.ts", train: "src/train/index.ts", data_worker: "src/data/worker.ts" };
+const ENTRIES = {
+  index: "src/index.ts",
+  cli: "src/cli/main.ts",
+  train: "src/train/index.ts",
+  sparse: "src/sparse.ts",
+  data_worker: "src/data/worker.ts",
+};
 
 /** One hash of all that goes into dist: sources, package versions, and how it is built. */
 function fingerprint() {

@@ -28,8 +28,12 @@ function demand(what, { status, output }) {
 }
 
 /** Compiled with the strictest reading of our declarations: a user's compiler must take them. */
-const CONSUMER =
-  'import { HeddleError, loadModel } from "heddle";\nexport const load: typeof loadModel = loadModel;\nexport const errors: typeof HeddleError = HeddleError;\n';
+const CONSUMER = `import { HeddleError, loadModel } from "heddle";
+import { type Csr, spgemm, toCsr } from "heddle/sparse";
+export const load: typeof loadModel = loadModel;
+export const errors: typeof HeddleError = HeddleError;
+export const square = (m: Csr): Csr => spgemm(m, toCsr(m));
+`;
 
 /** Throws Failure unless the bundle for browsers fits. */
 export function checkWeb() {
@@ -60,12 +64,13 @@ export function checkPackage() {
     demand("installing it", capture("npm", ["install", ...options, `./${archive}`], { minutes: 5, cwd: folder }));
     const megabytes = bytesOnDisk(join(folder, "node_modules")) / 1e6;
     demand("heddle --version", capture(join(folder, "node_modules/.bin/heddle"), ["--version"], { minutes: 1, cwd: folder }));
-    const imported = [
-      "--input-type=module",
-      "-e",
-      'const { loadModel } = await import("heddle"); if (typeof loadModel !== "function") process.exit(1);',
-    ];
-    demand('import("heddle")', capture(process.execPath, imported, { minutes: 1, cwd: folder }));
+    for (const [entry, name] of [
+      ["heddle", "loadModel"],
+      ["heddle/sparse", "toCsr"],
+    ]) {
+      const script = `const { ${name} } = await import("${entry}"); if (typeof ${name} !== "function") process.exit(1);`;
+      demand(`import("${entry}")`, capture(process.execPath, ["--input-type=module", "-e", script], { minutes: 1, cwd: folder }));
+    }
     writeFileSync(join(folder, "consumer.ts"), CONSUMER);
     const strict = [
       "--noEmit",

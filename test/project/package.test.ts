@@ -1,6 +1,6 @@
 // What package.json promises: commands that exist, exact versions, little to install, and a lock file that is complete on every platform.
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expect, test } from "vitest";
 import { root } from "./sources.ts";
 
@@ -13,6 +13,7 @@ interface Locked {
 interface Manifest extends Locked {
   readonly scripts: Versions;
   readonly bin: Versions;
+  readonly exports: Readonly<Record<string, { readonly types: string; readonly default: string }>>;
 }
 
 const readJson = (path: string): unknown => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -25,6 +26,16 @@ test("every command leads to a file", () => {
   const benches = Object.values(manifest.scripts).flatMap((command) => /bench\.mjs (\w+)/.exec(command)?.[1] ?? []);
   const wanted = [...files, ...benches.map((name) => `bench/${name}.ts`), ...Object.values(manifest.bin)];
   expect(wanted.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+});
+
+test("every entry is built from a source and has that source's types", () => {
+  const build = readFileSync(join(root, "scripts/build.mjs"), "utf8");
+  for (const { types, default: code } of Object.values(manifest.exports)) {
+    const source = types.replace("./dist/types", "src").replace(".d.ts", ".ts");
+    const name = basename(code, ".js");
+    expect(existsSync(join(root, source)), source).toBe(true);
+    expect(build, source).toContain(`${name}: "${source}"`);
+  }
 });
 
 test("what is started directly is executable", () => {

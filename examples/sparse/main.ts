@@ -1,12 +1,17 @@
 // Prunes a random matrix, stores it in blocks, multiplies in both directions from the one copy, and writes it as safetensors and Matrix Market.
 import { writeFileSync } from "node:fs";
-import { writeMatrixMarket } from "../../src/formats/matrix_market.ts";
-import { writeSafetensors } from "../../src/formats/safetensors.ts";
-import { packSparse } from "../../src/formats/sparse_safetensors.ts";
-import type { TensorData } from "../../src/ir/tensor.ts";
-import { toBitmap, toCsb, toNibble } from "../../src/sparse/convert.ts";
-import { spmm, spmmTransposed } from "../../src/sparse/reference.ts";
-import { statisticsOf } from "../../src/sparse/statistics.ts";
+import {
+  packSparse,
+  spmm,
+  spmmTransposed,
+  statisticsOf,
+  type TensorData,
+  toBitmap,
+  toCsb,
+  toNibble,
+  writeMatrixMarket,
+  writeSafetensors,
+} from "heddle/sparse";
 
 const [rows, columns] = [512, 384];
 const weights = Float32Array.from({ length: rows * columns }, (_, i) => (Math.sin(i * 12.9898) * 43758.5453) % 1);
