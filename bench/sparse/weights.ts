@@ -21,6 +21,23 @@ function once<Value>(make: () => Value): () => Value {
   };
 }
 
+/** The same for each number. */
+function each<Value>(make: (n: number) => Value): (n: number) => Value {
+  const made = new Map<number, Value>();
+  return (n) => {
+    const value = made.get(n) ?? make(n);
+    made.set(n, value);
+    return value;
+  };
+}
+
+/** (rows, columns) → (columns, rows). */
+export function turned(data: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(data.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
+  return out;
+}
+
 /** A matrix, dense and in blocks. */
 export class Matrix {
   /** Milliseconds from the dense matrix to blocks, where these were the first that was made of it. */
@@ -79,10 +96,10 @@ export class Weights {
 
   /** As a product of many columns reads them. */
   readonly dense = once(() => this.keep(() => ({ form: null, arrays: [this.matrix.w] })));
-  readonly turned = once(() => this.keep(() => ({ form: null, arrays: [this.transposed()] })));
-  /** As a layer packs them, for a product of one column. */
-  readonly packed = once(() => this.keepPacked(this.matrix.rows, this.matrix.columns, { k: 1, n: this.matrix.columns }));
-  readonly packedTurned = once(() => this.keepPacked(this.matrix.columns, this.matrix.rows, { k: this.matrix.columns, n: 1 }));
+  readonly turned = once(() => this.keep(() => ({ form: null, arrays: [turned(this.matrix.w, this.matrix.rows, this.matrix.columns)] })));
+  /** As a layer packs them, for a batch of n. */
+  readonly packed = each((n) => this.keepPacked(n, this.matrix.rows, this.matrix.columns, { k: 1, n: this.matrix.columns }));
+  readonly packedTurned = each((n) => this.keepPacked(n, this.matrix.columns, this.matrix.rows, { k: this.matrix.columns, n: 1 }));
 
   /** Values in the kernel's order, and its index. */
   readonly forward = once(() => this.keep(() => this.grouped("forward", (groups) => ordered(this.values(), groups.place))));
@@ -142,15 +159,9 @@ export class Weights {
   private values(): Float32Array {
     return floats(this.matrix.csb());
   }
-  private transposed(): Float32Array {
-    const { rows, columns, w } = this.matrix;
-    const turned = new Float32Array(w.length);
-    for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = w[r * columns + c];
-    return turned;
-  }
-  private keepPacked(n: number, k: number, strides: { readonly k: number; readonly n: number }): Kept<null> {
+  private keepPacked(m: number, n: number, k: number, strides: { readonly k: number; readonly n: number }): Kept<null> {
     const { target } = this.device;
-    const shape = gemmShape(1, n, k);
+    const shape = gemmShape(m, n, k);
     return this.keep(() => {
       const schedule = scheduleGemm(shape, target);
       const packed = new Float32Array(packedElements(shape, schedule, target));
