@@ -156,7 +156,10 @@ class Turned {
     const { rows, columns } = shape.matrix;
     const bytes = b.lanes * 4;
     const zero = b.f32(0);
-    b.loop(0, copies * reach, 1, (v) => b.store(zero, scratch, plus(sums, times(v, bytes))));
+    // Windows reach one vector beyond the last.
+    const used = Math.min(reach, Math.ceil(columns / b.lanes) + 1);
+    for (let copy = 0; copy < copies; copy++)
+      b.loop(0, used, 1, (v) => b.store(zero, scratch, plus(sums + copy * reach * bytes, times(v, bytes))));
     const first = times(part, partPeriods(rows));
     b.loop(first, b.min(plus(first, partPeriods(rows)), periodsOf(rows)), 1, (period) => this.period(period, finite));
     const vectors = Math.ceil(columns / b.lanes);

@@ -26,9 +26,11 @@ const TWO_ROWS_COST = { wide: 1.1, narrow: 1.75 } as const;
 const SAMPLED = 8;
 /** Rows are sorted where that saves more than putting results back into their order costs. */
 const SORTING_GAIN = 0.97;
-/** Matrices of more than this many second-level caches may come from memory: their values are packed, and fetched ahead. */
+/** Values are packed, which takes half as long again from caches, where they probably come from memory and that saves bytes: they alone, or with zeros the matrix, would fill so many second-level caches. */
 const STREAMED_CACHES = 2;
 const WORTH_PACKING = 0.85;
+const LARGE_CACHES = 4;
+const WORTH_PACKING_LARGE = 0.75;
 /** Bytes that values and codes are fetched ahead. */
 const AHEAD = 8192;
 
@@ -105,7 +107,10 @@ export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bound
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
   const { slices, order, height, windows, bounds } = plan;
   const slots = stepsOf(plan) * lanes;
-  const isPacked = expandsLoads === true && 4 * slots > STREAMED_CACHES * l2 && w.values.length < WORTH_PACKING * slots;
+  const filled = w.values.length / slots;
+  const isStreamed = 4 * slots > STREAMED_CACHES * l2 && filled < WORTH_PACKING;
+  const isLarge = 4 * w.rows * w.columns >= LARGE_CACHES * l2 && filled < WORTH_PACKING_LARGE;
+  const isPacked = expandsLoads === true && (isStreamed || isLarge);
   const shape: WindowsShape = {
     walk: "windows",
     rows: w.rows,
@@ -288,7 +293,10 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
     reach: lastStart + 2,
     code: (i) => b.load(codes, times(i, 4 * lanes), lanes, "i32"),
     values: (i) => {
-      if (!isPacked) return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
+      if (!isPacked) {
+        fetchAhead(i, times(i, lanes * size));
+        return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
+      }
       const record = times(i, layout.bytes);
       const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
       fetchAhead(i, start);
