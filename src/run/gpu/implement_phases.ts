@@ -31,7 +31,7 @@ export function phases(task: GpuTask, g: ConvGeometry, image: Image): readonly K
   if (!isDense || g.strides.every((s) => s === 1)) return null;
   const axes = g.kernel.map((_, i) => phasesOf(g, i));
   const all = axes.reduce<Phases[][]>((lists, runs) => lists.flatMap((list) => runs.map((run) => [...list, run])), [[]]);
-  return all.flatMap((list) => phaseCalls(task, g, image, list));
+  return all.flatMap((list, i) => phaseCalls({ ...task, name: `${task.name}_${i}` }, g, image, list));
 }
 
 function phaseCalls(task: GpuTask, g: ConvGeometry, image: Image, list: readonly Phases[]): readonly KernelCall<SimtKernel>[] {

@@ -13,8 +13,8 @@ import type { DirectImplementation } from "./direct.ts";
 
 /** Parts of a line have as many elements at least. */
 const LEAST_PART = 1 << 12;
-/** Fewer lines leave most of a GPU idle. */
-const FEW_LINES = 32;
+/** Workgroups on a multiprocessor that hide each other's waiting for memory. */
+const RESIDENTS = 8;
 const MULTIPROCESSORS = 16;
 
 /** Null: sums that no register holds, or an axis that is not known. */
@@ -45,7 +45,7 @@ function scanShape(node: Node, target: SimtTarget): ScanShape | null {
   const { exclusive, reverse } = node.attrs as { readonly exclusive: number; readonly reverse: number };
   const n = shape[axis];
   const [outer, inner] = [elementCount(shape.slice(0, axis)), elementCount(shape.slice(axis + 1))];
-  const wanted = outer * inner < FEW_LINES ? Math.floor((2 * (target.units ?? MULTIPROCESSORS)) / (outer * inner)) : 1;
+  const wanted = Math.floor((RESIDENTS * (target.units ?? MULTIPROCESSORS)) / (outer * inner));
   const parts = Math.max(1, Math.min(wanted, Math.floor(n / LEAST_PART)));
   return { dtype, outer, n, inner, part: Math.ceil(n / parts), isCut: parts > 1, isExclusive: exclusive !== 0, isReverse: reverse !== 0 };
 }
