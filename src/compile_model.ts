@@ -5,13 +5,14 @@ import { importGraph, importInPieces } from "./formats/onnx/import.ts";
 import type { GraphProto, TensorProto } from "./formats/onnx/messages.ts";
 import { type OnnxModel, readOnnx } from "./formats/onnx/read.ts";
 import type { Graph } from "./ir/graph.ts";
+import type { GpuKernel } from "./ir/library_kernel.ts";
 import type { Precision } from "./ir/precision.ts";
 import type { TensorData } from "./ir/tensor.ts";
 import { evaluateGraph } from "./ops/index.ts";
 import { inPrecision } from "./passes/mixed_precision.ts";
 import type { Binding } from "./run/binding.ts";
 import { bindGraph, type CompileOptions, compile } from "./run/compile.ts";
-import type { GpuProgram } from "./run/gpu/program.ts";
+import type { GpuCompileOptions, GpuProgram } from "./run/gpu/program.ts";
 import type { Program } from "./run/program.ts";
 
 /** What a program is made for: the shapes of all inputs, and the values of those that decide shapes inside. */
@@ -43,6 +44,10 @@ export async function compileGraph(
 /** A schedule with places for a program that exists. */
 export const bindModel = (onnx: OnnxModel, made: Specialization, options: CompileOptions): Binding =>
   bindGraph(modelGraph(onnx, made), options);
+
+/** The same for a GPU's. */
+export const bindModelForGpu = async (onnx: OnnxModel, made: Specialization, options: GpuCompileOptions): Promise<Binding<GpuKernel>> =>
+  (await import("./run/gpu/program.ts")).bindForGpu(modelGraph(onnx, made), options);
 
 export const evaluateModel = (
   onnx: OnnxModel,

@@ -1,7 +1,9 @@
 // A network as its user sees it: loaded from a file, compiled for each set of input shapes when first needed, run with tensors.
 
 import type { Specialization } from "./compile_model.ts";
-import { type Device, type DeviceOptions, isGpu, isGpuName, openAnyDevice } from "./devices/open.ts";
+import type { CpuDevice } from "./devices/cpu.ts";
+import type { GpuDevice } from "./devices/gpu.ts";
+import { type Device, type DeviceOptions, isGpu, openAnyDevice } from "./devices/open.ts";
 import { assertPrecision } from "./devices/precision.ts";
 import { HeddleError } from "./ir/error.ts";
 import type { Graph } from "./ir/graph.ts";
@@ -98,9 +100,8 @@ async function load(source: ModelSource, device: Device | null, options: LoadOpt
   return model;
 }
 
-/** Guard pages need a layout of their own, who watches the passes wants them to run, and GPUs keep code in caches of their own. */
-const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean =>
-  device === "reference" || isGpuName(device) || guardPages === true || !!onPass;
+/** Guard pages need a layout of their own, and who watches the passes wants them to run. */
+const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
 
 const isOnCpu = (program: AnyProgram): program is Program => "attach" in program;
 
@@ -162,11 +163,13 @@ export class Model implements Disposable {
     const made = { shapes, values: {} };
     const program = await this.ready(made, true);
     const device = this.openedDevice();
-    if (isOnCpu(program) && !isGpu(device) && !program.isAttached) {
-      const { bindModel } = await compiler();
-      const { sparseRates } = program.image; // this machine's may have been measured again
-      program.attach(bindModel(await this.source.onnx(), made, { ...this.compileOptions(), device, sparseRates }));
-    }
+    if (program.isAttached) return program;
+    const { bindModel, bindModelForGpu } = await compiler();
+    const onnx = await this.source.onnx();
+    const { sparseRates } = program.image; // this machine's may have been measured again
+    if (isOnCpu(program))
+      program.attach(bindModel(onnx, made, { ...this.compileOptions(), device: device as CpuDevice, sparseRates })); // the program's
+    else program.attach(await bindModelForGpu(onnx, made, { ...this.compileOptions(), device: device as GpuDevice })); // the program's
     return program;
   }
 
@@ -205,9 +208,9 @@ export class Model implements Disposable {
   }
 
   /** From the cache. */
-  private async load(key: string, device: Device): Promise<Program | null> {
+  private async load(key: string, device: Device): Promise<AnyProgram | null> {
     const { cached } = this.source;
-    return cached && !isGpu(device) && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
+    return cached && !isUncached(this.options) ? cached.cache.load(cached.hash + key, device) : null;
   }
 
   private async compile(made: Specialization, key: string, keepsSchedule: boolean): Promise<AnyProgram> {
@@ -227,7 +230,7 @@ export class Model implements Disposable {
     const key = this.unsaved.get(program);
     const { cached, inputs, outputs } = this.source;
     const { device } = this;
-    if (key === undefined || !cached || !device || isGpu(device) || !isOnCpu(program)) return this.saving;
+    if (key === undefined || !cached || !device) return this.saving;
     this.unsaved.delete(program);
     this.saving = this.saving.then(async () => {
       await cached.cache.store(key, device, program);

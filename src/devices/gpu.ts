@@ -33,6 +33,8 @@ export interface GpuLaunchList {
   profile(): Promise<readonly number[]>;
   /** Bytes of compiled code; 0 where the driver does not tell. */
   readonly codeBytes: number;
+  /** What loading the same list with a device of the same codeKey needs of its kernels' bodies. */
+  code(): Uint8Array;
   free(): void;
 }
 
@@ -40,6 +42,8 @@ export interface GpuLaunchList {
 export interface GpuDevice {
   readonly name: "cuda" | "webgpu";
   readonly target: SimtTarget;
+  /** Equal for devices, in any process, for which programs are the same and which run each other's code. */
+  readonly codeKey: string;
   /** Of the offsets of ranges, bytes. */
   readonly alignment: number;
   /** What the device is called by its maker. */
@@ -50,7 +54,8 @@ export interface GpuDevice {
   write(to: GpuMemory, offset: number, dtype: DType, data: TypedArray): void;
   /** `count` elements in the host's form, after all that is queued. */
   read(from: GpuMemory, offset: number, dtype: DType, count: number): Promise<TypedArray>;
-  load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList>;
+  /** With the code of an equal list the kernels' bodies are not looked at. */
+  load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[], code?: Uint8Array): Promise<GpuLaunchList>;
   /** All that is queued is done; throws what went wrong on the device since, naming the kernel. */
   sync(): Promise<void>;
   /** A kernel in the language that the device compiles. */

@@ -12,6 +12,7 @@ import { estimateMs } from "./cost.ts";
 import {
   type Address,
   type MemoryNeed,
+  type PlacedConstant,
   type PlacedLaunch,
   type PlacedTensor,
   type ProgramPlan,
@@ -215,7 +216,7 @@ export class Binding<K extends AnyKernel = Kernel> {
   }
 
   /** The constants in the host's form, and where they belong. */
-  constants(): { readonly at: Address; readonly dtype: DType; readonly data: TypedArray }[] {
+  constants(): PlacedConstant[] {
     return this.contents.map(({ at, dtype, data, bytes }) => {
       if (typeof data !== "function") return { at, dtype, data };
       const packed = new Float32Array(bytes / 4);

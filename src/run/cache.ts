@@ -4,9 +4,12 @@ import { mkdirSync, statSync } from "node:fs";
 import { readdir, rm, stat, utimes } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import type { CompiledKernel, CpuDevice } from "../devices/cpu.ts";
+import type { CompiledKernel } from "../devices/cpu.ts";
+import { type Device, isGpu } from "../devices/open.ts";
 import { buildId } from "./build_id.ts";
 import { assertOurs, CheckedFile, Unusable, writeChecked } from "./checked_file.ts";
+import type { GpuProgram } from "./gpu/program.ts";
+import type { StoredGpuProgram } from "./gpu/stored.ts";
 import type { ProgramPlan } from "./image.ts";
 import { Program } from "./program.ts";
 
@@ -113,11 +116,13 @@ export class ProgramCache {
   }
 
   /** Loads the program kept for this device; null: there is none. */
-  async load(key: string, device: CpuDevice): Promise<Program | null> {
+  async load(key: string, device: Device): Promise<Program | GpuProgram | null> {
     const start = performance.now();
     const full = programKey(key, device);
-    const program = await this.read(full, (value, file) => {
-      const { kernels, ...plan } = value as StoredProgram; // the key says what it is
+    const program = await this.read<Program | GpuProgram>(full, async (value, file) => {
+      // The key says what it is.
+      if (isGpu(device)) return (await import("./gpu/stored.ts")).loadStored(device, value as StoredGpuProgram, file);
+      const { kernels, ...plan } = value as StoredProgram;
       return Program.load(device, plan, (memories) => {
         const code = new Uint8Array(file.parts[0]);
         file.read(code);
@@ -134,10 +139,9 @@ export class ProgramCache {
   }
 
   /** Keeps a program, which must live until this resolves. */
-  async store(key: string, device: CpuDevice, program: Program): Promise<void> {
-    const { compiled, ...plan } = program.image;
-    const value: StoredProgram = { ...plan, kernels: compiled.kernels };
-    await this.write(programKey(key, device), value, [compiled.code, ...program.constants()]);
+  async store(key: string, device: Device, program: Program | GpuProgram): Promise<void> {
+    const { value, parts } = isOnCpu(program) ? storedForm(program) : (await import("./gpu/stored.ts")).storedForm(program);
+    await this.write(programKey(key, device), value, parts);
   }
 
   /** Removes what was used longest ago until the rest fits. */
@@ -160,4 +164,11 @@ export class ProgramCache {
 }
 
 const factsKey = (key: string): string => JSON.stringify(["facts", buildId(), key]);
-const programKey = (key: string, device: CpuDevice): string => JSON.stringify(["program", buildId(), device.codeKey, key]);
+const isOnCpu = (program: Program | GpuProgram): program is Program => program instanceof Program;
+
+function storedForm(program: Program): { value: StoredProgram; parts: readonly Uint8Array[] } {
+  const { compiled, ...plan } = program.image;
+  return { value: { ...plan, kernels: compiled.kernels }, parts: [compiled.code, ...program.constants()] };
+}
+
+const programKey = (key: string, device: Device): string => JSON.stringify(["program", buildId(), device.codeKey, key]);

@@ -1,7 +1,7 @@
 // What a compiled program is as plain data: memories, launches with places in them, code; the form in which it is loaded and kept on disk.
 import type { Compiled, Slot } from "../devices/cpu.ts";
-import type { DType } from "../ir/dtype.ts";
-import { HeddleError } from "../ir/error.ts";
+import type { DType, TypedArray } from "../ir/dtype.ts";
+import { HeddleError, invariant } from "../ir/error.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { SparseRates } from "./implement/sparse_cost.ts";
 
@@ -26,6 +26,13 @@ export interface PlacedTensor {
   readonly shape: readonly number[];
   readonly at: Address | null;
   readonly slots: readonly Slot[] | null;
+}
+
+/** A constant in the host's form. */
+export interface PlacedConstant {
+  readonly at: Address;
+  readonly dtype: DType;
+  readonly data: TypedArray;
 }
 
 export interface PlacedLaunch {
@@ -64,6 +71,12 @@ export const isComplete = (image: ProgramPlan): boolean => image.segments.every(
 /** Bytes of all that a program allocates: the arena, what kernels keep partial results in, constants; without states whose memory was given. */
 export const ownBytesOf = ({ memories }: ProgramPlan): number =>
   memories.reduce((n, { bytes, given }) => (given === undefined ? n + bytes : n), 0);
+
+/** A program is joined only with the schedule that it was made from. */
+export function assertSamePlan({ launches, memories }: ProgramPlan, own: ProgramPlan): void {
+  const isSame = launches.length === own.launches.length && memories.every((m, i) => m.bytes === own.memories[i].bytes);
+  invariant(isSame, "a program joined with a schedule of another");
+}
 
 /** Throws HeddleError("bad-input") where a tensor is not what the place is for. */
 export function assertFits(what: string, { dtype, shape }: PlacedTensor, given: TensorData): void {

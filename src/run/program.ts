@@ -7,7 +7,16 @@ import type { Node, Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import type { Binding, View } from "./binding.ts";
-import { type Address, assertFits, ownBytesOf, type PlacedTensor, type ProgramImage, type ProgramPlan, STRETCH_MS } from "./image.ts";
+import {
+  type Address,
+  assertFits,
+  assertSamePlan,
+  ownBytesOf,
+  type PlacedTensor,
+  type ProgramImage,
+  type ProgramPlan,
+  STRETCH_MS,
+} from "./image.ts";
 import type { Schedule } from "./schedule.ts";
 import type { Step } from "./step.ts";
 
@@ -63,9 +72,7 @@ export class Program {
 
   /** Joins what the program was made from: steps in JavaScript, profile() and listings need it. */
   attach(binding: Binding): void {
-    const { launches, memories } = binding.image();
-    const isSame = launches.length === this.image.launches.length && memories.every((m, i) => m.bytes === this.image.memories[i].bytes);
-    invariant(isSame, "a program joined with a schedule of another");
+    assertSamePlan(binding.image(), this.image);
     this.binding = binding;
   }
   /** Lets go of it: weights as the file had them are most of it. */

@@ -26,6 +26,7 @@ const numbers = (shape: readonly number[], scale: number, seed: number): Value =
       randomNumbers(seed, elementCount(shape)).map((v) => v * scale),
     ),
   );
+const numbers64 = (...list: readonly number[]): Value => constantValue(fromNumbers("i64", [list.length], list));
 const conv = (x: Value, outChannels: number, kernel: number, stride: number, seed: number): Value => {
   const pad = (kernel - 1) / 2;
   const weights = numbers([outChannels, x.type.shape[1], kernel, kernel], 1 / (kernel * Math.sqrt(x.type.shape[1])), seed);
@@ -129,18 +130,22 @@ test("a bottleneck block is library calls with bias, sum and ReLU", () => {
 });
 
 test("float32 goes to libraries where it may be rounded to tf32, in channels that matrix units take", () => {
-  const { x, data } = given([1, 512, 8, 8]);
-  const y = op("GlobalAveragePool", [conv(conv(relu(conv(x, 514, 3, 1, 2)), 512, 3, 1, 4), 8192, 1, 1, 6)]);
-  const graph: Graph = { inputs: [x], outputs: [{ name: "y", value: y }] };
-  const rounded = run(graph, data, "tf32");
-  expect(rounded.names.filter((n) => n !== "ours")).toEqual(["gemm tf32 bias"]); // 514 is no multiple of 4
-  expect(rounded.error).toBeLessThan(1e-5); // float64 stands for the library here
-  expect(run(graph, data, "f32").names).not.toContain("gemm tf32 bias");
-  const image = given([1, 3, 256, 256]);
-  const pooled = op("GlobalAveragePool", [conv(image.x, 64, 7, 2, 2)]);
-  const blocks = run({ inputs: [image.x], outputs: [{ name: "y", value: pooled }] }, image.data, "tf32");
-  expect(blocks.names).toContain("conv tf32 bias");
-  expect(blocks.error).toBeLessThan(1e-5);
+  const { x, data } = given([1, 3, 256, 256]);
+  const blocks: Graph = { inputs: [x], outputs: [{ name: "y", value: op("GlobalAveragePool", [conv(x, 64, 7, 2, 2)]) }] };
+  const { names, error } = run(blocks, data, "tf32");
+  expect(names).toContain("conv tf32 bias");
+  expect(error).toBeLessThan(1e-5); // float64 stands for the library here
+  const librariesOf = (y: Value, precision: Precision): string[] => {
+    const { steps } = scheduleGraph({ inputs: [x], outputs: [{ name: "y", value: y }] }, gpuBackend(target, 256, precision), { precision });
+    return steps.flatMap(({ calls }) => (calls ?? []).flatMap(({ kernel }) => (isLibraryKernel(kernel) ? [nameOf(kernel)] : [])));
+  };
+  expect(librariesOf(blocks.outputs[0].value, "f32")).toEqual([]);
+  const odd = conv(conv(x, 514, 3, 1, 2), 512, 3, 1, 4); // 514 is no multiple of 4
+  expect(librariesOf(odd, "tf32")).toEqual([]);
+  expect(librariesOf(odd, "bf16")).toEqual(["conv bias", "conv bias"]);
+  const square = op("Reshape", [op("Slice", [x, ...[0, 1].map((at) => numbers64(at)), numbers64(1)]), numbers64(512, 128)]);
+  expect(librariesOf(op("MatMul", [square, numbers([128, 2048], 1, 5)]), "tf32")).toEqual(["gemm tf32"]); // 2²⁸ operations
+  expect(librariesOf(op("MatMul", [square, numbers([128, 2048], 1, 5)]), "f32")).toEqual([]);
 });
 
 test("an image of three channels is convolved in blocks of its strides, and pooled", () => {

@@ -62,6 +62,7 @@ export class CudaDevice implements GpuDevice {
   readonly blas: CudaBlas | null;
   readonly dnn: CudaDnn | null;
   readonly description: string;
+  readonly codeKey: string;
   readonly multiprocessors: number;
   readonly stream: Handle;
   readonly cuda: CudaApi;
@@ -106,9 +107,11 @@ export class CudaDevice implements GpuDevice {
       maxBuffers: 64,
       hasGemm: this.blas !== null,
       hasConvolutions: this.dnn !== null,
+      opensFragments: hasTensorCores,
       fragments: hasTensorCores ? ["f16", "bf16"] : [],
       storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
     };
+    this.codeKey = JSON.stringify([this.description, this.arch, this.printing, this.alignment, this.target]);
   }
 
   private attribute(number: number): number {
@@ -164,9 +167,9 @@ export class CudaDevice implements GpuDevice {
     return data;
   }
 
-  async load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+  async load(kernels: readonly GpuKernel[], launches: readonly GpuLaunch[], code?: Uint8Array): Promise<GpuLaunchList> {
     const own = kernels.filter((k): k is SimtKernel => !isLibraryKernel(k));
-    return new CudaLaunchList(this, kernels, own.length > 0 ? this.compile(own) : null, launches);
+    return new CudaLaunchList(this, kernels, own.length > 0 ? (code ?? this.compile(own)) : null, launches);
   }
   compile(kernels: readonly SimtKernel[]): Uint8Array {
     return compileCubin(this.cuda, printCuda(kernels, this.printing), this.arch);
@@ -229,17 +232,17 @@ class CudaLaunchList implements GpuLaunchList {
   /** Captured stretches, by "from-to"; each is captured when it runs for the second time. */
   private readonly graphs = new Map<string, Handle | null>();
 
-  /** `code` is of the kernels that no library computes. */
+  /** `cubin` is of the kernels that no library computes. */
   constructor(
     private readonly device: CudaDevice,
     kernels: readonly GpuKernel[],
-    code: Uint8Array | null,
+    private readonly cubin: Uint8Array | null,
     launches: readonly GpuLaunch[],
   ) {
     const { cuda } = device;
     this.length = launches.length;
-    this.codeBytes = code?.byteLength ?? 0;
-    const module = code && cuda.handle("cuModuleLoadData", code);
+    this.codeBytes = cubin?.byteLength ?? 0;
+    const module = cubin && cuda.handle("cuModuleLoadData", cubin);
     this.module = module;
     const functions = kernels.map((k) => (isLibraryKernel(k) ? 0n : cuda.handle("cuModuleGetFunction", module, k.name)));
     this.prepared = launches.map(({ kernel: number, args, from }) => {
@@ -261,6 +264,10 @@ class CudaLaunchList implements GpuLaunchList {
     invariant(kernel.library === "gemm" ? blas : dnn, `${kernel.name}: its library is not there`);
     const ready = kernel.library === "gemm" ? blas!.prepare(kernel, addresses) : dnn!.prepare(kernel, addresses); // as they are there
     return { launch: () => ready.call(), free: () => ready.free() };
+  }
+
+  code(): Uint8Array {
+    return this.cubin ?? new Uint8Array();
   }
 
   run(from: number, to: number, isOneByOne = false): void {

@@ -80,6 +80,7 @@ export class WebGpuDevice implements GpuDevice {
   readonly target: SimtTarget;
   readonly alignment: number;
   readonly description: string;
+  readonly codeKey: string;
   readonly hasF16: boolean;
   /** What the device reported since the last sync. */
   private readonly errors: HeddleError[] = [];
@@ -110,6 +111,7 @@ export class WebGpuDevice implements GpuDevice {
       units: fragments.length > 0 ? UNITS_WITH_FRAGMENTS : undefined,
       storedBytes: Object.fromEntries(dtypes.flatMap((d) => this.storedEntry(d))),
     };
+    this.codeKey = JSON.stringify([this.description, this.alignment, this.target]);
     device.addEventListener("uncapturederror", ({ error }) => {
       const isMemory = typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError;
       this.errors.push(new HeddleError(isMemory ? "limit" : "io", `device webgpu: ${error.message.split("\n")[0]}`));
@@ -210,17 +212,19 @@ export class WebGpuDevice implements GpuDevice {
     }
   }
 
-  async load(given: readonly GpuKernel[], launches: readonly GpuLaunch[]): Promise<GpuLaunchList> {
+  async load(given: readonly GpuKernel[], launches: readonly GpuLaunch[], code?: Uint8Array): Promise<GpuLaunchList> {
     const kernels = given.map((kernel) => {
       invariant(!isLibraryKernel(kernel), `${kernel.name}: WebGPU has no library`);
       return kernel;
     });
     const pipelines = new Map<string, Promise<GPUComputePipeline>>();
+    const texts: Record<string, string> = code ? JSON.parse(new TextDecoder().decode(code)) : {};
     const prepared = launches.map(({ kernel: number, args }) => {
       const kernel = kernels[number];
       const bindings = bindingsOf(kernel, args);
       const key = `${number} ${bindings}`;
-      const pipeline = pipelines.get(key) ?? this.pipeline(kernel, bindings);
+      texts[key] ??= printWgsl(kernel, { hasF16: this.hasF16, bindings });
+      const pipeline = pipelines.get(key) ?? this.pipeline(kernel, bindings, texts[key]);
       pipelines.set(key, pipeline);
       return { kernel, args, bindings, pipeline };
     });
@@ -237,10 +241,10 @@ export class WebGpuDevice implements GpuDevice {
     );
     await Promise.all(this.allocations.splice(0));
     this.assertHealthy();
-    return new WebGpuLaunchList(this, ready);
+    return new WebGpuLaunchList(this, ready, texts);
   }
 
-  private async pipeline(kernel: SimtKernel, bindings: readonly number[]): Promise<GPUComputePipeline> {
+  private async pipeline(kernel: SimtKernel, bindings: readonly number[], code: string): Promise<GPUComputePipeline> {
     const { device } = this;
     invariant(
       kernel.params.length <= this.target.maxBuffers,
@@ -250,7 +254,7 @@ export class WebGpuDevice implements GpuDevice {
     const large = kernel.params.find((p) => p.bytes > most);
     if (large)
       throw new HeddleError("limit", `device webgpu: a tensor of ${large.bytes} bytes (${kernel.name}), kernels here see ${most} at most`);
-    const module = device.createShaderModule({ label: kernel.name, code: printWgsl(kernel, { hasF16: this.hasF16, bindings }) });
+    const module = device.createShaderModule({ label: kernel.name, code });
     const entries = bindings.flatMap((to, i) =>
       to === i ? [{ binding: i, visibility: 4, buffer: { type: "storage" } } as const satisfies GPUBindGroupLayoutEntry] : [],
     );
@@ -361,7 +365,12 @@ class WebGpuLaunchList implements GpuLaunchList {
   constructor(
     private readonly device: WebGpuDevice,
     private readonly prepared: readonly Prepared[],
+    /** By the kernel's number and its bindings. */
+    private readonly texts: Readonly<Record<string, string>>,
   ) {}
+  code(): Uint8Array {
+    return new TextEncoder().encode(JSON.stringify(this.texts));
+  }
   get length(): number {
     return this.prepared.length;
   }

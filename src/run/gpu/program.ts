@@ -8,7 +8,15 @@ import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import { elementCount, type TensorData } from "../../ir/tensor.ts";
 import { evaluateNode } from "../../ops/index.ts";
 import { Binding } from "../binding.ts";
-import { type Address, assertFits, ownBytesOf, type PlacedTensor, type ProgramPlan } from "../image.ts";
+import {
+  type Address,
+  assertFits,
+  assertSamePlan,
+  ownBytesOf,
+  type PlacedConstant,
+  type PlacedTensor,
+  type ProgramPlan,
+} from "../image.ts";
 import { assertInputsFit, withinMemory } from "../memory_limit.ts";
 import type { StepTime } from "../program.ts";
 import { type Schedule, type ScheduleOptions, scheduleInPieces } from "../schedule.ts";
@@ -32,38 +40,47 @@ export interface GpuCompileOptions extends ScheduleOptions {
 
 /** Compiles for a GPU, in turns of the event loop. The graph must come from the importer: its shapes are concrete. */
 export async function compileForGpu(graph: Graph, options: GpuCompileOptions): Promise<GpuProgram> {
-  const { device, state = [], separateTensors: isSeparate = false, memoryLimit = device.memory()?.totalBytes } = options;
+  const { device, state = [] } = options;
+  const binding = await bindForGpu(graph, options);
+  const given = new Map(state.flatMap(({ input, memory }) => (memory ? [[input, memory] as const] : [])));
+  const program = await GpuProgram.load(device, binding.image(), contentOf(binding), given);
+  program.attach(binding);
+  return program;
+}
+
+/** All of compilation that needs no memory of the device. */
+export async function bindForGpu(graph: Graph, options: GpuCompileOptions): Promise<Binding<GpuKernel>> {
+  const { device, separateTensors: isSeparate = false, memoryLimit = device.memory()?.totalBytes } = options;
   assertInputsFit(graph, memoryLimit);
   const schedule = await inTurns(scheduleInPieces(graph, gpuBackend(device.target, device.alignment, options.precision), options));
-  const binding = withinMemory(new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate }), memoryLimit);
-  const plan = binding.image();
-  const given = new Map(state.flatMap(({ input, memory }) => (memory ? [[input, memory] as const] : [])));
-  const memories: GpuMemory[] = [];
-  try {
-    for (const need of plan.memories) memories.push(need.given === undefined ? device.alloc(need.bytes) : given.get(need.given)!); // the caller's names
-    for (const { at: [memory, offset], dtype, data } of binding.constants()) device.write(memories[memory], offset, dtype, data); // biome-ignore format: short
-    const origins = schedule.steps.flatMap(({ node }, i) => Array<string>(binding.ranges[i][1] - binding.ranges[i][0]).fill(node.from));
-    const launches = plan.launches.map(({ kernel, args }, i) => ({
-      kernel,
-      from: origins[i],
-      args: args.map(([memory, offset]) => ({ memory: memories[memory], offset, bytes: memories[memory].bytes - offset })),
-    }));
-    return new GpuProgram(device, plan, binding, memories, await device.load(binding.kernels, launches), given);
-  } catch (e) {
-    for (const [i, memory] of memories.entries()) if (plan.memories[i].given === undefined) memory.free();
-    throw e;
-  }
+  return withinMemory(new Binding(schedule, { threads: Number.POSITIVE_INFINITY, isSeparate }), memoryLimit);
 }
+
+/** What a program is loaded from, besides its plan. */
+export interface GpuContent {
+  /** Without bodies where there is code. */
+  readonly kernels: readonly GpuKernel[];
+  /** Where the node of each launch came from. */
+  readonly origins: readonly string[];
+  readonly constants: Iterable<PlacedConstant>;
+  /** What the device made of these kernels before. */
+  readonly code?: Uint8Array;
+}
+
+const contentOf = (binding: Binding<GpuKernel>): Omit<GpuContent, "code"> => ({
+  kernels: binding.kernels,
+  origins: binding.schedule.steps.flatMap(({ node }, i) => Array<string>(binding.ranges[i][1] - binding.ranges[i][0]).fill(node.from)),
+  constants: binding.constants(),
+});
 
 export class GpuProgram {
   private readonly unset: Set<string>;
+  private binding: Binding<GpuKernel> | undefined;
   private isFreed = false;
 
-  /** Use compileForGpu. */
-  constructor(
+  private constructor(
     private readonly device: GpuDevice,
     readonly image: ProgramPlan,
-    private readonly binding: Binding<GpuKernel>,
     private readonly memories: readonly GpuMemory[],
     private readonly list: GpuLaunchList,
     given: ReadonlyMap<string, GpuMemory>,
@@ -71,9 +88,49 @@ export class GpuProgram {
     this.unset = new Set(image.states.flatMap(({ name }) => (given.has(name) ? [] : [name])));
   }
 
+  /** `given`: memories of states that the caller keeps. */
+  static async load(
+    device: GpuDevice,
+    plan: ProgramPlan,
+    { kernels, origins, constants, code }: GpuContent,
+    given: ReadonlyMap<string, GpuMemory> = new Map(),
+  ): Promise<GpuProgram> {
+    const memories: GpuMemory[] = [];
+    try {
+      for (const need of plan.memories) memories.push(need.given === undefined ? device.alloc(need.bytes) : given.get(need.given)!); // the caller's names
+      for (const { at: [memory, offset], dtype, data } of constants) device.write(memories[memory], offset, dtype, data); // biome-ignore format: short
+      const launches = plan.launches.map(({ kernel, args }, i) => ({
+        kernel,
+        from: origins[i],
+        args: args.map(([memory, offset]) => ({ memory: memories[memory], offset, bytes: memories[memory].bytes - offset })),
+      }));
+      return new GpuProgram(device, plan, memories, await device.load(kernels, launches, code), given);
+    } catch (e) {
+      for (const [i, memory] of memories.entries()) if (plan.memories[i].given === undefined) memory.free();
+      throw e;
+    }
+  }
+
+  /** Joins what the program was made from: steps in JavaScript, profile() and listings need it. */
+  attach(binding: Binding<GpuKernel>): void {
+    assertSamePlan(binding.image(), this.image);
+    this.binding = binding;
+  }
+  get isAttached(): boolean {
+    return this.binding !== undefined;
+  }
+  private get source(): Binding<GpuKernel> {
+    invariant(this.binding, "a program without its schedule");
+    return this.binding;
+  }
+
   /** What the program was compiled from. */
   get schedule(): Schedule<GpuKernel> {
-    return this.binding.schedule;
+    return this.source.schedule;
+  }
+  /** What it was loaded from, to be kept on disk. */
+  get content(): Required<GpuContent> {
+    return { ...contentOf(this.source), code: this.list.code() };
   }
   get codeBytes(): number {
     return this.list.codeBytes;
@@ -148,7 +205,7 @@ export class GpuProgram {
     }
     const ms = await this.list.profile();
     return this.schedule.steps.map((step, i) => {
-      const [from, to] = this.binding.ranges[i];
+      const [from, to] = this.source.ranges[i];
       return { node: step.node, ms: hostMs.get(i) ?? ms.slice(from, to).reduce((a, b) => a + b, 0) };
     });
   }
@@ -194,10 +251,10 @@ export class GpuProgram {
   private async evaluate(step: number): Promise<void> {
     const { node } = this.schedule.steps[step];
     const values = await Promise.all(node.inputs.map((v) => v && this.valueOf(v)));
-    for (const [i, tensor] of evaluateNode(node, values).entries()) this.put(this.binding.address(node.outputs[i]), tensor);
+    for (const [i, tensor] of evaluateNode(node, values).entries()) this.put(this.source.address(node.outputs[i]), tensor);
   }
   private async valueOf(value: Value): Promise<TensorData> {
-    const constant = this.binding.constantOf(value);
-    return constant ?? this.get(value.type, this.binding.address(value));
+    const constant = this.source.constantOf(value);
+    return constant ?? this.get(value.type, this.source.address(value));
   }
 }
