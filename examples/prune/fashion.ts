@@ -1,5 +1,5 @@
 // Fashion-MNIST: the same network trained dense, and pruned while it learns; both for as many steps.
-import { cubicSparsity, GradualPruner } from "../../src/compress/prune/index.ts";
+import { cubicSparsity, GradualPruner, type Grain } from "../../src/compress/prune/index.ts";
 import { crossEntropy, Dropout, Linear, Module, RandomStream } from "../../src/nn/index.ts";
 import { AdamW, schedule } from "../../src/optim/index.ts";
 import { jit, key, random, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
@@ -35,6 +35,7 @@ export interface Settings {
   /** The part of the weights of all three layers that goes; 0: none. */
   readonly sparsity: number;
   readonly dropout: number;
+  readonly grain: Grain;
 }
 
 export interface Trained {
@@ -50,7 +51,7 @@ export interface Trained {
 const [BEGIN, END] = [0.1, 0.65];
 
 export async function train(learned: Images, judged: Images, settings: Settings, say: (text: string) => void): Promise<Trained> {
-  const { epochs, batch, rate, seed, sparsity, dropout } = settings;
+  const { epochs, batch, rate, seed, sparsity, dropout, grain } = settings;
   const model = new Perceptron(new RandomStream(seed), dropout);
   const steps = epochs * Math.floor(learned.count / batch);
   const parameters = model.parameters();
@@ -59,10 +60,9 @@ export async function train(learned: Images, judged: Images, settings: Settings,
     weightDecay: 0.02,
     decays: (p) => p.shape.length > 1,
   });
-  const pruner = new GradualPruner(
-    [model.first, model.second, model.last].map((layer) => layer.weight),
-    { sparsity: cubicSparsity({ final: sparsity, begin: Math.round(BEGIN * steps), end: Math.round(END * steps) }), scope: "global" },
-  );
+  const part = cubicSparsity({ final: sparsity, begin: Math.round(BEGIN * steps), end: Math.round(END * steps) });
+  const weights = [model.first, model.second, model.last].map((layer) => layer.weight);
+  const pruner = new GradualPruner(weights, { sparsity: part, scope: "global", grain });
   const step = jit((x: Tensor, labels: Tensor) => {
     model.train();
     const { value, grads } = valueAndGrad(() => crossEntropy(model.forward(x), labels, { labelSmoothing: 0.05 }), parameters);

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { METHODS, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
+import { METHODS, parseGrain, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
 import { readOnnx } from "../../src/formats/onnx/read.ts";
 import { replaceWeights } from "../../src/formats/onnx/replace_weights.ts";
 import { writeFileAtomic } from "../../src/formats/write_file.ts";
@@ -21,6 +21,7 @@ in rendered lines of text, without labels (text, Debian's fonts-dejavu-core and 
   npm run example -- prune text       --sparsity 0.63 --steps 120
 
   --sparsity S      default: 0.9 and 0.63, of the layers' weights
+  --grain G         what goes together: element, 16x16, …; default: element
   --seed N          default: 0
   --threads N       default: all cores
 fashion:
@@ -31,7 +32,7 @@ text:
   --steps N         of distillation, 8 lines each; default: 120
   --rate R          largest learning rate; default: 0.0005
   --method M        ${METHODS.join(", ")}; default: sparsegpt
-  --scope S         layer or global; default: global
+  --scope S         layer, global or lamp; default: global
   --allocate A      size, or speed: zeros where they save most predicted time; default: size
   --calibrate N     batches of 8 lines to calibrate on; default: 12
   --fit             fits each layer by least squares before distillation
@@ -49,6 +50,7 @@ const percent = (x: number): string => `${(100 * x).toFixed(2)} %`;
 
 const OPTIONS = {
   sparsity: { type: "string" },
+  grain: { type: "string", default: "element" },
   seed: { type: "string", default: "0" },
   threads: { type: "string" },
   epochs: { type: "string", default: "8" },
@@ -88,6 +90,7 @@ async function fashion(values: Values): Promise<void> {
     rate: number(values, "rate", 0.003),
     seed: number(values, "seed"),
     dropout: 0.1,
+    grain: parseGrain(values.grain),
   };
   const results: number[] = [];
   for (const sparsity of [0, number(values, "sparsity", 0.9)]) {
@@ -117,7 +120,8 @@ async function text(values: Values): Promise<void> {
   const result = await pruneOnnx(model, {
     sparsity: number(values, "sparsity", 0.63),
     method: choice("method", values.method, METHODS),
-    scope: choice("scope", values.scope, ["layer", "global"] as const),
+    scope: choice("scope", values.scope, ["layer", "global", "lamp"] as const),
+    grain: parseGrain(values.grain),
     cost: choice("allocate", values.allocate, ["size", "speed"]) === "speed" ? await predictedCost({ threads: 1 }) : undefined,
     batches: Array.from({ length: calibrate }, (_, i) => lines(i * BATCH)),
     fit: values.fit,

@@ -211,7 +211,10 @@ export const COMMANDS: readonly CommandEntry[] = [
         "--grain <element|N:M|8x8|16x16|32x32|kernel|filter|layer>",
         "What goes together (default element); 2:4 keeps two of four neighbours, 16x16 blocks of outputs by inputs",
       ],
-      ["--scope <row|layer|global>", "Within what weights compete (default layer; row for wanda)"],
+      [
+        "--scope <row|layer|global|lamp>",
+        "Within what weights compete (default layer; row for wanda); lamp: all layers, none of which goes whole",
+      ],
       ["--allocate <size|speed>", "Which layers lose more (default size): as --scope says, or where zeros save most predicted time"],
       ["--data <FILE|DIR>", "Inputs: .npy or .npz with examples along the first axis, or a folder of pictures; repeat for more"],
       ["--generate", "Random numbers as inputs, where there are no data"],

@@ -5,7 +5,9 @@ import {
   countKept,
   cubicSparsity,
   keepLargest,
+  lampScores,
   parseGrain,
+  type Scope,
   type Scored,
   selectMasks,
   wandaScores,
@@ -16,10 +18,8 @@ const scored = (rows: number, columns: number, scores: readonly number[], taps =
   layer: { name: "w", rows, columns, taps },
   scores: Float64Array.from(scores),
 });
-const masksOf = (
-  all: readonly Scored[],
-  ...[sparsity, grain, scope]: [number, Parameters<typeof selectMasks>[1]["grain"], "row" | "layer" | "global"]
-) => selectMasks(all, { sparsity, grain, scope }).map((mask) => [...mask].join(""));
+const masksOf = (all: readonly Scored[], ...[sparsity, grain, scope]: [number, Parameters<typeof selectMasks>[1]["grain"], Scope]) =>
+  selectMasks(all, { sparsity, grain, scope }).map((mask) => [...mask].join(""));
 
 describe("single weights", () => {
   test("the largest stay, of equal ones the first", () => {
@@ -37,9 +37,9 @@ describe("single weights", () => {
   });
   test.each([0, 0.1, 1 / 3, 0.9, 0.97, 1])("density is exact at sparsity %d", (sparsity) => {
     const all = [scored(7, 13, [...randomTensor([91], 1).data].map(Number)), scored(5, 9, [...randomTensor([45], 2).data].map(Number))];
-    const count = (scope: "layer" | "global") => selectMasks(all, { sparsity, grain: "element", scope }).map(countKept);
+    const count = (scope: Scope) => selectMasks(all, { sparsity, grain: "element", scope }).map(countKept);
     expect(count("layer")).toEqual([Math.round(91 * (1 - sparsity)), Math.round(45 * (1 - sparsity))]);
-    expect(count("global").reduce((a, b) => a + b)).toBe(Math.round(136 * (1 - sparsity)));
+    for (const scope of ["global", "lamp"] as const) expect(count(scope).reduce((a, b) => a + b)).toBe(Math.round(136 * (1 - sparsity)));
   });
   test("a part that is none is refused", () => expect(() => masksOf([], 1.5, "element", "layer")).toThrow(/sparsity 1.5, wanted 0 to 1/));
 });
@@ -92,6 +92,30 @@ describe("groups", () => {
 test("Wanda's scores are |w| times the length of the input, each group of rows with inputs of its own", () => {
   expect([...wandaScores(Float64Array.of(1, -2, 3, -4), 2, Float64Array.of(4, 9))]).toEqual([2, 6, 6, 12]);
   expect([...wandaScores(Float64Array.of(1, -2, 3, -4), 2, Float64Array.of(4, 9, 1, 0))]).toEqual([2, 6, 3, 0]);
+});
+
+describe("LAMP: what is left of its layer decides", () => {
+  test("the square of a weight in parts of it and all larger ones", () => {
+    const [a, b, c] = [1, 4, 9];
+    expect([...lampScores(Float64Array.of(b, a, c))]).toEqual([b / (b + c), a / (a + b + c), 1]);
+    expect([...lampScores(Float64Array.of(0, 0))]).toEqual([0, 0]);
+  });
+  test("a layer's scale does not count, and its largest weight goes last", () => {
+    const [large, small] = [scored(2, 4, [1, 2, 3, 4, 5, 6, 7, 8]), scored(1, 4, [0.01, 0.02, 0.03, 0.04])];
+    expect(masksOf([large, small], 2 / 3, "element", "global")).toEqual(["00001111", "0000"]);
+    expect(masksOf([large, small], 2 / 3, "element", "lamp")).toEqual(["00000011", "0011"]);
+    expect(masksOf([large, small], 10 / 12, "element", "lamp")).toEqual(["00000001", "0001"]);
+  });
+  test("blocks of all layers compete by the mean square of what they have", () => {
+    const block = (value: number): number[] => Array(64).fill(value);
+    const wide = scored(8, 8, block(3));
+    const tall: Scored = {
+      layer: { name: "t", rows: 24, columns: 8, taps: 1 },
+      scores: Float64Array.from([...block(1), ...block(9), ...block(2)]),
+    };
+    const masks = selectMasks([wide, tall], { sparsity: 0.5, grain: { block: 8 }, scope: "lamp" });
+    expect(masks.map((mask) => [...mask].filter((_, i) => i % 64 === 0))).toEqual([[1], [0, 1, 0]]);
+  });
 });
 
 test("the cubic schedule rises fast and ends slowly (Zhu and Gupta 2018)", () => {

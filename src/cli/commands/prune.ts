@@ -11,6 +11,7 @@ import {
   parseGrain,
   predictedCost,
   pruneOnnx,
+  SCOPES,
 } from "../../compress/prune/index.ts";
 import { type OnnxModel, readOnnx } from "../../formats/onnx/read.ts";
 import { replaceWeights } from "../../formats/onnx/replace_weights.ts";
@@ -132,7 +133,7 @@ function settingsOf(options: Options): Settings {
     sparsity: sparsity ?? 0,
     method: choiceOption(options, "method", METHODS),
     grain,
-    scope: choiceOption(options, "scope", ["row", "layer", "global"]),
+    scope: choiceOption(options, "scope", SCOPES),
     allocate: choiceOption(options, "allocate", ["size", "speed"]),
     exclude: (name) => excluded.has(name),
     candidates: numberOption(options, "candidates", { min: 1, max: 1e6, isInteger: true }),

@@ -12,6 +12,7 @@ export {
   countKept,
   keepLargest,
   type Mask,
+  SCOPES,
   type Scope,
   type Scored,
   type Selection,
@@ -30,5 +31,5 @@ export {
   pruneOnnx,
 } from "./prune_onnx.ts";
 export { type CubicSchedule, cubicSparsity } from "./schedule.ts";
-export { magnitudes, wandaScores } from "./scores.ts";
+export { lampScores, magnitudes, wandaScores } from "./scores.ts";
 export { damped, type Pruned, type SparseGptOptions, sparseGpt } from "./sparse_gpt.ts";

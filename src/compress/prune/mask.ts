@@ -2,9 +2,11 @@
 import { HeddleError } from "../../ir/error.ts";
 import { type Grain, type Groups, groupsOf, isPattern, type NOfM } from "./grains.ts";
 import type { Layer } from "./layer.ts";
+import { lampScores } from "./scores.ts";
 
-/** Within what weights compete to stay: a row, a layer, all layers. */
-export type Scope = "row" | "layer" | "global";
+/** Within what weights compete to stay: a row, a layer, all layers by their scores, all layers by LAMP's (lampScores). */
+export const SCOPES = ["row", "layer", "global", "lamp"] as const;
+export type Scope = (typeof SCOPES)[number];
 
 /** 1 where a weight stays; in the order of the layer's matrix. */
 export type Mask = Uint8Array;
@@ -28,9 +30,11 @@ export function selectMasks(all: readonly Scored[], { sparsity, grain, scope }: 
   if (isPattern(grain)) return all.map((scored) => selectOfNeighbours(scored, grain));
   const competing = all.map(({ layer, scores }) => {
     const groups = grain === "element" ? null : groupsOf(layer, grain);
-    return { perRow: groups?.perRow ?? layer.columns, groups, scores: groups ? means(scores, groups) : scores };
+    const own = scope === "lamp" ? scores.map((s) => s * s) : scores;
+    const together = groups ? means(own, groups) : own;
+    return { perRow: groups?.perRow ?? layer.columns, groups, scores: scope === "lamp" ? lampScores(together) : together };
   });
-  if (scope === "global") return selectGlobally(competing, sparsity);
+  if (scope === "global" || scope === "lamp") return selectGlobally(competing, sparsity);
   return competing.map(({ perRow, groups, scores }) => {
     const length = scope === "row" && perRow > 1 ? perRow : scores.length;
     const kept = new Uint8Array(scores.length);
