@@ -1,21 +1,17 @@
-// Writes what walks launch lists inside WebAssembly: every thread calls the kernels of its records, with a barrier after each that spins, then sleeps.
+// Writes what walks launch lists inside WebAssembly. A launch has a part for each thread; whoever claims a part runs it, as on x86 (x86/driver.ts says why that is safe).
 import { buildModule, FunctionWriter, type WasmFunction } from "../../codegen/wasm/index.ts";
 
 /** i32 cells in low memory that all threads share, as byte addresses; each hot one on a cache line of its own. */
 export const CONTROL = {
-  /** Counts jobs; a worker that sees it change reads the four cells of the job. */
-  job: 1024,
-  jobList: 1028,
-  jobFrom: 1032,
-  jobTo: 1036,
+  /** Launches published since the pool began, modulo 2³²; it changes last. A worker that sees it change reads the three cells before it. */
+  list: 1024,
+  /** Where thread 0's record of launch 0 would be. */
+  origin: 1028,
   /** Bytes from one thread's records to the next one's. */
-  jobStride: 1040,
-  /** Threads that have arrived at the barrier. */
-  arrived: 1088,
-  /** Counts barriers passed. */
-  generation: 1152,
-  /** Threads asleep at the barrier. */
-  barrierSleepers: 1156,
+  stride: 1032,
+  end: 1036,
+  /** Threads asleep that wait for parts. */
+  sleepers: 1152,
   /** 0 free, 1 taken, 2 taken and waited for. */
   lock: 1216,
   /** Changes to wake idle workers. */
@@ -25,25 +21,34 @@ export const CONTROL = {
   mail: 1344,
   /** Not 0: some thread failed, the others leave. */
   failed: 1348,
+  /** For each thread two lines: launches of which its part was claimed, and of which it is done. */
+  parts: 4096,
 } as const;
+const PART = { claimed: 0, done: 64, bytes: 128 } as const;
 
-/** Launch records: u32 table slot, u32 address of the argument addresses, u32 whether a barrier must follow. */
-export const RECORD = 16;
+/** Launch records: u32 table slot, u32 address of the argument addresses. */
+export const RECORD = 8;
 
-/** Exports of a list's module. mayBlock: 0 on a browser's main thread, which must not sleep. */
+/** Exports of a list's module: `walk` or `walkAlone`, and `run` where memory is shared. mayBlock: 0 on a browser's main thread, which must not sleep. */
 export interface ListExports {
-  /** Runs thread tid's records [from, to). */
-  walk(from: number, to: number, tid: number, mayBlock: number): void;
-  /** Takes the lock, hands the job to the other threads and walks thread 0's records. */
+  /** Runs parts of launches up to `end`; thread 0 until all are done, others until none is left to be claimed for them. */
+  walk(end: number, tid: number, mayBlock: number): void;
+  /** The same where there is one thread: runs records [from, to). */
+  walkAlone(from: number, to: number): void;
+  /** Takes the lock, hands the job (thread 0's records [from, to) and their counterparts) to the other threads and takes part. */
   run(list: number, from: number, to: number, stride: number, mayBlock: number): void;
 }
 export interface PollExports {
-  /** Polls the job counter until it is no longer `seen`, at most `times`; gives what it is then. */
+  /** Polls `end` until it is no longer `seen`, at most `times`; gives what it is then. */
   poll(seen: number, times: number): number;
 }
 
 type Writer = FunctionWriter;
 const FOREVER = -1;
+/** A thread that sleeps while it waits for parts looks up so often, to see whether another one failed; nanoseconds. */
+const NAP = 1e8;
+/** Looks before a thread runs what another one has not begun: about 2 µs. */
+const PATIENCE = 2000;
 
 const load = (f: Writer, address: number): void => {
   f.i32(address);
@@ -58,107 +63,207 @@ const addAndDrop = (f: Writer, address: number, value: number): void => {
   add(f, address, value);
   f.op("drop");
 };
-/** Sleeps while the cell holds the value on the stack of `push`. */
-function sleep(f: Writer, address: number, push: () => void): void {
-  f.i32(address);
+/** Sleeps while the cell holds the value, which `push` puts on the stack after the address. */
+function sleep(f: Writer, push: () => void, nanoseconds: number, offset = 0): void {
   push();
-  f.op("i64.const", FOREVER);
-  f.op("memory.atomic.wait32", 0);
+  f.op("i64.const", nanoseconds);
+  f.op("memory.atomic.wait32", offset);
   f.op("drop");
 }
-function notify(f: Writer, address: number, count: number): void {
-  f.i32(address);
+/** Wakes threads that sleep at the address on the stack. */
+function notify(f: Writer, count: number, offset = 0): void {
   f.i32(count);
-  f.op("memory.atomic.notify", 0);
+  f.op("memory.atomic.notify", offset);
   f.op("drop");
 }
 const EVERYONE = 0x7fffffff;
 
-/** Waits until all threads are here. */
-function barrier(f: Writer, threads: number, polls: number, mayBlock: number, generation: number, left: number): void {
-  load(f, CONTROL.generation);
-  f.set(generation);
-  add(f, CONTROL.arrived, 1);
-  f.i32(threads - 1);
-  f.op("i32.eq");
-  f.op("if");
-  f.i32(CONTROL.arrived);
-  f.i32(0);
-  f.op("i32.atomic.store", 0);
-  addAndDrop(f, CONTROL.generation, 1);
-  load(f, CONTROL.barrierSleepers);
-  f.op("if");
-  notify(f, CONTROL.generation, EVERYONE);
-  f.op("end");
-  f.op("else");
-  f.i32(polls);
-  f.set(left);
-  f.op("block");
-  // A thread that failed before the generation was read has counted it up already.
-  load(f, CONTROL.failed);
-  f.op("br_if", 0);
-  f.op("loop");
-  load(f, CONTROL.generation);
-  f.get(generation);
-  f.op("i32.ne");
-  f.op("br_if", 1);
-  f.get(left);
-  f.i32(1);
-  f.op("i32.sub");
-  f.op("local.tee", left);
-  f.op("br_if", 0);
-  f.get(mayBlock);
-  f.op("i32.eqz");
-  f.op("br_if", 0);
-  addAndDrop(f, CONTROL.barrierSleepers, 1);
-  sleep(f, CONTROL.generation, () => f.get(generation));
-  addAndDrop(f, CONTROL.barrierSleepers, -1);
-  f.op("br", 0);
-  f.op("end");
-  f.op("end");
-  f.op("end");
-}
-
 /** The type of kernels is the module's first, as they are its first functions. */
 const KERNEL_TYPE = 0;
 
-function walkFunction(threads: number, polls: number): WasmFunction {
-  const f = new FunctionWriter(["i32", "i32", "i32", "i32"]);
-  const [from, to, tid, mayBlock] = [0, 1, 2, 3];
-  const [mustWait, generation, left] = [f.local("i32"), f.local("i32"), f.local("i32")];
-  f.op("loop");
-  f.get(from);
-  f.op("i32.load", 8);
-  f.set(mustWait);
-  f.get(from);
+/** Calls the function of the record at `record` with its arguments and the number of the thread that the part belongs to. */
+function callRecord(f: Writer, record: number, pushThread: () => void): void {
+  f.get(record);
   f.op("i32.load", 4);
-  f.get(tid);
-  f.get(from);
+  pushThread();
+  f.get(record);
   f.op("i32.load", 0);
   f.op("call_indirect", KERNEL_TYPE);
+}
+
+/** The only thread's walk. */
+function walkAlone(): WasmFunction {
+  const f = new FunctionWriter(["i32", "i32"]);
+  const [from, to] = [0, 1];
+  f.op("loop");
+  callRecord(f, from, () => f.i32(0));
   f.get(from);
   f.i32(RECORD);
   f.op("i32.add");
   f.op("local.tee", from);
-  if (threads > 1) {
-    f.get(to);
-    f.op("i32.ge_u");
-    f.get(mustWait);
-    f.op("i32.or");
-    f.op("if");
-    barrier(f, threads, polls, mayBlock, generation, left);
-    load(f, CONTROL.failed);
-    f.op("if");
-    f.op("return");
-    f.op("end");
-    f.op("end");
-    f.get(from);
-  }
   f.get(to);
   f.op("i32.lt_u");
   f.op("br_if", 0);
   f.op("end");
+  return { params: f.params, results: [], body: f.finish(), exportName: "walkAlone" };
+}
+
+/** Claims launch `launch` of the part at `at`; pushes whether nobody had. */
+function claim(f: Writer, at: number, launch: number): void {
+  f.get(at);
+  f.get(launch);
+  f.get(launch);
+  f.i32(1);
+  f.op("i32.add");
+  f.op("i32.atomic.rmw.cmpxchg", PART.claimed);
+  f.get(launch);
+  f.op("i32.eq");
+}
+
+function walkTogether(threads: number, polls: number): WasmFunction {
+  const f = new FunctionWriter(["i32", "i32", "i32"]);
+  const [end, tid, mayBlock] = [0, 1, 2];
+  const [mine, next, launch, at, seen, looks] = Array.from({ length: 6 }, () => f.local("i32"));
+  const leaveAtEnd = (): void => {
+    f.get(next);
+    f.get(end);
+    f.op("i32.sub");
+    f.i32(0);
+    f.op("i32.ge_s");
+    f.op("if");
+    f.op("return");
+    f.op("end");
+  };
+  f.get(tid);
+  f.i32(PART.bytes);
+  f.op("i32.mul");
+  f.i32(CONTROL.parts);
+  f.op("i32.add");
+  f.set(mine);
+  f.op("loop");
+  f.get(mine);
+  f.op("i32.atomic.load", PART.claimed);
+  f.set(next);
+  f.get(tid);
+  f.op("if");
+  leaveAtEnd();
+  f.op("end");
+  f.op("block"); // left with a part claimed
+  awaitParts(f, threads, polls, mayBlock, { next, launch, at, seen, looks });
+  leaveAtEnd();
+  f.get(mine);
+  f.set(at);
+  f.get(next);
+  f.set(launch);
+  claim(f, at, launch);
+  f.op("i32.eqz");
+  f.op("br_if", 1);
+  f.op("end");
+  runPart(f, launch, at, seen);
+  f.op("br", 0);
+  f.op("end");
   return { params: f.params, results: [], body: f.finish(), exportName: "walk" };
+}
+
+interface Looking {
+  readonly next: number;
+  readonly launch: number;
+  readonly at: number;
+  readonly seen: number;
+  readonly looks: number;
+}
+
+/** Waits until all parts of the launches before `next` are done, or leaves the block around with one of them claimed that its thread has not begun. */
+function awaitParts(f: Writer, threads: number, polls: number, mayBlock: number, { next, launch, at, seen, looks }: Looking): void {
+  f.i32(CONTROL.parts);
+  f.set(at);
+  f.i32(0);
+  f.set(looks);
+  f.get(next);
+  f.i32(1);
+  f.op("i32.sub");
+  f.set(launch);
+  f.op("loop");
+  f.get(at);
+  f.op("i32.atomic.load", PART.done);
+  f.op("local.tee", seen);
+  f.get(next);
+  f.op("i32.sub");
+  f.i32(0);
+  f.op("i32.lt_s");
+  f.op("if");
+  load(f, CONTROL.failed);
+  f.op("if");
+  f.op("return");
+  f.op("end");
+  f.get(looks);
+  f.i32(1);
+  f.op("i32.add");
+  f.op("local.tee", looks);
+  f.i32(Math.min(PATIENCE, polls));
+  f.op("i32.lt_u");
+  f.op("br_if", 1);
+  f.get(at);
+  f.op("i32.atomic.load", PART.claimed);
+  f.get(launch);
+  f.op("i32.eq");
+  f.op("if");
+  claim(f, at, launch);
+  f.op("br_if", 3);
+  f.op("end");
+  f.get(looks);
+  f.i32(polls);
+  f.op("i32.lt_u");
+  f.op("br_if", 1);
+  f.get(mayBlock);
+  f.op("i32.eqz");
+  f.op("br_if", 1);
+  addAndDrop(f, CONTROL.sleepers, 1);
+  f.get(at);
+  sleep(f, () => f.get(seen), NAP, PART.done);
+  addAndDrop(f, CONTROL.sleepers, -1);
+  f.op("br", 1);
+  f.op("end");
+  f.get(at);
+  f.i32(PART.bytes);
+  f.op("i32.add");
+  f.op("local.tee", at);
+  f.i32(CONTROL.parts + threads * PART.bytes);
+  f.op("i32.lt_u");
+  f.op("br_if", 0);
+  f.op("end");
+}
+
+/** Runs a launch of the part at `at`, and says that it is done. */
+function runPart(f: Writer, launch: number, at: number, record: number): void {
+  const pushThread = (): void => {
+    f.get(at);
+    f.i32(CONTROL.parts);
+    f.op("i32.sub");
+    f.i32(PART.bytes);
+    f.op("i32.div_u");
+  };
+  pushThread();
+  load(f, CONTROL.stride);
+  f.op("i32.mul");
+  f.get(launch);
+  f.i32(RECORD);
+  f.op("i32.mul");
+  f.op("i32.add");
+  load(f, CONTROL.origin);
+  f.op("i32.add");
+  f.set(record);
+  callRecord(f, record, pushThread);
+  f.get(at);
+  f.get(launch);
+  f.i32(1);
+  f.op("i32.add");
+  f.op("i32.atomic.store", PART.done);
+  load(f, CONTROL.sleepers);
+  f.op("if");
+  f.get(at);
+  notify(f, EVERYONE, PART.done);
+  f.op("end");
 }
 
 /** A mutex around the job: synchronous and asynchronous runs take turns. */
@@ -178,7 +283,8 @@ function lockJob(f: Writer, mayBlock: number): void {
   f.get(mayBlock);
   f.op("i32.eqz");
   f.op("br_if", 0);
-  sleep(f, CONTROL.lock, () => f.i32(2));
+  f.i32(CONTROL.lock);
+  sleep(f, () => f.i32(2), FOREVER);
   f.op("br", 0);
   f.op("end");
   f.op("end");
@@ -192,42 +298,67 @@ function unlockJob(f: Writer): void {
   f.i32(2);
   f.op("i32.eq");
   f.op("if");
-  notify(f, CONTROL.lock, 1);
+  f.i32(CONTROL.lock);
+  notify(f, 1);
   f.op("end");
 }
 
+/** Takes turns; hands the job out, if there is somebody, and calls `walk`. */
 function runFunction(threads: number, walk: number): WasmFunction {
   const f = new FunctionWriter(["i32", "i32", "i32", "i32", "i32"]);
   const [list, from, to, stride, mayBlock] = [0, 1, 2, 3, 4];
   lockJob(f, mayBlock);
   if (threads > 1) {
-    for (const [address, value] of [
-      [CONTROL.jobList, list],
-      [CONTROL.jobFrom, from],
-      [CONTROL.jobTo, to],
-      [CONTROL.jobStride, stride],
-    ]) {
-      f.i32(address);
-      f.get(value);
-      f.op("i32.atomic.store", 0);
-    }
-    addAndDrop(f, CONTROL.job, 1);
-    load(f, CONTROL.idleSleepers);
-    f.op("if");
-    addAndDrop(f, CONTROL.wake, 1);
-    notify(f, CONTROL.wake, EVERYONE);
-    f.op("end");
+    publish(f, list, from, to, stride);
+    load(f, CONTROL.end);
+    f.i32(0);
+    f.get(mayBlock);
+  } else {
+    f.get(from);
+    f.get(to);
   }
-  f.get(from);
-  f.get(to);
-  f.i32(0);
-  f.get(mayBlock);
   f.op("call", walk);
   unlockJob(f);
   return { params: f.params, results: [], body: f.finish(), exportName: "run" };
 }
 
-/** Kernels, then a function that does nothing (for threads that a single-threaded kernel has no use for), walk and run. polls: how often a thread looks before it sleeps at a barrier. */
+/** All parts of all launches before are done: nobody reads what changes here before `end` does. */
+function publish(f: Writer, list: number, from: number, to: number, stride: number): void {
+  const next = f.local("i32");
+  load(f, CONTROL.parts + PART.claimed);
+  f.set(next);
+  const store = (address: number, push: () => void): void => {
+    f.i32(address);
+    push();
+    f.op("i32.atomic.store", 0);
+  };
+  store(CONTROL.list, () => f.get(list));
+  store(CONTROL.stride, () => f.get(stride));
+  store(CONTROL.origin, () => {
+    f.get(from);
+    f.get(next);
+    f.i32(RECORD);
+    f.op("i32.mul");
+    f.op("i32.sub");
+  });
+  store(CONTROL.end, () => {
+    f.get(to);
+    f.get(from);
+    f.op("i32.sub");
+    f.i32(RECORD);
+    f.op("i32.div_u");
+    f.get(next);
+    f.op("i32.add");
+  });
+  load(f, CONTROL.idleSleepers);
+  f.op("if");
+  addAndDrop(f, CONTROL.wake, 1);
+  f.i32(CONTROL.wake);
+  notify(f, EVERYONE);
+  f.op("end");
+}
+
+/** Kernels, then a function that does nothing (for threads that a single-threaded kernel has no use for), walk and run. polls: how often a thread that waits for others looks before it sleeps. */
 export function listModule(
   kernels: readonly WasmFunction[],
   threads: number,
@@ -235,8 +366,8 @@ export function listModule(
   sharedMemory: boolean,
 ): Uint8Array<ArrayBuffer> {
   const idle: WasmFunction = { params: ["i32", "i32"], results: [], body: new FunctionWriter(["i32", "i32"]).finish() };
-  const own = sharedMemory ? [walkFunction(threads, polls), runFunction(threads, kernels.length + 1)] : [walkFunction(threads, polls)];
-  return buildModule([...kernels, idle, ...own], { sharedMemory });
+  const walk = threads > 1 ? walkTogether(threads, polls) : walkAlone();
+  return buildModule([...kernels, idle, walk, ...(sharedMemory ? [runFunction(threads, kernels.length + 1)] : [])], { sharedMemory });
 }
 
 /** The module that idle workers poll for jobs with. */
@@ -246,7 +377,7 @@ export function pollModule(): Uint8Array<ArrayBuffer> {
   const now = f.local("i32");
   f.op("block");
   f.op("loop");
-  load(f, CONTROL.job);
+  load(f, CONTROL.end);
   f.op("local.tee", now);
   f.get(seen);
   f.op("i32.ne");

@@ -27,8 +27,8 @@ export interface WasmDeviceOptions extends CpuDeviceOptions {
 const MAX_THREADS = 256;
 const DEFAULT_SPIN_MICROSECONDS = 200;
 const [DEFAULT_L1, DEFAULT_L2] = [32 << 10, 512 << 10];
-/** Looks at a barrier before a thread sleeps: about 50 µs; few where threads share cores. */
-const BARRIER_POLLS = 150_000;
+/** Looks before a thread that waits for others sleeps: about 50 µs; few where threads share cores. */
+const BARRIER_POLLS = 50_000;
 const CROWDED_POLLS = 20;
 
 let hasWarned = false;
@@ -134,10 +134,10 @@ class WasmDevice implements CpuDevice, ListHost {
   /** Without shared memory there is only this thread, and an asynchronous run blocks it too. */
   private async installHere(module: WebAssembly.Module): Promise<Installed> {
     const instance = await WebAssembly.instantiate(module, { env: { memory: this.heap.memory } });
-    const { walk } = instance.exports as unknown as ListExports; // driver.ts wrote the module
+    const { walkAlone } = instance.exports as unknown as ListExports; // driver.ts wrote the module
     return {
-      run: (from, to) => walk(from, to, 0, 0),
-      runAsync: async (from, to) => walk(from, to, 0, 0),
+      run: (from, to) => walkAlone(from, to),
+      runAsync: async (from, to) => walkAlone(from, to),
       remove() {},
     };
   }

@@ -56,7 +56,6 @@ function encode(
       const record = tid * stride + (i * RECORD) / 4;
       words[record] = isSingle[i] && tid > 0 ? kernels.length : launched[i].entry; // after the kernels: a function that does nothing
       words[record + 1] = address + at * 4;
-      words[record + 2] = Number(!(isSingle[i] && isSingle[i + 1])); // thread 0 alone needs not wait for itself
       let next = 0;
       for (const param of launched[i].params) words[at++] = param === null ? launch.args[next++] : scratch[tid].address;
     });

@@ -146,11 +146,9 @@ export class Pool {
     this.runs.clear();
   }
 
-  /** Sends all threads out of their barriers. */
+  /** Sends all threads out. */
   private leave(): void {
     Atomics.store(this.control, this.cell(CONTROL.failed), 1);
-    Atomics.add(this.control, this.cell(CONTROL.generation), 1);
-    Atomics.notify(this.control, this.cell(CONTROL.generation));
     this.wake();
   }
   private wake(): void {

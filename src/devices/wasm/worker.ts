@@ -34,24 +34,22 @@ const lists = new Map();
 let self_, control, poll, env, seen = 0, handled = 0;
 function fail(error) {
   Atomics.store(control, ${cell(CONTROL.failed)}, 1);
-  Atomics.add(control, ${cell(CONTROL.generation)}, 1);
-  Atomics.notify(control, ${cell(CONTROL.generation)});
   if (self_.tid === 0) {
     Atomics.store(control, ${cell(CONTROL.lock)}, 0); // this thread held it
     Atomics.notify(control, ${cell(CONTROL.lock)});
   }
   port.postMessage({ failed: String(error && error.message || error) });
 }
-const isIdle = () => Atomics.load(control, ${cell(CONTROL.job)}) === seen && Atomics.load(control, ${cell(CONTROL.mail)}) === handled;
+const isIdle = () => Atomics.load(control, ${cell(CONTROL.end)}) === seen && Atomics.load(control, ${cell(CONTROL.mail)}) === handled;
 function serve() {
   let awakeUntil = performance.now() + self_.spinMilliseconds;
   while (Atomics.load(control, ${cell(CONTROL.mail)}) === handled && !Atomics.load(control, ${cell(CONTROL.failed)})) {
     const now = poll(seen, ${POLLS});
     if (now !== seen) {
+      const walk = lists.get(control[${cell(CONTROL.list)}]);
+      if (Atomics.load(control, ${cell(CONTROL.end)}) !== now) continue; // the list may be a later job's
       seen = now;
-      const at = self_.tid * control[${cell(CONTROL.jobStride)}];
-      const walk = lists.get(control[${cell(CONTROL.jobList)}]);
-      walk(control[${cell(CONTROL.jobFrom)}] + at, control[${cell(CONTROL.jobTo)}] + at, self_.tid, 1);
+      if (walk) walk(now, self_.tid, 1); // a list that is gone already has no part left
       awakeUntil = performance.now() + self_.spinMilliseconds;
     } else if (performance.now() > awakeUntil) {
       Atomics.add(control, ${cell(CONTROL.idleSleepers)}, 1);
