@@ -1,6 +1,6 @@
 // Attention: queries (…, T, d), keys and values (…, S, d) → sums of values by how well keys match (Vaswani et al. 2017).
 import { HeddleError } from "../ir/error.ts";
-import { arange, dropout, type Key, Parameter, scoreWeights, type Tensor, zeros } from "../tensor/index.ts";
+import { arange, dropout, headAttention, type Key, Parameter, scoreWeights, type Tensor, zeros } from "../tensor/index.ts";
 import { xavierUniform } from "./init.ts";
 import { Linear, linear } from "./linear.ts";
 import { Module } from "./module.ts";
@@ -77,22 +77,31 @@ export class MultiheadAttention extends Module {
   }
 
   forward(query: Tensor, key = query, value = key, options: AttentionOptions = {}): Tensor {
-    const [q, k, v] = this.project(query, key, value);
+    const { mask, causal = false, bias } = options;
+    const operands = this.project(query, key, value);
     const drop = this.training && this.p > 0 && this.random ? { dropout: { p: this.p, key: this.random.next() } } : {};
-    const joined = attention(q, k, v, { ...options, ...drop }).transpose([0, 2, 1, 3]).reshape(query.shape); // biome-ignore format: a formula
-    return this.outProj.forward(joined);
+    const isPlain = !mask && !bias && !drop.dropout && (!causal || key.shape[1] >= query.shape[1]);
+    const scale = 1 / Math.sqrt(this.width / this.heads);
+    const attended = isPlain ? headAttention(operands, { causal, scale }) : this.attend(operands, { ...options, ...drop });
+    return this.outProj.forward(attended.reshape(query.shape));
   }
 
-  /** Each as (N, heads, T, width / heads). */
-  private project(query: Tensor, key: Tensor, value: Tensor): Tensor[] {
+  /** Heads before places, as masks are, and after them again. */
+  private attend(operands: readonly Tensor[], options: AttentionOptions & Dropping): Tensor {
+    const parts = operands.length === 1 ? operands[0].split(3, 2) : operands;
+    const [q, k, v] = parts.map((x) => x.transpose([0, 2, 1, 3]));
+    return attention(q, k, v, options).transpose([0, 2, 1, 3]); // biome-ignore format: a formula
+  }
+
+  /** Each as (N, T, heads, width / heads); one tensor for all, their heads side by side, where they come from one. */
+  private project(query: Tensor, key: Tensor, value: Tensor): [Tensor] | [Tensor, Tensor, Tensor] {
     const [weight, bias] = [this.inProjWeight.value, this.inProjBias?.value];
     const part = (x: Tensor, i: number) => {
       const rows = [i * this.width, (i + 1) * this.width] as const;
       return this.byHeads(linear(x, weight.slice(rows), bias?.slice(rows)));
     };
     const isOne = query === key && key === value;
-    const parts = isOne ? this.byHeads(linear(query, weight, bias)).split(3, 2) : [part(query, 0), part(key, 1), part(value, 2)];
-    return parts.map((x) => x.transpose([0, 2, 1, 3]));
+    return isOne ? [this.byHeads(linear(query, weight, bias))] : [part(query, 0), part(key, 1), part(value, 2)];
   }
 
   /** (N, T, widths) → (N, T, heads, width / heads). */

@@ -18,6 +18,7 @@ import { fourierOps } from "./fourier.ts";
 import { gatherOps } from "./gather.ts";
 import { generateOps } from "./generate.ts";
 import { gridSampleOps } from "./grid_sample.ts";
+import { headAttentionOps } from "./head_attention.ts";
 import { logicOps } from "./logic.ts";
 import { lossOps } from "./loss.ts";
 import { mathOps } from "./math.ts";
@@ -86,6 +87,7 @@ const families: readonly (readonly Op[])[] = [
   normOps,
   softmaxOps,
   scoreWeightsOps,
+  headAttentionOps,
   controlOps,
   einsumOps,
   lossOps,

@@ -7,7 +7,7 @@ import { FLOATS, f32, inputType, sameDType } from "./define.ts";
 import { formula, sumOver } from "./gradient.ts";
 import { Softmax } from "./softmax.ts";
 
-interface ScoreWeightsAttrs {
+export interface ScoreWeightsAttrs {
   /** Query i of T sees keys 0 to i + S − T of S; S is at least T. */
   readonly causal: number;
   /** What scores are multiplied by. */
@@ -36,6 +36,13 @@ function seen(build: Builder, shape: Shape): Value {
   return build.op("GreaterOrEqual", [places(t, s - t, [t, 1]), places(s, 0, [s])]);
 }
 
+/** Scores that are scaled, and far below all others where keys are hidden. */
+export function hiddenScores(build: Builder, x: Value, { causal, scale }: ScoreWeightsAttrs): Value {
+  const { dtype, shape } = x.type;
+  const scaled = scale === 1 ? x : build.op("Mul", [x, build.constant(dtype, scale)]);
+  return causal ? build.op("Where", [seen(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
+}
+
 /** scores (…, T, S) → weights of the same shape. */
 export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
   name: "ScoreWeights",
@@ -48,12 +55,9 @@ export const ScoreWeights: Op = defineOp<ScoreWeightsAttrs>({
     if (shape.length < 2 || (causal && s < t)) throw new HeddleError("bad-model", `ScoreWeights: scores are (${shape}), wanted (…, T, S)${causal ? " with S ≥ T" : ""}`); // biome-ignore format: short
     return [{ dtype, shape }];
   },
-  expand([x], { causal, scale }, node) {
+  expand([x], attrs, node) {
     const build = builder(node.from);
-    const { dtype, shape } = x!.type; // checked by infer
-    const scaled = scale === 1 ? x! : build.op("Mul", [x!, build.constant(dtype, scale)]);
-    const visible = causal ? build.op("Where", [seen(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
-    return [build.op(Softmax, [visible], { axis: shape.length - 1 })];
+    return [build.op(Softmax, [hiddenScores(build, x!, attrs)], { axis: x!.type.shape.length - 1 })]; // checked by infer
   },
   vjp: ({ build, grad }, { outputs: [y], attrs }) => [build.op(ScoreWeightsGrad, [y, grad(0)!], { ...attrs })], // the only output
   flops: (node) => 4 * elementCount(node.outputs[0].type.shape),

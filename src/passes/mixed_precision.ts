@@ -15,7 +15,12 @@ const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = {
   ConvTranspose: [0, 1],
   ScoreWeights: [0],
   ScoreWeightsGrad: [0, 1],
+  HeadAttention: [0, 1, 2],
+  HeadAttentionGrad: [1, 2, 3, 4, 5],
 };
+
+/** Contractions whose third input is added to their sums. */
+const BIASED: ReadonlySet<string> = new Set(["Conv", "ConvTranspose"]);
 
 /** Operators that only move elements: a copy is made before them, so that a weight and its transpose share one. */
 const MOVES: ReadonlySet<string> = new Set(["Transpose", "Reshape", "Slice"]);
@@ -40,9 +45,10 @@ export function mixedPrecision(precision: NarrowPrecision, storesNarrow = false)
       return rewriteGraph(graph, (node, inputs) => {
         const operands = CONTRACTIONS[node.op.name];
         if (node.outputs[0]?.type.dtype === "f32" && operands) {
-          const given = operands.map((i) => copyOf(inputs[i]!, precision, copies)); // checked by infer
-          const sum = castTo(apply(node.op, given, node.attrs, node.from)[0], "f32", node.from);
-          return [inputs[2] ? withBias(node, sum, inputs[2]) : sum];
+          const isBiased = BIASED.has(node.op.name);
+          const given = (isBiased ? inputs.slice(0, 2) : inputs).map((v, i) => (operands.includes(i) ? copyOf(v!, precision, copies) : v)); // checked by infer
+          const sums = apply(node.op, given, node.attrs, node.from).map((v) => (v.type.dtype === "f32" ? v : castTo(v, "f32", node.from)));
+          return isBiased && inputs[2] ? [withBias(node, sums[0], inputs[2])] : sums;
         }
         const isNarrow = (i: number): boolean => node.inputs[i] !== null && narrow.has(node.inputs[i]);
         if (!inputs.some((_, i) => isNarrow(i))) return null;

@@ -21,6 +21,8 @@ import { softmax } from "./softmax.ts";
 import { tiledPools } from "./tiled_pools.ts";
 
 export interface OptimizeOptions extends FuseOptions {
+  /** Nodes besides anchors that are not expanded, since there are kernels for them. */
+  readonly keeps?: (node: Node) => boolean;
   /** Channels innermost; default true. */
   readonly layout?: boolean;
   /** Default: all as the graph has it. */
@@ -33,8 +35,8 @@ export interface OptimizeOptions extends FuseOptions {
 
 /** The passes that optimize runs. */
 function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors, rereads, precision, storesNarrow } = options;
-  const keep = (node: Node) => anchors?.(node) ?? false;
+  const { layout: isLayout = true, anchors, keeps, rereads, precision, storesNarrow } = options;
+  const keep = (node: Node) => (anchors?.(node) ?? false) || (keeps?.(node) ?? false);
   return [
     fold, // shape arithmetic
     tiledPools(keep),

@@ -51,6 +51,7 @@ export function* scheduleInPieces<K extends AnyKernel>(
   const optimized = yield* optimizeInPieces(graph, {
     layout: true,
     anchors: backend.isAnchor,
+    keeps: (node) => backend.keeps?.(node, narrowPrecision(precision)) ?? false,
     rereads: backend.rereads,
     precision: narrowPrecision(precision),
     storesNarrow,

@@ -3,6 +3,7 @@
 import type { TypedArray } from "../ir/dtype.ts";
 import type { Node, TensorType, Value } from "../ir/graph.ts";
 import type { BufferParam, Kernel, SimdTarget } from "../ir/kernel.ts";
+import type { NarrowPrecision } from "../ir/precision.ts";
 import type { Epilogue } from "../kernels/epilogue.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 
@@ -40,6 +41,8 @@ export interface Step<K extends AnyKernel = Kernel> {
 export interface Backend<K extends AnyKernel = Kernel> {
   /** Whether a group may form around a node. */
   isAnchor(node: Node): boolean;
+  /** Whether a node that is made of others has kernels of its own, with 16-bit copies of its operands where there are to be any. */
+  keeps?(node: Node, narrow: NarrowPrecision | undefined): boolean;
   /** See FuseOptions. */
   readonly rereads?: boolean;
   /** How a node is executed. `name` is unique in the program. */

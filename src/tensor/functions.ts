@@ -76,6 +76,14 @@ export const scoreWeights = (
   scores: Tensor,
   { causal = false, scale = 1 }: { readonly causal?: boolean; readonly scale?: number } = {},
 ): Tensor => tensorFrom(op("ScoreWeights", [toValue(scores)], { causal: causal ? 1 : 0, scale }));
+/**
+ * softmax(q · kᵀ · scale) · v by heads: queries (N, T, H, d), keys and values (N, S, H, d), or all of them as one tensor (N, T, 3H, d) → (N, T, H, d); with `causal` queries
+ * see no keys that are behind their own place.
+ */
+export const headAttention = (
+  operands: readonly [Tensor, Tensor, Tensor] | readonly [Tensor],
+  { causal = false, scale = 1 }: { readonly causal?: boolean; readonly scale?: number } = {},
+): Tensor => tensorFrom(op("HeadAttention", operands.map(toValue), { causal: causal ? 1 : 0, scale }));
 export const softmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.softmax(axis);
 export const logSoftmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.logSoftmax(axis);
 export const layerNorm = <S extends Dims, D extends DType>(

@@ -1,13 +1,18 @@
 // Attention on matrix units, run in JavaScript: whole and ragged tiles, causal and not, packed heads, against float64.
 import { expect, test } from "vitest";
-import type { SimtTarget } from "../../src/ir/simt.ts";
+import { apply, type Graph, topologicalOrder, type Value } from "../../src/ir/graph.ts";
+import { elementCount, fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
 import { type AttentionShape, attentionKernel } from "../../src/kernels/simt/attention.ts";
 import { keyGradientKernel, queryGradientKernel } from "../../src/kernels/simt/attention_gradient.ts";
 import type { HeadView } from "../../src/kernels/simt/head_tiles.ts";
+import { HeadAttention, HeadAttentionGrad } from "../../src/ops/head_attention.ts";
+import { evaluateGraph } from "../../src/ops/index.ts";
+import { input } from "../../src/ops/source.ts";
+import { gpuBackend } from "../../src/run/gpu/backend.ts";
+import { scheduleGraph } from "../../src/run/schedule.ts";
 import { randomNumbers } from "../run/devices.ts";
-import { type Arrival, H200, runKernel } from "./simt_machine.ts";
+import { type Arrival, runKernel, runSchedule, H200 as target } from "./simt_machine.ts";
 
-const target: SimtTarget = { ...H200, opensFragments: true };
 const base = { dtype: "bf16", batch: 1, heads: 2, depth: 16, scale: 0.4 } as const;
 const CASES: readonly AttentionShape[] = [
   { ...base, queries: 50, keys: 50, isCausal: true },
@@ -80,3 +85,51 @@ for (const shape of CASES)
     for (const [name, got] of Object.entries({ y, logs, dq, dk, dv }))
       expect(worst(got, want[name as keyof typeof want]), name).toBeLessThan(1e-5);
   });
+
+/** HeadAttention of one packed tensor, and its gradient, as a step of training has them. */
+function packedAttention(depth: number): { graph: Graph; inputs: Value[] } {
+  const shape = [1, 20, 6, depth];
+  const x = input("x", { dtype: "f32", shape });
+  const dy = input("dy", { dtype: "f32", shape: [1, 20, 2, depth] });
+  const attrs = { causal: 1, scale: 0.25 };
+  const [y, logs] = apply(HeadAttention, [x], attrs, "attention");
+  const [dx] = apply(HeadAttentionGrad, [logs, dy, y, x], attrs, "gradient");
+  return {
+    graph: {
+      inputs: [x, dy],
+      outputs: [
+        { name: "y", value: y },
+        { name: "dx", value: dx },
+      ],
+    },
+    inputs: [x, dy],
+  };
+}
+const opsOf = (graph: Graph): string[] => topologicalOrder(graph).map((n) => n.op.name);
+
+test("a program in bfloat16 has a kernel for attention and two for its gradient, which agree with the reference", () => {
+  const { graph, inputs } = packedAttention(16);
+  const data = Object.fromEntries(
+    inputs.map(({ type: { shape } }, i) => [["x", "dy"][i], fromNumbers("f32", shape, randomNumbers(i + 1, elementCount(shape)))]),
+  );
+  const want = evaluateGraph(graph, data);
+  const schedule = scheduleGraph(graph, gpuBackend(target, 256), { precision: "bf16" });
+  expect(schedule.steps.filter((s) => s.node.op === HeadAttention).map((s) => s.calls?.length)).toEqual([1]);
+  expect(schedule.steps.filter((s) => s.node.op === HeadAttentionGrad).map((s) => s.calls?.length)).toEqual([2]);
+  const got = runSchedule(schedule, new Map(inputs.map((v, i) => [v, Float64Array.from(toNumbers(data[["x", "dy"][i]]))])));
+  for (const { name, value } of schedule.outputs)
+    expect(worst(got.get(value)!, Float64Array.from(toNumbers(want[name]))), name).toBeLessThan(1e-4);
+});
+
+test("attention is expanded where no kernel is for it", () => {
+  const all = [
+    [16, target, undefined], // float32
+    [12, target, "bf16"], // heads that no fragments fill
+    [16, { ...target, opensFragments: false }, "bf16"],
+  ] as const;
+  for (const [depth, own, precision] of all) {
+    const ops = opsOf(scheduleGraph(packedAttention(depth).graph, gpuBackend(own, 256), { precision }).graph);
+    expect(ops).not.toContain("HeadAttention");
+    expect(ops).not.toContain("HeadAttentionGrad");
+  }
+});

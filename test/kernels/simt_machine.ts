@@ -1,6 +1,8 @@
 // Runs SIMT kernels in JavaScript, thread by thread between barriers: for what no GPU of this machine has, such as matrix fragments and late copies.
 import { DTYPES } from "../../src/ir/dtype.ts";
 import { invariant } from "../../src/ir/error.ts";
+import type { Value } from "../../src/ir/graph.ts";
+import type { GpuKernel } from "../../src/ir/library_kernel.ts";
 import {
   FRAGMENT,
   fragmentPlace,
@@ -11,6 +13,7 @@ import {
   type SimtTarget,
   type Source,
 } from "../../src/ir/simt.ts";
+import type { Schedule } from "../../src/run/schedule.ts";
 
 /** When asynchronous copies arrive: as soon as they start, or when they are waited for. Kernels must be right with both. */
 export type Arrival = "early" | "late";
@@ -256,6 +259,26 @@ export function runKernel(kernel: SimtKernel, buffers: readonly Float64Array[], 
       threads = waiting;
     }
   }
+}
+
+/** Runs a program's kernels; values in memory, with what was given. */
+export function runSchedule({ steps }: Schedule<GpuKernel>, given: ReadonlyMap<Value, Float64Array>): ReadonlyMap<Value, Float64Array> {
+  const values = new Map(given);
+  for (const { calls } of steps) {
+    const temporaries = new Map<number, Float64Array>();
+    for (const { kernel, places } of calls ?? []) {
+      const { params } = kernel as SimtKernel; // there is no library
+      const buffers = places.map((place, i) => {
+        const known = place.k === "value" ? values.get(place.value) : place.k === "temporary" ? temporaries.get(place.id) : undefined;
+        const buffer = known ?? new Float64Array(params[i].elements);
+        if (place.k === "value") values.set(place.value, buffer);
+        if (place.k === "temporary") temporaries.set(place.id, buffer);
+        return buffer;
+      });
+      runKernel(kernel as SimtKernel, buffers, "late");
+    }
+  }
+  return values;
 }
 
 /** What kernels are generated for, without libraries. */

@@ -100,11 +100,12 @@ export function flattenGroups(graph: Graph): Graph {
   });
 }
 
-/** Operators of our own, and marks of traced functions, as what they are made of. */
-const withoutOwn = (graph: Graph): Graph =>
-  rewriteGraph(graph, (node, inputs) =>
-    isOwn(node.op) && node.op.expand ? node.op.expand(inputs, node.attrs, { ...node, inputs }) : null,
-  );
+/** Operators of our own, and marks of traced functions, as what they are made of, which may be others of our own. */
+function withoutOwn(graph: Graph): Graph {
+  const isDue = ({ op }: Node): boolean => isOwn(op) && op.expand !== undefined;
+  const once = rewriteGraph(graph, (node, inputs) => (isDue(node) ? node.op.expand!(inputs, node.attrs, { ...node, inputs }) : null));
+  return topologicalOrder(once).some(isDue) ? withoutOwn(once) : once;
+}
 
 const isOwn = (op: Op): boolean => op.own === true || (OPS.get(op.name) !== op && op.kind !== "source");
 

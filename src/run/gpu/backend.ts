@@ -23,6 +23,7 @@ import { type Backend, type KernelCall, type Place, type Step, valuePlace } from
 import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
+import { fitsAttention, headAttention, headAttentionGrad } from "./implement_attention.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { cumSum } from "./implement_scan.ts";
@@ -73,8 +74,12 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
+  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad }),
   ...byOperator({ CumSum: cumSum, TopK: topK }),
 ]);
+
+/** Expanded where there are no kernels for the shapes and types. */
+const ATTENTION: ReadonlySet<Op> = new Set([...DIRECT.keys()].filter(({ name }) => name.startsWith("HeadAttention")));
 
 const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
 
@@ -90,6 +95,7 @@ export function gpuBackend(target: SimtTarget, alignment: number, precision?: Pr
   const bytesOf = ({ dtype, shape }: TensorType): number => elementCount(shape) * (target.storedBytes[dtype] ?? DTYPES[dtype].bytes);
   return {
     isAnchor: (node) => ANCHORS.has(node.op),
+    keeps: (node, narrow) => ATTENTION.has(node.op) && fitsAttention(node, narrow, target),
     rereads: true,
     implement: (node, name) => implement(node, { name, target, shared, roundsF32: precision === "tf32" }),
     join: (steps, owner, isKept) =>
@@ -114,6 +120,7 @@ type Means = Pick<GpuTask, "name" | "target" | "shared" | "roundsF32">;
 function implement(node: Node, means: Means): Step<GpuKernel> {
   const { name, target, shared } = means;
   const onHost = { node, calls: null };
+  if (ATTENTION.has(node.op)) return { node, calls: DIRECT.get(node.op)!(node, name, target, shared) }; // of the table
   const direct = DIRECT.get(node.op);
   const own = direct && isKept(node, target) ? direct(node, name, target, shared) : null;
   if (own) return { node, calls: own };
