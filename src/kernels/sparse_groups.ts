@@ -1,26 +1,30 @@
-// The walk of a sparse matrix in either direction: panel by panel of the dense operand, and in each the rows of the result, ordered by how many nonzeros they have there.
+// The walk of a sparse matrix in either direction: panel by panel of the dense operand, and in each pairs of rows of the result, ordered by how many nonzeros they have there.
 import { HeddleError } from "../ir/error.ts";
 import type { Csb } from "../sparse/csb.ts";
+import { type Columns, type Pair, type Part, pairsByCount } from "./sparse_pairs.ts";
+import { LEAST_SHARING, pairsByColumns, sharedFirst } from "./sparse_sharing.ts";
 
 /** forward: W·X, the result's rows are W's; transposed: Wᵀ·G, they are W's columns. */
 export type Direction = "forward" | "transposed";
 
-/** Nonzeros that a kernel takes in a turn. */
+/** Nonzeros of a row that a kernel takes in a turn. */
 export const STEP = 4;
-/** Rows of a panel are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
-export const GROUPS = 16;
+/** Pairs of rows are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
+export const GROUPS = 8;
 /** Rows of the dense operand that a byte can name: no panel has more. */
 export const NAMED = 256;
-/** Values and coordinates that follow the last ones: a visit that begins at the last reads as far. */
-export const PADDING = NAMED + GROUPS + STEP;
-/** A visit's word of 64 bits: the row times ROW_UNIT, nonzeros of turns in a loop from COUNT_SHIFT on, where its nonzeros begin from START_SHIFT on. */
+/** Values and coordinates that follow the last ones: code for a pair that begins at the last would reach as far. */
+export const PADDING = 5 * NAMED;
+/** A visit's word of 64 bits: the row times ROW_UNIT, entries of turns in a loop from COUNT_SHIFT on, where its entries begin from START_SHIFT on. Below ROW_UNIT: a pair's first row has the turns that both share, the other one REPEATED where it is the same row again. */
 export const ROW_UNIT = 64;
 export const COUNT_SHIFT = 23;
 export const START_SHIFT = 33;
+export const REPEATED = 1;
 
 /**
  * The index of one direction over the nonzeros of a CSB matrix, in the order in which a kernel meets them.
- * A visit is a row of the result that meets a panel. Each panel has GROUPS groups of visits; in a group they are ordered by count, so that a processor foresees where loops end.
+ * A visit is a row of the result that meets a panel, and two of them, of as many entries, are made side by side. Each panel has GROUPS groups of pairs; in a group they are ordered by counts, so that a processor foresees where loops end.
+ * A row's entries are its nonzeros, first those in columns that its partner has, too, and zeros that fill it up.
  */
 export interface Groups {
   readonly block: number;
@@ -35,13 +39,17 @@ export interface Groups {
   readonly panels: number;
   /** Of the matrix: what places lie below. */
   readonly nonzeros: number;
-  /** First visit of each strip, panel and group, and the end. */
+  /** Entries. */
+  readonly length: number;
+  /** Whether columns that pairs share come first. */
+  readonly shares: boolean;
+  /** First pair of each strip, panel and group, and the end. */
   readonly starts: Int32Array;
   /** Two words of 32 bits a visit, the lower one first. */
   readonly visits: Int32Array;
   /** The row of the dense operand, counted from `panelBase`. */
   readonly coordinate: Uint8Array;
-  /** Where the value is in the matrix, -1: padding. */
+  /** Where the value is in the matrix, -1: a zero. */
   readonly place: Int32Array;
 }
 
@@ -71,8 +79,9 @@ export function groupsOf(w: Csb, direction: Direction, threads = 1): Groups {
   const panel = rowsOfPanel(depth, density);
   const most = isForward ? ROWS_OF_STRIP : Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP / (panel * density)));
   const strip = blocksOfStrip(blockRows, w.block, threads, most);
-  const size = { block: w.block, strip, rows, depth, blockRows, panel, panels: Math.ceil(depth / panel), nonzeros: w.values.length };
-  return { ...size, ...walk(sortedByRows(w, isForward), size) };
+  const panels = Math.ceil(depth / panel);
+  const size = { block: w.block, strip, rows, depth, panel, panels, shares: density >= LEAST_SHARING };
+  return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(sortedByRows(w, isForward), size).run() };
 }
 
 /** Strips of equal heights, and a multiple of `threads` of them. */
@@ -129,69 +138,128 @@ function countingOrder(
   return { order, first };
 }
 
-type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "nonzeros">;
+type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "shares">;
 
-function walk(sorted: SortedRows, size: Size): Pick<Groups, "starts" | "visits" | "coordinate" | "place"> {
-  const { block, rows, depth, panel, panels, nonzeros } = size;
-  const height = size.strip * block;
-  const coordinate = new Uint8Array(nonzeros + PADDING);
-  const place = new Int32Array(nonzeros + PADDING).fill(-1);
-  const starts: number[] = [];
-  const visits: number[] = [];
-  // Where each row's nonzeros of the next panel begin.
-  const next = sorted.first.slice(0, rows);
-  let at = 0;
-  for (let top = 0; top < rows; top += height)
-    for (let c = 0; c < panels; c++) {
-      const found = visitsOf(sorted, next, [top, Math.min(rows, top + height)], (c + 1) * panel, c === 0 || c === panels - 1);
-      const base = panelBase(c * panel, depth);
-      for (const [g, group] of found.entries()) {
-        starts.push(visits.length / 2);
-        for (const { row, count } of group) {
-          visits.push(((row - top) * ROW_UNIT) | ((count - g) << COUNT_SHIFT), 2 * at);
-          for (let i = 0; i < count; i++, at++) {
-            const from = next[row]++;
-            coordinate[at] = sorted.minor[from] - base;
-            place[at] = sorted.place[from];
-          }
-        }
-      }
-    }
-  starts.push(visits.length / 2);
-  return { starts: Int32Array.from(starts), visits: Int32Array.from(visits), coordinate, place };
-}
+/** Writes the index, strip by strip and panel by panel. */
+class Walk {
+  private readonly starts: number[] = [];
+  private readonly visits: number[] = [];
+  private coordinate: Uint8Array;
+  private place: Int32Array;
+  private length = 0;
+  /** Where each row's nonzeros of the next panel begin. */
+  private readonly next: Int32Array;
 
-interface Visit {
-  readonly row: number;
-  readonly count: number;
-}
-
-/** Rows [from, to) with nonzeros before column `end`, by group and count. All rows begin in the first panel and may be stored after the last. */
-function visitsOf(
-  { first, minor }: SortedRows,
-  next: Int32Array,
-  [from, to]: readonly [number, number],
-  end: number,
-  withEmpty: boolean,
-): Visit[][] {
-  const groups: Visit[][] = Array.from({ length: GROUPS }, () => []);
-  for (let row = from; row < to; row++) {
-    let i = next[row];
-    while (i < first[row + 1] && minor[i] < end) i++;
-    const count = i - next[row];
-    if (count > 0 || withEmpty) groups[count < GROUPS ? count : GROUPS - STEP + (count % STEP)].push({ row, count });
+  constructor(
+    private readonly sorted: SortedRows,
+    private readonly size: Size,
+  ) {
+    this.next = sorted.first.slice(0, size.rows);
+    const room = Math.ceil(1.05 * sorted.place.length) + 2 * PADDING;
+    this.coordinate = new Uint8Array(room);
+    this.place = new Int32Array(room).fill(-1);
   }
-  for (const group of groups) group.sort((x, y) => x.count - y.count || x.row - y.row);
-  return groups;
+
+  run(): Pick<Groups, "starts" | "visits" | "coordinate" | "place" | "length"> {
+    const { block, strip, rows, panels } = this.size;
+    const height = strip * block;
+    for (let top = 0; top < rows; top += height) for (let c = 0; c < panels; c++) this.panel(top, Math.min(rows, top + height), c);
+    const { starts, visits, coordinate, place, length } = this;
+    return {
+      starts: Int32Array.from(starts.concat(visits.length / 4)),
+      visits: Int32Array.from(visits),
+      coordinate: coordinate.slice(0, length + PADDING),
+      place: place.slice(0, length + PADDING),
+      length,
+    };
+  }
+
+  /** Rows [top, end) that meet panel c. */
+  private panel(top: number, end: number, c: number): void {
+    const groups: Pair[][] = Array.from({ length: GROUPS }, () => []);
+    for (const pair of this.pairs(top, end, c)) groups[groupOf(pair.own)].push(pair);
+    for (const group of groups) {
+      this.starts.push(this.visits.length / 4);
+      group.sort((x, y) => x.shared - y.shared || x.own - y.own);
+      for (const pair of group) this.visit(pair, top, c);
+    }
+  }
+
+  private pairs(top: number, end: number, c: number): Pair[] {
+    const { block, shares } = this.size;
+    const columns = this.columns(c);
+    // Not of several blocks, so that the order of sums does not depend on the number of threads.
+    const blockOf = ({ row }: Part): number => (shares ? Math.floor((row - top) / block) : 0);
+    const parts: Part[][] = [];
+    for (const part of this.parts(top, end, c)) {
+      // Rows without nonzeros keep to themselves: they cannot be filled up, as zeros times infinities are none.
+      const kind = 2 * blockOf(part) + (part.to > part.from ? 0 : 1);
+      parts[kind] ??= [];
+      parts[kind].push(part);
+    }
+    return parts.flatMap((some) => (shares ? pairsByColumns(some, columns, STEP) : pairsByCount(some)));
+  }
+
+  private columns(c: number): Columns {
+    return { of: this.sorted.minor, base: c * this.size.panel, count: this.size.panel };
+  }
+
+  /** All rows begin in the first panel and may be stored after the last. */
+  private parts(top: number, end: number, c: number): Part[] {
+    const { panel, panels } = this.size;
+    const { next, sorted } = this;
+    const found: Part[] = [];
+    for (let row = top; row < end; row++) {
+      const from = next[row];
+      while (next[row] < sorted.first[row + 1] && sorted.minor[next[row]] < (c + 1) * panel) next[row]++;
+      if (next[row] > from || c === 0 || c === panels - 1) found.push({ row, from, to: next[row] });
+    }
+    return found;
+  }
+
+  private visit({ parts, shared, own }: Pair, top: number, c: number): void {
+    const { visits, length } = this;
+    const turns = own < GROUPS ? 0 : own - groupOf(own);
+    const below = [shared / STEP, parts[0] === parts[1] ? REPEATED : 0];
+    for (const [h, part] of parts.entries()) {
+      visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | below[h], 2 * this.length);
+      if (shared === 0) for (let i = part.from; i < part.to; i++) this.entry(i, c);
+      else for (const i of sharedFirst(part, parts[1 - h], shared, this.columns(c))) this.entry(i, c);
+      while (this.length < length + (h + 1) * (shared + own)) this.zero();
+    }
+  }
+  private entry(i: number, c: number): void {
+    const { sorted, size } = this;
+    this.reserve();
+    this.coordinate[this.length] = sorted.minor[i] - panelBase(c * size.panel, size.depth);
+    this.place[this.length++] = sorted.place[i];
+  }
+  /** Where the row has a nonzero anyway: zero times an infinity of another column is none. */
+  private zero(): void {
+    this.reserve();
+    this.coordinate[this.length] = this.coordinate[this.length - 1];
+    this.place[this.length++] = -1;
+  }
+  /** Room for one more entry, and what follows the last. */
+  private reserve(): void {
+    const { coordinate, place, length } = this;
+    if (length + PADDING < place.length) return;
+    this.coordinate = new Uint8Array(2 * place.length);
+    this.coordinate.set(coordinate);
+    this.place = new Int32Array(2 * place.length).fill(-1);
+    this.place.set(place);
+  }
 }
+
+const groupOf = (count: number): number => (count < GROUPS ? count : GROUPS - STEP + (count % STEP));
 
 /** Strips of the result that each thread works on: thread t has [shares[t], shares[t + 1]), equal in nonzeros. */
 export function shareBlockRows(groups: Groups, threads: number): Int32Array {
-  const { starts, visits, blockRows, panels, strip, block, nonzeros } = groups;
+  const { starts, visits, blockRows, panels, strip, block, length } = groups;
   // A row costs something without nonzeros, too: it is set and stored.
   const before = (s: number): number => {
-    const at = 2 * starts[s * panels * GROUPS] + 1;
-    return (at < visits.length ? visits[at] / 2 : nonzeros) + s * strip * block;
+    const at = 4 * starts[s * panels * GROUPS] + 1;
+    return (at < visits.length ? visits[at] / 2 : length) + s * strip * block;
   };
   const strips = Math.ceil(blockRows / strip);
   const all = before(strips);

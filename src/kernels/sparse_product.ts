@@ -2,7 +2,7 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
+import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, REPEATED, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { shareOut } from "./work.ts";
 
 /** Sizes of a product: W (rows, depth) times n columns. */
@@ -21,12 +21,14 @@ export interface SparseProductShape extends DenseShape {
   /** Rows of the dense operand in a panel, and panels. */
   readonly panel: number;
   readonly panels: number;
-  readonly nonzeros: number;
+  /** Entries, and visits of pairs of rows. */
+  readonly length: number;
   readonly visits: number;
+  readonly shares: boolean;
 }
 
 export const sparseProductShape = (
-  { rows, depth, block, strip, panel, panels, nonzeros, visits }: Groups,
+  { rows, depth, block, strip, panel, panels, length, shares, visits }: Groups,
   n: number,
 ): SparseProductShape => ({
   rows,
@@ -36,8 +38,9 @@ export const sparseProductShape = (
   strip,
   panel,
   panels,
-  nonzeros,
-  visits: visits.length / 2,
+  length,
+  shares,
+  visits: visits.length / 4,
 });
 
 /** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
@@ -164,16 +167,16 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, panels, nonzeros, visits } = shape;
+    const { rows, depth, n, block, strip, panels, length, visits } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
     this.pitch = pitchOf(target);
     this.buffers = {
-      values: b.buffer("values", 4 * (nonzeros + PADDING), "read"),
-      coordinates: b.buffer("coordinates", nonzeros + PADDING, "read"),
-      visits: b.buffer("visits", 8 * visits, "read"),
+      values: b.buffer("values", 4 * (length + PADDING), "read"),
+      coordinates: b.buffer("coordinates", length + PADDING, "read"),
+      visits: b.buffer("visits", 16 * visits, "read"),
       starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
       shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
     };
@@ -259,60 +262,99 @@ class SparseProduct {
       );
   }
 
-  /** Visits of rows with `rest` nonzeros after the turns of a loop. */
+  /** Visits of pairs of rows with `rest` nonzeros each after the turns of a loop. */
   private group(rest: number, meeting: Meeting): void {
-    const { b, shape, buffers, height } = this;
-    const { nonzeros } = shape;
+    const { b, shape, buffers, target } = this;
     const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
     const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
     const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
     b.loop(from, to, 1, (i) => {
-      const word = b.loadInt(buffers.visits, times(i, 8), "i64", ...INT_RANGE.i64);
-      const row = b.bits(word, 0, (height - 1) * ROW_UNIT);
-      const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), nonzeros);
-      const isLong = rest >= GROUPS - STEP;
-      const end = isLong ? b.set(plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1))) : start;
-      const inResult = meeting.isLast ? b.bits(word, Math.log2(ROW_UNIT), height - 1) : null;
-      this.visit({ row, inResult }, [start, end], rest, meeting);
+      const words = [0, 8].map((d) => b.loadInt(buffers.visits, plus(times(i, 16), d), "i64", ...INT_RANGE.i64));
+      if (target.loadsFirst) {
+        const rows = plus(2, times(b.bits(words[1], 0, REPEATED), -1));
+        b.loop(0, rows, 1, (h) => this.alone(plus(times(i, 16), times(h, 8)), words[0], rest, meeting));
+      } else this.pair(words, rest, meeting);
     });
   }
 
-  /** A row's nonzeros, turns from `start` to `end` and then `rest` more. Two sums take turns: the processor need not wait for one. */
-  private visit(
-    { row, inResult }: VisitRow,
-    [start, end]: readonly [Int, Int],
-    rest: number,
-    { panel, tile, strip, isFirst }: Meeting,
-  ): void {
-    const { b, shape, scratch, pitch, target } = this;
-    const { lanes } = target;
-    const place = (v: number): Int => plus(tile.sums, times(row, pitch / ROW_UNIT), v * lanes * 4);
-    const vectors = range(Math.ceil(tile.width / lanes));
+  private rowOf(word: IntVar, isLast: boolean): VisitRow {
+    const { b, height } = this;
+    return {
+      row: b.bits(word, 0, (height - 1) * ROW_UNIT),
+      inResult: isLast ? b.bits(word, Math.log2(ROW_UNIT), height - 1) : null,
+    };
+  }
+
+  /** One row after the other. */
+  private alone(at: Int, first: IntVar, rest: number, meeting: Meeting): void {
+    const { b, shape, buffers } = this;
+    const word = b.loadInt(buffers.visits, at, "i64", ...INT_RANGE.i64);
+    const row = this.rowOf(word, meeting.isLast);
+    const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
+    const count = plus(b.bits(first, COUNT_SHIFT, NAMED - 1), times(b.bits(first, 0, ROW_UNIT - 1), STEP), rest);
+    const sums = this.begin(row, meeting);
+    b.loop(start, plus(start, count), 1, (i) => this.one(i, meeting.panel, sums));
+    this.end(row, sums, meeting);
+  }
+
+  /** Two rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
+  private pair([word, other]: readonly IntVar[], rest: number, meeting: Meeting): void {
+    const { b, shape } = this;
+    const rows = [word, other].map((w) => this.rowOf(w, meeting.isLast));
+    const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
+    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
+    const sums = rows.map((row) => this.begin(row, meeting));
+    const shared = shape.shares ? b.set(times(b.bits(word, 0, ROW_UNIT - 1), STEP)) : 0;
+    const second = plus(turns, shared, rest);
+    const begin = shared === 0 ? start : b.set(plus(start, shared));
+    if (shared !== 0) b.loop(start, begin, STEP, (i) => this.sharedTurn(i, plus(i, second), meeting.panel, sums));
+    const end = turns === 0 ? begin : b.set(plus(begin, turns));
+    if (turns !== 0) b.loop(begin, end, STEP, (i) => this.turn([i, plus(i, second)], STEP, meeting.panel, sums));
+    for (let i = 0; i < rest; i += STEP) this.turn([plus(end, i), plus(end, i, second)], Math.min(STEP, rest - i), meeting.panel, sums);
+    for (const [h, row] of rows.entries()) this.end(row, sums[h], meeting);
+  }
+
+  private place(row: Int, tile: PanelTile, v: number): Int {
+    return plus(tile.sums, times(row, this.pitch / ROW_UNIT), v * this.target.lanes * 4);
+  }
+  /** A row's sums so far. */
+  private begin({ row }: VisitRow, { tile, isFirst }: Meeting): Vec[] {
+    const { b, scratch, target } = this;
+    const vectors = range(Math.ceil(tile.width / target.lanes));
     const zero = b.f32(0);
-    const begin = (isZero: boolean): Vec[] => vectors.map((v) => (isZero ? b.op("mov", zero) : b.load(scratch, place(v))));
-    const totals = [begin(isFirst), ...(target.loadsFirst || rest < GROUPS - STEP ? [] : [begin(true)])];
-    if (target.loadsFirst) b.loop(start, plus(end, rest), 1, (i) => this.one(i, panel, totals[0]));
-    else {
-      if (start !== end) b.loop(start, end, STEP, (i) => this.turn(i, STEP, panel, totals));
-      for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i), Math.min(STEP, rest - i), panel, totals);
-    }
-    const [even, odd] = totals;
-    const sums = odd ? even.map((sum, v) => b.op("add", sum, odd[v])) : even;
+    return vectors.map((v) => (isFirst ? b.op("mov", zero) : b.load(scratch, this.place(row, tile, v))));
+  }
+  private end({ row, inResult }: VisitRow, sums: readonly Vec[], { tile, strip }: Meeting): void {
+    const { b, shape, scratch, target } = this;
+    const { lanes } = target;
     if (inResult) {
       const r = b.min(plus(times(strip, shape.strip * shape.block), inResult), shape.rows - 1);
       const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
       this.epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(tile.column, v * lanes), lanesOf });
-    } else for (const [v, sum] of sums.entries()) b.store(sum, scratch, place(v));
+    } else for (const [v, sum] of sums.entries()) b.store(sum, scratch, this.place(row, tile, v));
   }
 
-  /** `count` nonzeros: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. */
-  private turn(i: Int, count: number, panel: Panel, totals: readonly (readonly Vec[])[]): void {
+  /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. */
+  private turn(places: readonly Int[], count: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
     if (count === 0) return;
     const { b, buffers, pitch } = this;
-    const word = b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32);
-    const values = b.quad(buffers.values, times(i, 4));
-    for (let k = 0; k < count; k++) {
-      this.accumulate(byteTimes(b, word, k, pitch), b.op(LANE[k], values), panel, totals[k % totals.length]);
+    const words = places.map((i) => b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32));
+    const values = places.map((i) => b.quad(buffers.values, times(i, 4)));
+    for (let k = 0; k < count; k++)
+      for (const [h, word] of words.entries()) this.accumulate(byteTimes(b, word, k, pitch), b.op(LANE[k], values[h]), panel, sums[h]);
+  }
+  /** STEP columns that both rows have: what they name is loaded once. */
+  private sharedTurn(first: Int, second: Int, panel: Panel, sums: readonly (readonly Vec[])[]): void {
+    const { b, buffers, pitch, target } = this;
+    const word = b.loadInt(buffers.coordinates, first, "i32", ...INT_RANGE.i32);
+    const values = [first, second].map((i) => b.quad(buffers.values, times(i, 4)));
+    for (let k = 0; k < STEP; k++) {
+      const { buffer, at } = this.rowOfPanel(byteTimes(b, word, k, pitch), panel);
+      const lanes = values.map((v) => b.op(LANE[k], v));
+      for (const v of sums[0].keys()) {
+        const part = b.load(buffer, plus(at, v * target.lanes * 4));
+        for (const [h, value] of lanes.entries()) b.accumulate(sums[h][v], value, part);
+      }
     }
   }
   private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
@@ -322,11 +364,14 @@ class SparseProduct {
   }
 
   /** totals += value · the row of the panel that begins at byte `at`. */
-  private accumulate(at: Int, value: Vec, panel: Panel, totals: readonly Vec[]): void {
-    const { b, isPanel, operand, scratch, pitch, target } = this;
-    const from = isPanel ? plus(times(panel.base, pitch), at) : at;
-    for (const [v, sum] of totals.entries())
-      b.accumulate(sum, value, b.load(isPanel ? operand : scratch, plus(from, v * target.lanes * 4)));
+  private accumulate(offset: Int, value: Vec, panel: Panel, totals: readonly Vec[]): void {
+    const { b, target } = this;
+    const { buffer, at } = this.rowOfPanel(offset, panel);
+    for (const [v, sum] of totals.entries()) b.accumulate(sum, value, b.load(buffer, plus(at, v * target.lanes * 4)));
+  }
+  private rowOfPanel(offset: Int, panel: Panel): { readonly buffer: number; readonly at: Int } {
+    const { isPanel, operand, scratch, pitch } = this;
+    return isPanel ? { buffer: operand, at: plus(times(panel.base, pitch), offset) } : { buffer: scratch, at: offset };
   }
 }
 

@@ -8,9 +8,11 @@ import {
   COUNT_SHIFT,
   type Direction,
   GROUPS,
+  type Groups,
   groupsOf,
   PADDING,
   panelBase,
+  REPEATED,
   ROW_UNIT,
   STEP,
   shareBlockRows,
@@ -178,34 +180,76 @@ describe.each(TARGETS)("$name", (target) => {
   });
 });
 
-describe("groups of rows", () => {
-  test.each(["forward", "transposed"] as const)("%s: each nonzero once, in its row and panel, rows ordered by count", (direction) => {
-    const matrix = sparseMatrix(300, 700, 0.05);
-    const w = csbOf(matrix, 64);
-    const groups = groupsOf(w, direction, 2);
-    const { place, visits, starts, coordinate, panel, panels, strip, depth, nonzeros } = groups;
-    const positions: (readonly [number, number])[] = [];
-    visitCsb(w, (r, c, i) => {
-      positions[i] = direction === "forward" ? [r, c] : [c, r];
-    });
-    expect(Array.from(place.subarray(0, nonzeros)).sort((x, y) => x - y)).toEqual(Array.from(w.values, (_, i) => i));
-    expect([...place.subarray(nonzeros)]).toEqual(new Array(PADDING).fill(-1));
-    let previous = 0;
-    for (let g = 0; g + 1 < starts.length; g++) {
-      const rest = g % GROUPS;
-      const number = Math.floor(g / GROUPS) % panels;
-      const top = Math.floor(g / GROUPS / panels) * strip * 64;
-      for (let v = starts[g]; v < starts[g + 1]; v++) {
-        const [row, whole, first] = [(visits[2 * v] & 0x7fffff) / ROW_UNIT, visits[2 * v] >>> COUNT_SHIFT, visits[2 * v + 1] / 2];
-        expect(whole % STEP).toBe(0);
-        if (rest < GROUPS - STEP) expect(whole).toBe(0);
-        if (v > starts[g]) expect(whole).toBeGreaterThanOrEqual(visits[2 * v - 2] >>> COUNT_SHIFT);
-        expect(first).toBe(previous);
-        previous = first + whole + rest;
-        for (let i = first; i < previous; i++)
-          expect([top + row, panelBase(number * panel, depth) + coordinate[i]]).toEqual(positions[place[i]]);
+/** A pair's first row, as numbers: its place, and what both have. */
+const pairOf = ({ visits }: Groups, p: number) => {
+  const [word, at, other, otherAt] = visits.subarray(4 * p, 4 * p + 4);
+  const [row, otherRow] = [word, other].map((w) => (w & 0x7fffff) >> Math.log2(ROW_UNIT));
+  const shared = (word & (ROW_UNIT - 1)) * STEP;
+  return { row, otherRow, shared, isRepeated: (other & (ROW_UNIT - 1)) === REPEATED, turns: word >>> COUNT_SHIFT, first: at / 2, second: otherAt / 2 }; // biome-ignore format: a record
+};
+
+describe("groups of pairs", () => {
+  test.each([
+    ["forward", 0.05],
+    ["transposed", 0.05],
+    ["forward", 0.4],
+    ["transposed", 0.4],
+  ] as const)(
+    "%s, density %f: each nonzero once, in its row and panel, zeros behind them, pairs ordered by counts",
+    (direction, density) => {
+      const matrix = sparseMatrix(300, 700, density);
+      const w = csbOf(matrix, 64);
+      const groups = groupsOf(w, direction, 2);
+      const { place, starts, coordinate, panel, panels, strip, depth, length } = groups;
+      const positions: (readonly [number, number])[] = [];
+      visitCsb(w, (r, c, i) => {
+        positions[i] = direction === "forward" ? [r, c] : [c, r];
+      });
+      const found: number[] = [];
+      const columns: number[][] = [];
+      let [previous, shared] = [0, 0];
+      /** One row's entries. */
+      const expectRow = (row: number, from: number, count: number, base: number, isRepeated: boolean): void => {
+        expect(from).toBe(previous);
+        previous += count;
+        const real = [...place.subarray(from, previous)].filter((p) => p >= 0);
+        expect([...place.subarray(from, from + real.length)]).toEqual(real);
+        if (!isRepeated) found.push(...real);
+        columns.push([...coordinate.subarray(from, previous)].map((k) => base + k));
+        const own = columns[columns.length - 1];
+        expect(own.slice(0, real.length).map((k) => [row, k])).toEqual(real.map((p) => positions[p]));
+        // Zeros are where the row has a nonzero anyway.
+        expect(new Set(own.slice(0, real.length))).toEqual(new Set(own));
+      };
+      for (let g = 0; g + 1 < starts.length; g++) {
+        const rest = g % GROUPS;
+        const number = Math.floor(g / GROUPS) % panels;
+        const top = Math.floor(g / GROUPS / panels) * strip * 64;
+        let before = [0, 0];
+        for (let p = starts[g]; p < starts[g + 1]; p++) {
+          const pair = pairOf(groups, p);
+          expect(pair.turns % STEP).toBe(0);
+          if (rest < GROUPS - STEP) expect(pair.turns).toBe(0);
+          const counts = [pair.shared, pair.turns];
+          expect(counts[0] > before[0] || (counts[0] === before[0] && counts[1] >= before[1])).toBe(true);
+          before = counts;
+          const count = pair.shared + pair.turns + rest;
+          const base = panelBase(number * panel, depth);
+          expectRow(top + pair.row, pair.first, count, base, false);
+          expectRow(top + pair.otherRow, pair.second, count, base, pair.isRepeated);
+          expect(pair.isRepeated).toBe(pair.row === pair.otherRow);
+          const [own, others] = columns.splice(0);
+          expect(own.slice(0, pair.shared)).toEqual(others.slice(0, pair.shared));
+          shared += 2 * pair.shared;
+        }
       }
-    }
-    expect(previous).toBe(nonzeros);
-  });
+      expect(previous).toBe(length);
+      expect(found.sort((x, y) => x - y)).toEqual(Array.from(w.values, (_, i) => i));
+      expect([...place.subarray(length)]).toEqual(new Array(PADDING).fill(-1));
+      expect(length).toBeLessThan(1.1 * w.values.length);
+      // At random places two rows share 0.4 of their nonzeros, and the rows chosen share more.
+      if (density < 0.1) expect(shared).toBe(0);
+      else expect(shared / w.values.length).toBeGreaterThan(0.4);
+    },
+  );
 });
