@@ -79,14 +79,14 @@ export const denseWork = ({ rows, depth, n }: SparseLayer, threads: number): rea
   return [columns * rows * depth, columns * rows];
 };
 
-/** The same for the sparse one: nonzeros, visits, channels. A nonzero has its own cost besides that of the vectors of columns that it meets, a third of four. */
+/** The same for the sparse one: nonzeros, visits, channels. A nonzero costs as much by itself as for each vector of columns that it meets. */
 export function sparseWork(layer: SparseLayer, target: SimdTarget, threads: number): readonly number[] {
   const { rows, depth, n, length, visits, block, sharesColumns } = layer;
   const vectors = sparseVectors(n, target);
   const tiles = Math.ceil(n / (vectors * target.lanes));
   const blockRows = Math.ceil(rows / block);
   const [byColumns, byRows] = sharesColumns ? splitThreads(threads, [tiles, blockRows]) : [1, threads];
-  const columns = Math.ceil(tiles / byColumns) * target.lanes * (1 + 0.75 * vectors);
+  const columns = Math.ceil(tiles / byColumns) * target.lanes * 0.8 * (1 + vectors);
   const share = Math.ceil(blockRows / byRows) / blockRows;
   return [columns * share * length, columns * share * visits, columns * (depth + share * rows)];
 }

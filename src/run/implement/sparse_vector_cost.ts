@@ -11,8 +11,9 @@ const STEPS: Readonly<Record<SimdTarget["name"], { readonly packed: number; read
   avx2: { packed: 1, gather: 5.2 },
   wasm: { packed: 1, gather: 1.17 },
 };
-/** Nanoseconds of a launch. */
+/** Nanoseconds of a launch, and of what the sparse kernel reads besides where nothing is near: 256×64 takes as much at half the zeros. */
 export const LAUNCH = 100;
+const STREAMS = 400;
 
 /** A matrix that is cached has so many second-level caches' bytes at most. */
 const CACHES = 8;
@@ -31,7 +32,7 @@ const FILL: readonly (readonly [number, number])[] = [
 
 /** Below that many elements, what kernels do around their loops counts. */
 const LEAST_ELEMENTS = 16384;
-/** Rows for each thread: fewer leave threads without work. */
+/** Rows for each thread, where there are several: fewer leave threads without work. */
 const LEAST_ROWS = 120;
 /** Predictions are off by some percent. */
 const MARGIN = 0.95;
@@ -50,7 +51,7 @@ const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 
 function forecast({ rows, depth }: Size, steps: number, bytes: number, { target, threads, rates: { vector } }: Machine): Forecast {
   const dense = readNs(4 * rows * depth, vector.dense, target);
   const sparse = Math.max(steps * vector.step, readNs(bytes, vector.sparse, target));
-  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + sparse / threads) / 1e6 };
+  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + STREAMS + sparse / threads) / 1e6 };
 }
 
 /** With nonzeros at random places. */
@@ -76,4 +77,4 @@ export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatr
 }
 
 export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast, threads: number): boolean =>
-  rows * depth >= LEAST_ELEMENTS && rows >= LEAST_ROWS * threads && sparseMs <= MARGIN * denseMs;
+  rows * depth >= LEAST_ELEMENTS && (threads === 1 || rows >= LEAST_ROWS * threads) && sparseMs <= MARGIN * denseMs;
