@@ -26,86 +26,56 @@ export interface Taken {
  * `apart`: in a step columns differ modulo lanes, but for extra ones, which no later window would have: then products go from the rows' lanes to the columns' by one permutation.
  * Returns how many steps: windows have `length` each, rounded so that sums are whole.
  */
-export function march(rows: Rows, slice: Int32Array, lanes: number, length: number, apart: boolean, marched?: Marched): number {
-  const queues = Array.from({ length: lanes }, (_, lane) => new Queue(rows, slice, lane, lanes));
+export function march({ column, lane, row, i, count }: Queue, lanes: number, length: number, apart: boolean, marched?: Marched): number {
+  const isTaken = new Uint8Array(count + 1);
+  const steps = new Steps(lanes, Math.ceil(length));
+  let head = 0;
   for (let window = 0; ; window++) {
     const [from, to] = [Math.round(window * length), Math.round((window + 1) * length)];
-    const first = queues.reduce((least, queue) => Math.min(least, queue.first()), BEYOND);
-    if (first === BEYOND) return from;
-    const start = first - (first % lanes);
+    while (isTaken[head]) head++;
+    if (head === count) return from;
+    const start = column[head] - (column[head] % lanes);
     marched?.window(window, start);
-    const steps = new Steps(lanes, to - from);
-    if (apart) takeApart(queues, steps, start);
-    else
-      for (const queue of queues)
-        while (queue.first() < start + 2 * lanes && steps.addAnywhere(queue.lane, queue.head, lanes)) queue.take(queue.head);
+    steps.begin(to - from);
+    for (let at = head; at < count && column[at] < start + 2 * lanes && !steps.isFull(); at++)
+      if (!isTaken[at] && (apart ? steps.add(lane[at], column[at] % lanes, at) : steps.addAnywhere(lane[at], at, lanes))) isTaken[at] = 1;
+    // Those that clash and are not in the next window.
+    for (let at = head; apart && at < count && column[at] < start + lanes; at++)
+      if (!isTaken[at] && steps.addAnywhere(lane[at], at, lanes - 1)) isTaken[at] = 1;
     if (marched)
-      steps.visit((step, lane, at, isExtra) => marched.take({ step: from + step, lane, ...queues[lane].at(at, start), isExtra }));
+      steps.visit((step, at, isExtra) =>
+        marched.take({ step: from + step, lane: lane[at], row: row[at], column: column[at] - start, i: i[at], isExtra }),
+      );
   }
 }
-const BEYOND = 2 ** 30;
 
-/** Column after column, so that none waits for long; those that clash and are not in the next window are extra. */
-function takeApart(queues: readonly Queue[], steps: Steps, start: number): void {
-  const lanes = queues.length;
-  const cursor = queues.map((queue) => queue.head);
-  for (let column = start; column < start + 2 * lanes; column++)
-    for (let turn = 0; turn < lanes; turn++) {
-      const lane = (turn + column) % lanes;
-      const queue = queues[lane];
-      for (; queue.column(cursor[lane]) <= column; cursor[lane]++)
-        if (!queue.isTaken(cursor[lane]) && steps.add(lane, column % lanes, cursor[lane])) queue.take(cursor[lane]);
-    }
-  for (const queue of queues)
-    for (let at = queue.head; queue.column(at) < start + lanes; at++)
-      if (!queue.isTaken(at) && steps.addAnywhere(queue.lane, at, lanes - 1)) queue.take(at);
+/** Nonzeros of a slice, column after column, each beginning with another lane. */
+export interface Queue {
+  readonly count: number;
+  readonly column: Int32Array;
+  readonly lane: Uint8Array;
+  /** Of the lane's rows. */
+  readonly row: Uint8Array;
+  /** Among the matrix's. */
+  readonly i: Int32Array;
 }
 
-/** Nonzeros of a lane's rows, by column. */
-class Queue {
-  head = 0;
-  private readonly columns: number[] = [];
-  private readonly places: number[] = [];
-  private readonly owners: number[] = [];
-  private readonly taken: Uint8Array;
-
-  constructor(
-    { starts, column }: Rows,
-    slice: Int32Array,
-    readonly lane: number,
-    lanes: number,
-  ) {
-    const last = starts.length - 1;
-    const mine = slice.filter((_, i) => i % lanes === lane);
-    const next = mine.map((r) => starts[Math.min(r, last)]);
-    const end = mine.map((r) => starts[Math.min(r + 1, last)]);
-    for (;;) {
-      let row = -1;
-      for (let r = 0; r < mine.length; r++) if (next[r] < end[r] && (row < 0 || column[next[r]] < column[next[row]])) row = r;
-      if (row < 0) break;
-      this.columns.push(column[next[row]]);
-      this.places.push(next[row]++);
-      this.owners.push(row);
+export function queueOf({ starts, column }: Rows, slice: Int32Array, lanes: number): Queue {
+  const last = starts.length - 1;
+  const ends = slice.map((r) => starts[Math.min(r + 1, last)]);
+  const next = slice.map((r) => starts[Math.min(r, last)]);
+  const count = ends.reduce((sum, end, r) => sum + end - next[r], 0);
+  const queue = { count, column: new Int32Array(count), lane: new Uint8Array(count), row: new Uint8Array(count), i: new Int32Array(count) };
+  for (let at = 0, c = 0; at < count; c++)
+    for (let turn = 0; turn < slice.length; turn++) {
+      const r = (turn + c) % slice.length;
+      if (next[r] >= ends[r] || column[next[r]] !== c) continue;
+      queue.column[at] = c;
+      queue.lane[at] = r % lanes;
+      queue.row[at] = Math.floor(r / lanes);
+      queue.i[at++] = next[r]++;
     }
-    this.taken = new Uint8Array(this.columns.length);
-  }
-
-  column(at: number): number {
-    return at < this.columns.length ? this.columns[at] : BEYOND;
-  }
-  first(): number {
-    return this.column(this.head);
-  }
-  isTaken(at: number): boolean {
-    return this.taken[at] === 1;
-  }
-  take(at: number): void {
-    this.taken[at] = 1;
-    while (this.taken[this.head]) this.head++;
-  }
-  at(at: number, start: number): { readonly row: number; readonly column: number; readonly i: number } {
-    return { row: this.owners[at], column: this.columns[at] - start, i: this.places[at] };
-  }
+  return queue;
 }
 
 /** Steps of a window: what each lane takes, and for which class of columns. */
@@ -115,17 +85,32 @@ class Steps {
   private readonly classes: Int32Array;
   /** By class and step: the lane, -1: none. */
   private readonly lanesOf: Int32Array;
-  /** How many each step has. */
+  /** How many each step has, and all. */
   private readonly filled: Int32Array;
+  private all = 0;
+  private count = 0;
 
   constructor(
-    lanes: number,
-    private readonly count: number,
+    private readonly lanes: number,
+    most: number,
   ) {
-    this.items = new Int32Array(lanes * count).fill(-1);
+    this.items = new Int32Array(lanes * most);
     this.classes = this.items.slice();
     this.lanesOf = this.items.slice();
-    this.filled = new Int32Array(count);
+    this.filled = new Int32Array(most);
+  }
+
+  begin(count: number): void {
+    this.items.fill(-1);
+    this.classes.fill(-1);
+    this.lanesOf.fill(-1);
+    this.filled.fill(0);
+    this.count = count;
+    this.all = 0;
+  }
+
+  isFull(): boolean {
+    return this.all === this.lanes * this.count;
   }
 
   /** False: the lane or the class has no step left. If they have, but not the same one, steps along a chain of others are exchanged (König). */
@@ -155,14 +140,15 @@ class Steps {
       if (items[lane * count + s] >= 0 || filled[s] >= most) continue;
       items[lane * count + s] = item;
       filled[s]++;
+      this.all++;
       return true;
     }
     return false;
   }
 
-  visit(f: (step: number, lane: number, item: number, isExtra: boolean) => void): void {
-    const { items, classes, count } = this;
-    for (const [at, item] of items.entries()) if (item >= 0) f(at % count, Math.floor(at / count), item, classes[at] < 0);
+  visit(f: (step: number, item: number, isExtra: boolean) => void): void {
+    const { items, classes, count, lanes } = this;
+    for (let at = 0; at < lanes * count; at++) if (items[at] >= 0) f(at % count, items[at], classes[at] < 0);
   }
 
   private set(lane: number, cls: number, step: number, item: number): void {
@@ -171,6 +157,7 @@ class Steps {
     classes[lane * count + step] = cls;
     lanesOf[cls * count + step] = lane;
     filled[step]++;
+    this.all++;
   }
 
   /** What the class has in step a goes to b, so that what that lane has in b goes to a, and so on. */
@@ -190,6 +177,7 @@ class Steps {
       const from = a + b - to;
       items[lane * count + from] = classes[lane * count + from] = lanesOf[c * count + from] = -1;
       filled[from]--;
+      this.all--;
     }
     for (const [lane, c, to, item] of chain) this.set(lane, c, to, item);
   }

@@ -2,7 +2,7 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
-import { march, type Taken } from "./sparse_march.ts";
+import { march, type Queue, queueOf, type Taken } from "./sparse_march.ts";
 import {
   type Extra,
   type Rows,
@@ -86,9 +86,10 @@ export function planWindows(count: number, rows: Rows, lanes: number, apart: boo
     for (const [extra, bundle] of BUNDLE.entries()) {
       const height = lanes * (extra + 1);
       const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
+      const sample = sampleOf(rows, cut.slices, lanes);
       for (const windows of WINDOWS) {
         if (windows > bundle) continue;
-        const steps = sampledSteps(rows, cut.slices, lanes, bundle / windows, apart);
+        const steps = sample.reduce((sum, queue) => sum + march(queue, lanes, bundle / windows, apart), 0);
         const cost = steps * ((extra === 0 ? 1 : twoRows) + (WINDOW_COST * windows) / bundle) * (isSorted ? 1 : SORTING_GAIN);
         if (cost < best.cost) best = { cost, height, windows, bundle, cut };
       }
@@ -97,7 +98,7 @@ export function planWindows(count: number, rows: Rows, lanes: number, apart: boo
   const { slices, order } = cut;
   const bounds = new Int32Array(slices.length + 1);
   for (const [s, slice] of slices.entries())
-    bounds[s + 1] = bounds[s] + Math.ceil(march(rows, slice, lanes, bundle / windows, apart) / bundle);
+    bounds[s + 1] = bounds[s] + Math.ceil(march(queueOf(rows, slice, lanes), lanes, bundle / windows, apart) / bundle);
   return { slices, order, height, windows, bounds, bundle, apart };
 }
 
@@ -130,12 +131,10 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
   return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds, turned };
 }
 
-/** Steps of some slices, for as many rows of each lane. */
-function sampledSteps(rows: Rows, slices: readonly Int32Array[], lanes: number, length: number, apart: boolean): number {
+/** Some slices, of as many rows whatever their height. */
+function sampleOf(rows: Rows, slices: readonly Int32Array[], lanes: number): readonly Queue[] {
   const count = Math.min(slices.length, (SAMPLED * lanes) / slices[0].length);
-  let steps = 0;
-  for (let i = 0; i < count; i++) steps += march(rows, slices[Math.floor((i * slices.length) / count)], lanes, length, apart);
-  return steps;
+  return Array.from({ length: count }, (_, i) => queueOf(rows, slices[Math.floor((i * slices.length) / count)], lanes));
 }
 
 class WindowsWriter {
@@ -172,7 +171,7 @@ class WindowsWriter {
     const view = new DataView(this.records.buffer, first * layout.bytes);
     const taken: (Taken | undefined)[] = new Array((end - first) * bundle * lanes).fill(undefined);
     const bits = codeBits(lanes, height);
-    march(rows, slice, lanes, bundle / windows, turnedCode !== null, {
+    march(queueOf(rows, slice, lanes), lanes, bundle / windows, turnedCode !== null, {
       window: (window, column) => {
         const at = Math.floor(window / windows) * layout.bytes + layout.starts + startBytes * (window % windows);
         if (startBytes === 1) view.setUint8(at, column / lanes);
