@@ -24,6 +24,7 @@ import { cooFromDense } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
 import { random } from "../lower/run_group.ts";
+import { unevenMatrix } from "../sparse/matrices.ts";
 
 interface Matrix {
   readonly rows: number;
@@ -31,17 +32,11 @@ interface Matrix {
   readonly data: Float32Array;
 }
 
-function sparseMatrix(rows: number, columns: number, density: number): Matrix {
-  const next = random(rows * 31 + columns);
-  const data = new Float32Array(rows * columns);
-  for (let r = 0; r < rows; r++) {
-    // Some rows are empty, others full.
-    const own = r % 7 === 3 ? 0 : r % 11 === 5 ? 1 : density;
-    for (let c = 0; c < columns; c++) if (next() < own) data[r * columns + c] = next() * 2 - 1;
-  }
-  data[0] ||= 0.5;
-  return { rows, columns, data };
-}
+const sparseMatrix = (rows: number, columns: number, density: number): Matrix => ({
+  rows,
+  columns,
+  data: unevenMatrix(rows, columns, density).data as Float32Array, // made of it
+});
 
 function denseMatrix(rows: number, columns: number, seed: number): Matrix {
   const next = random(seed);

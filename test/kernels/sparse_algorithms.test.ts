@@ -7,15 +7,11 @@ import type { SimdTarget } from "../../src/ir/kernel.ts";
 import { type Coo, cooFromDense } from "../../src/sparse/coo.ts";
 import { spmm, spmmErrorBound } from "../../src/sparse/reference.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
-import { prunedTwoFour, randomMatrix, randomNumbers } from "../sparse/matrices.ts";
+import { prunedTwoFour, randomNumbers, unevenMatrix } from "../sparse/matrices.ts";
 
-/** Rows of all kinds: some empty, some full. Two of four neighbours at most where the algorithm wants that. */
+/** Two of four neighbours at most where the algorithm wants that. */
 function matrix({ suits, rounded = (w) => w }: Algorithm, rows: number, columns: number, density: number): Coo {
-  const dense = randomMatrix(rows, columns, density, rows * 31 + columns);
-  const data = dense.data as Float32Array; // made by randomMatrix
-  for (let r = 3; r < rows; r += 7) data.fill(0, r * columns, (r + 1) * columns);
-  for (let r = 5; r < rows; r += 11) data.fill(r / rows, r * columns, (r + 1) * columns);
-  data[0] = 0.5;
+  const dense = unevenMatrix(rows, columns, density);
   return rounded(cooFromDense(suits === "2:4" ? prunedTwoFour(dense) : dense));
 }
 

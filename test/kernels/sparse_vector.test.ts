@@ -11,6 +11,7 @@ import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
 import { random } from "../lower/run_group.ts";
+import { unevenMatrix } from "../sparse/matrices.ts";
 
 interface Problem {
   readonly rows: number;
@@ -19,15 +20,9 @@ interface Problem {
   readonly x: Float32Array;
 }
 
-/** Some rows are empty, others full; where rows differ much, they are sorted. */
 function problemOf(rows: number, columns: number, density: number): Problem {
   const next = random(rows * 31 + columns);
-  const w = new Float32Array(rows * columns);
-  for (let r = 0; r < rows; r++) {
-    const own = r % 7 === 3 ? 0 : r % 41 === 5 ? 1 : density;
-    for (let c = 0; c < columns; c++) if (next() < own) w[r * columns + c] = next() * 2 - 1;
-  }
-  w[0] ||= 0.5;
+  const w = unevenMatrix(rows, columns, density).data as Float32Array; // made of it
   return { rows, columns, w, x: Float32Array.from({ length: columns }, () => next() * 2 - 1) };
 }
 

@@ -24,6 +24,16 @@ export function randomMatrix(rows: number, columns: number, density: number, see
   return { dtype: "f32", shape: [rows, columns], data };
 }
 
+/** The same with some rows empty and others full, and a first element. */
+export function unevenMatrix(rows: number, columns: number, density: number): TensorData {
+  const { data, ...type } = randomMatrix(rows, columns, density, rows * 31 + columns);
+  const random = randomNumbers(rows + columns);
+  for (let r = 3; r < rows; r += 7) (data as Float32Array).fill(0, r * columns, (r + 1) * columns);
+  for (let r = 5; r < rows; r += 41) for (let c = 0; c < columns; c++) data[r * columns + c] = random() * 2 - 1;
+  data[0] = 0.5;
+  return { ...type, data };
+}
+
 /** The matrix with at most two of four neighbours left. */
 export function prunedTwoFour({ dtype, shape, data }: TensorData): TensorData {
   const [rows, columns] = shape;
