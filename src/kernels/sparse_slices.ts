@@ -7,7 +7,7 @@ import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 /** Rows that one thread works on, and inside of which they may be sorted by length. */
 export const PERIOD = 128;
 /** Columns are 16-bit numbers, one of which may name what lies after the vector. */
-const MAX_COLUMNS = 65535;
+export const MAX_COLUMNS = 65535;
 
 /** Nonzeros row by row: where each row starts, columns, and where the values are in the matrix. */
 export interface Rows {

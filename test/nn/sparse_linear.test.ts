@@ -21,6 +21,8 @@ function expectNear(got: ArrayLike<number>, want: ArrayLike<number>): void {
 
 test.each([
   [33, 150, 90, 0.5],
+  [1, 150, 90, 0.5],
+  [1, 300, 600, 0.9],
   [5, 70, 200, 0.9],
 ])("%i × (%i → %i), %d zeros", async (batch, inputs, outputs, sparsity) => {
   const { dense, sparse } = await pair(inputs, outputs, sparsity);

@@ -5,11 +5,23 @@ import { type Direction, groupsOf } from "../../kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../kernels/sparse_order.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
 import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../kernels/sparse_sampled.ts";
+import { MAX_COLUMNS } from "../../kernels/sparse_slices.ts";
+import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../kernels/sparse_turned.ts";
+import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
 import { turnKernel } from "../../kernels/turn.ts";
 import { constantOf } from "../../ops/source.ts";
 import { type SparsePatternAttrs, sparseMatMulAttrs, sparsePatternAttrs } from "../../ops/sparse_matmul.ts";
 import type { Csb } from "../../sparse/csb.ts";
-import { type AnchorTask, constantPlace, type Implementation, type KernelCall, type Place, sharedKernel, valuePlace } from "../step.ts";
+import {
+  type AnchorTask,
+  constantPlace,
+  type Implementation,
+  type KernelCall,
+  type Place,
+  sharedKernel,
+  tailPlaces,
+  valuePlace,
+} from "../step.ts";
 import { productCall } from "./sparse.ts";
 
 /** The pattern as a matrix of zeros; null where it is computed at run time, or empty. */
@@ -40,17 +52,45 @@ export const implementSparseMatMul: Implementation = (task) => {
   // Tiles that are turned around lie inside of blocks.
   if (!w || w.block % lanes !== 0 || x.type.dtype !== "f32" || elementCount(x.type.shape) === 0) return null;
   const direction: Direction = attrs.transposed ? "transposed" : "forward";
+  if (elementCount(x.type.shape) === (attrs.transposed ? w.rows : w.columns) && w.columns <= MAX_COLUMNS)
+    return timesRow(task, w, direction, x, values);
   const groups = groupsOf(w, direction, task.threads);
-  const shape = { nonzeros: w.values.length, length: groups.place.length };
+  const [order, ordered] = orderedCall(task, values, w.values.length, groups.place);
+  return [order, productCall(task, ordered, groups, elementCount(x.type.shape) / groups.depth, channelsLast(false), [valuePlace(x)])];
+};
+
+/** Values into a kernel's order, in a temporary. */
+function orderedCall(task: AnchorTask, values: Value, nonzeros: number, place: Int32Array): readonly [KernelCall, Place] {
+  const shape = { nonzeros, length: place.length };
   const ordered: Place = { k: "temporary", id: 0, bytes: 4 * shape.length };
-  const order = sharedKernel(task, `sparse order ${JSON.stringify(shape)}`, () =>
+  const kernel = sharedKernel(task, `sparse order ${JSON.stringify(shape)}`, () =>
     sparseOrderKernel(`${task.name}_order`, shape, task.target, task.threads),
   );
-  return [
-    { kernel: order, places: [valuePlace(values), constantPlace(groups.place), ordered] },
-    productCall(task, ordered, groups, elementCount(x.type.shape) / groups.depth, channelsLast(false), [valuePlace(x)]),
-  ];
-};
+  return [{ kernel, places: [valuePlace(values), constantPlace(place), ordered] }, ordered];
+}
+
+/** A batch of one: both directions from values in one order. */
+function timesRow(task: AnchorTask, w: Csb, direction: Direction, x: Value, values: Value): readonly KernelCall[] {
+  const { target, threads, epilogue, epilogueKey } = task;
+  const matrix = vectorMatrixOf(w, target, true);
+  const [order, ordered] = orderedCall(task, values, w.values.length, matrix.place);
+  const turned = direction === "transposed" ? turnedMatrixOf(matrix) : null;
+  if (!turned) {
+    const kernel = sharedKernel(task, `sparse vector ${JSON.stringify(matrix.shape)} ${epilogueKey}`, () =>
+      sparseVectorKernel(task.name, matrix.shape, epilogue, target, threads),
+    );
+    return [order, { kernel, places: [ordered, ...vectorIndexOf(matrix, threads).map(constantPlace), valuePlace(x), ...tailPlaces(task)] }];
+  }
+  const { shape, index } = turned;
+  const key = `sparse turned ${JSON.stringify(shape)} ${epilogueKey}`;
+  const kernels = turnedKernels(task.name, shape, epilogue, target, threads).map((kernel, i) =>
+    sharedKernel(task, `${key} ${i}`, () => kernel),
+  );
+  const spread = [ordered, ...index.map(constantPlace), valuePlace(x)];
+  if (kernels.length === 1) return [order, { kernel: kernels[0], places: [...spread, ...tailPlaces(task)] }];
+  const sums: Place = { k: "temporary", id: 1, bytes: turnedSumBytes(shape, target, threads) };
+  return [order, { kernel: kernels[0], places: [...spread, sums] }, { kernel: kernels[1], places: [sums, ...tailPlaces(task)] }];
+}
 
 export const implementSparseSampled: Implementation = (task) => {
   const [g, x, ...pattern] = task.inputs as readonly [Value, Value, ...Value[]]; // checked by infer
