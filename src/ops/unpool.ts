@@ -70,7 +70,8 @@ interface Col2ImAttrs {
   readonly strides?: readonly number[];
 }
 
-function blocksOf(inputs: readonly (Value | null)[], attrs: Col2ImAttrs): { channels: number; window: Slide } {
+/** Channels and window of a node of Col2Im. */
+export function blocksOf(inputs: readonly (Value | null)[], attrs: Col2ImAttrs): { channels: number; window: Slide } {
   const { shape } = inputType("Col2Im", inputs, 0, NUMBERS);
   const [image, block] = ["the image's shape", "the block's shape"].map((what, i) => requiredNumbers("Col2Im", inputs, i + 1, what));
   if (shape.length !== 3 || image.length !== block.length || block.some((d) => !(d >= 1)) || image.some((d) => !(d >= 1)))

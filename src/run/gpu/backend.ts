@@ -33,6 +33,7 @@ import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";
+import { RARE_EXPRESSIONS } from "./rare_expressions.ts";
 import * as scores from "./score_lines.ts";
 import { twoPasses } from "./two_passes.ts";
 
@@ -42,7 +43,7 @@ function byOperator<T>(table: Readonly<Record<string, T>>): ReadonlyMap<Op, T> {
 }
 
 /** Operators that have no expression of their own, by one from which a kernel can be generated. */
-const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = byOperator({
+const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = byOperator<contractions.ExpressionOf>({
   MatMul: contractions.matMul,
   Conv: contractions.conv,
   ConvTranspose: contractions.convTranspose,
@@ -56,10 +57,13 @@ const EXPRESSIONS: ReadonlyMap<Op, contractions.ExpressionOf> = byOperator({
   AveragePool: lines.averagePool,
   ArgMax: lines.argMax,
   ArgMin: lines.argMin,
+  ...RARE_EXPRESSIONS,
 });
 
 /** Operators around which a group may form: those that expressions are written for. */
-const ANCHORS: ReadonlySet<Op> = new Set([...EXPRESSIONS.keys()].filter(({ name }) => !name.startsWith("Arg")));
+const ANCHORS: ReadonlySet<Op> = new Set(
+  [...EXPRESSIONS.keys()].filter(({ name }) => !name.startsWith("Arg") && (name === "MaxPool" || !RARE_EXPRESSIONS[name])),
+);
 
 /** Operators with kernels written for them; where one declines, the expression is lowered. */
 const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
@@ -81,7 +85,10 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
 /** Expanded where there are no kernels for the shapes and types. */
 const ATTENTION: ReadonlySet<Op> = new Set([...DIRECT.keys()].filter(({ name }) => name.startsWith("HeadAttention")));
 
-const expression: Expression = (inputs, node) => node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node) ?? null;
+const expression: Expression = (inputs, node) => {
+  const readers = node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node);
+  return readers?.length === node.outputs.length ? readers : null;
+};
 
 export function gpuBackend(target: SimtTarget, alignment: number, precision?: Precision): Backend<GpuKernel> {
   const kernels = new Map<string, SimtKernel>();
@@ -125,19 +132,20 @@ function implement(node: Node, means: Means): Step<GpuKernel> {
   const own = direct && isKept(node, target) ? direct(node, name, target, shared) : null;
   if (own) return { node, calls: own };
   const single = node.op === Group ? null : alone(node);
-  const body = node.op === Group ? groupAttrs(node).body : single?.body;
-  if (!body || body.inputs.length + body.outputs.length > target.maxBuffers) return onHost;
+  const body = single?.body ?? groupAttrs(node).body;
+  if (body.inputs.length + body.outputs.length > target.maxBuffers) return onHost;
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
-  const written = DIRECT.get(node.op)?.(node, name, target, shared) ?? writtenFor(node, means);
+  const written = writtenFor(node, means);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
   const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   const key = structureKey(body);
-  const passes = twoPasses(readers, inputs.length, target);
+  const shapes = [...new Set(readers.map(({ type }) => type.shape.join()))];
+  const passes = shapes.length === 1 ? twoPasses(readers, inputs.length, target) : null;
   if (passes) {
     const first = shared(`parts ${key}`, `${name}_parts`, (n) => lowerSimtReaders(n, [passes.first], inputs, target));
     const second = shared(`joined ${key}`, name, (n) => lowerSimtReaders(n, passes.second, [...inputs, passes.parts], target));
@@ -145,8 +153,14 @@ function implement(node: Node, means: Means): Step<GpuKernel> {
     const places = reads.map(valuePlace);
     return { node, calls: [{ kernel: first, places: [...places, between] }, { kernel: second, places: [...places, between, ...node.outputs.map(valuePlace)] }] }; // biome-ignore format: short
   }
-  const kernel = shared(key, name, (n) => lowerSimtReaders(n, readers, inputs, target));
-  return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
+  // Outputs of one shape come from one kernel.
+  const calls = shapes.map((shape, i) => {
+    const own = [...readers.keys()].filter((r) => readers[r].type.shape.join() === shape);
+    const generate = (n: string): SimtKernel => lowerSimtReaders(n, own.map((r) => readers[r]), inputs, target); // biome-ignore format: short
+    const kernel = shared(`${key} ${own}`, i === 0 ? name : `${name}_${i}`, generate);
+    return { kernel, places: [...reads, ...own.map((r) => node.outputs[r])].map(valuePlace) };
+  });
+  return { node, calls };
 }
 
 /** Whether the device keeps all that it reads and gives, and there is something to do. */
@@ -163,14 +177,13 @@ function writtenFor(node: Node, means: Means): readonly KernelCall<GpuKernel>[] 
   return libraryCalls(task) ?? implementation(task);
 }
 
-/** A node over inputs of its own, and what they stand for; constants stay what they are. Null when it has several outputs. */
-function alone(node: Node): { readonly body: Graph; readonly reads: readonly Value[] } | null {
-  if (node.outputs.length !== 1) return null;
+/** A node over inputs of its own, and what they stand for; constants stay what they are. */
+function alone(node: Node): { readonly body: Graph; readonly reads: readonly Value[] } {
   const reads = [...new Set(node.inputs.filter((v): v is Value => v !== null))];
   const formal = new Map(reads.map((v, i) => [v, constantOf(v) ? v : input(`in${i}`, v.type)]));
   const inputs = node.inputs.map((v) => v && formal.get(v)!); // of all that are there
-  const [value] = makeNode(node.op, inputs, node.attrs, [node.outputs[0].type], node.from).outputs;
-  return { body: { inputs: [...formal.values()], outputs: [{ name: "output", value }] }, reads };
+  const { outputs } = makeNode(node.op, inputs, node.attrs, node.outputs.map((v) => v.type), node.from); // biome-ignore format: short
+  return { body: { inputs: [...formal.values()], outputs: outputs.map((value, i) => ({ name: `output${i}`, value })) }, reads };
 }
 
 /** Whether it moves random words (parts of a key), which canLower, made for vectors, leaves out. */

@@ -122,3 +122,18 @@ const argExtreme =
   };
 export const argMax = argExtreme(true);
 export const argMin = argExtreme(false);
+
+/** 1 at the first largest element, 0 elsewhere. */
+export const hardmax: ExpressionOf = ([x], node) => {
+  const { axis, size } = softmaxGeometry(node);
+  const { type } = node.outputs[0];
+  const at = (index: readonly Index[]): Expr => {
+    const along = (i: Index): Expr => wide(x!.at(index.with(axis, i)));
+    const [u, v] = [newVar(size), newVar(size)];
+    const largest = reduce("max", [u], along(varIndex(u)));
+    const place: Expr = { k: "index", dtype: "i32", at: varIndex(v) };
+    const first = reduce("min", [v], orElse(call("eq", along(varIndex(v)), largest), place, size));
+    return cast(type.dtype, call("eq", first, { k: "index", dtype: "i32", at: index[axis] }));
+  };
+  return [{ type, at }];
+};

@@ -1,0 +1,64 @@
+// Which operators have kernels on GPUs: all samples of these, so that no program of theirs waits for JavaScript; and writing at places that data names in order.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { type Attrs, apply, type Graph } from "../../src/ir/graph.ts";
+import { elementCount, fromNumbers, type Shape, toNumbers } from "../../src/ir/tensor.ts";
+import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { input } from "../../src/ops/source.ts";
+import { gpuBackend } from "../../src/run/gpu/backend.ts";
+import { compileForGpu } from "../../src/run/gpu/program.ts";
+import { scheduleGraph } from "../../src/run/schedule.ts";
+import { H200 } from "../kernels/simt_machine.ts";
+import { randomNumbers } from "./devices.ts";
+import { GPU_DEVICES } from "./gpu_devices.ts";
+import { sampleGraph } from "./samples.ts";
+
+const OPERATORS = ["CumSum", "ScatterElements", "Scatter", "ScatterND", "Hardmax", "LpPool", "Col2Im", "LayerNormalization", "MaxPool", "AveragePool", "Resize", "Softmax", "ArgMax"]; // biome-ignore format: a table
+
+test.each(OPERATORS)("%s runs in kernels", (name) => {
+  const op = OPS.get(name)!; // the table names operators that exist
+  for (const sample of op.samples ?? []) {
+    const { graph } = sampleGraph(op, sample);
+    const { steps } = scheduleGraph(graph, gpuBackend(H200, 256));
+    // Places of 64 bits are moved to another layout in JavaScript.
+    expect(steps.filter((s) => !s.calls && s.node.op === op)).toEqual([]);
+  }
+});
+
+/** Of an axis of `size`, with negative ones and many that are equal. */
+const places = (shape: Shape, size: number): Float64Array => randomNumbers(3, elementCount(shape)).map((v) => Math.floor((v * size) / 4));
+
+type Case = readonly [op: string, x: Shape, indices: Shape, updates: Shape, size: number, attrs: Attrs];
+const CASES: readonly Case[] = [
+  ["ScatterElements", [7, 40], [5, 90], [5, 90], 40, { axis: 1 }],
+  ["ScatterElements", [50, 6], [300, 4], [300, 4], 50, { axis: 0, reduction: "mul" }],
+  ["ScatterElements", [9, 33], [9, 120], [9, 120], 33, { axis: -1, reduction: "min" }],
+  ["ScatterND", [6, 5, 16], [70, 2], [70, 16], 5, {}],
+  ["ScatterND", [300], [4, 50, 1], [4, 50], 300, { reduction: "add" }],
+];
+
+describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
+  let device: GpuDevice;
+  beforeAll(async () => {
+    device = await open();
+  });
+  afterAll(() => device?.close());
+
+  test.each(CASES)("%s into (%s) at (%s) by (%s)", async (name, x, indices, updates, size, attrs) => {
+    const types = [{ dtype: "f32", shape: x }, { dtype: "i64", shape: indices }, { dtype: "f32", shape: updates }] as const; // biome-ignore format: a line an idea
+    const inputs = types.map((type, i) => input(`in${i}`, type));
+    const [value] = apply(OPS.get(name)!, inputs, attrs, name); // the table names operators that exist
+    const graph: Graph = { inputs, outputs: [{ name: "y", value }] };
+    const numbers = [randomNumbers(1, elementCount(x)), places(indices, size), randomNumbers(2, elementCount(updates))];
+    const data = Object.fromEntries(types.map(({ dtype, shape }, i) => [`in${i}`, fromNumbers(dtype, shape, numbers[i])]));
+    const want = toNumbers(evaluateGraph(graph, data).y);
+    const program = await compileForGpu(graph, { device });
+    try {
+      expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([1]);
+      const got = toNumbers((await program.run(data)).y);
+      for (const [i, v] of want.entries()) expect(Math.abs(got[i] - v)).toBeLessThanOrEqual(1e-5 * Math.max(1, Math.abs(v)));
+    } finally {
+      program.free();
+    }
+  });
+});
