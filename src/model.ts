@@ -103,7 +103,7 @@ async function load(source: ModelSource, device: Device | null, options: LoadOpt
 /** Guard pages need a layout of their own, and who watches the passes wants them to run. */
 const isUncached = ({ device, guardPages, onPass }: LoadOptions): boolean => device === "reference" || guardPages === true || !!onPass;
 
-const isOnCpu = (program: AnyProgram): program is Program => "attach" in program;
+const isOnCpu = (program: AnyProgram): program is Program => "compiled" in program.image;
 
 /** The compiler, loaded when the first program is not in the cache. */
 const compiler = () => import("./compile_model.ts");

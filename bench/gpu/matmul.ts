@@ -1,5 +1,5 @@
 // Times every schedule of our matrix product kernels on a GPU, and its library, by replayed launches, and says how far sampled elements are from float64.
-// Options: --device cuda|webgpu, --dtype f32,bf16,f16, --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
+// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16 (tf32: float32 that the library may round), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
 // --repeat N, --json.
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/cli/table.ts";
@@ -36,7 +36,7 @@ const { values: options } = parseArgs({
 });
 
 interface Row extends Timed {
-  readonly dtype: DType;
+  readonly dtype: DType | "tf32";
   readonly size: string;
   readonly turned: string;
   readonly schedule: string;
@@ -60,14 +60,14 @@ function productOf(dtype: DType, [m, n, k]: readonly number[], turned: string, s
 }
 
 /** The library's product. */
-function libraryKernel(name: string, { left, right }: Product, turned: string, { target }: GpuDevice): LibraryGemm {
+function libraryKernel(name: string, { left, right }: Product, turned: string, { target }: GpuDevice, roundsF32: boolean): LibraryGemm {
   const { dtype, rows: m, depth: k } = left;
   const type = dtype as OperandType; // of those that libraries multiply
   const n = right.rows;
   const param = (of: string, elements: number, access: SimtParam["access"]): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
   const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write")];
   const [isLeftTransposed, isRightTransposed] = [turned[0] === "t", turned[1] === "t"];
-  return { library: "gemm", name, params, type, outType: type, roundsF32: false, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
+  return { library: "gemm", name, params, type, outType: type, roundsF32, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
 }
 
 /** Kernels by the names of their schedules. */
@@ -75,11 +75,13 @@ function* schedules(
   product: Product,
   turned: string,
   device: GpuDevice,
+  roundsF32: boolean,
 ): Generator<readonly [name: string, generate: (name: string) => GpuKernel]> {
   const { only } = options;
   const { target } = device;
   if ((!only || only === "library") && target.hasGemm && product.splits === 1)
-    yield ["library", (name) => libraryKernel(name, product, turned, device)];
+    yield ["library", (name) => libraryKernel(name, product, turned, device, roundsF32)];
+  if (roundsF32) return;
   if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
   if ((!only || only === "fragments") && usesFragments(product, target))
@@ -97,7 +99,9 @@ function* schedules(
         ];
 }
 
-async function measure(device: GpuDevice, dtype: DType, size: string, turned: string, splits: number): Promise<Row[]> {
+async function measure(device: GpuDevice, type: DType | "tf32", size: string, turned: string, splits: number): Promise<Row[]> {
+  const roundsF32 = type === "tf32";
+  const dtype = roundsF32 ? "f32" : type;
   const [m, n, k] = size.split("x").map(Number);
   const product = productOf(dtype, [m, n, k], turned, splits);
   const plan = planProduct(product, device.target);
@@ -117,7 +121,7 @@ async function measure(device: GpuDevice, dtype: DType, size: string, turned: st
         sum += a.values[turned[0] === "t" ? p * m + row : row * k + p] * b.values[turned[1] === "t" ? column * k + p : p * n + column];
       return sum;
     });
-    for (const [schedule, generate] of schedules(product, turned, device)) {
+    for (const [schedule, generate] of schedules(product, turned, device, roundsF32)) {
       const kernels = [generate("product")];
       const range = (memory: typeof out) => ({ memory, offset: 0, bytes: memory.bytes });
       const launches = [{ kernel: 0, args: [a.memory, b.memory, splits === 1 ? out : parts].map(range) }];
@@ -129,7 +133,7 @@ async function measure(device: GpuDevice, dtype: DType, size: string, turned: st
       const timed = await replayed(device, kernels, launches, Number(options.repeat));
       const error = await worstError(device, out, dtype, m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
       const isChosen = chosen !== null && "body" in kernels[0] && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
-      rows.push({ dtype, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
+      rows.push({ dtype: type, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
     }
   } finally {
     for (const memory of [a.memory, b.memory, parts, out]) memory.free();
@@ -141,7 +145,7 @@ const device = await openAnyDevice({ device: options.device as "cuda" }); // wro
 if (!isGpu(device)) throw new HeddleError("bad-argument", `bench: --device is ${options.device}, wanted cuda or webgpu`);
 const rows: Row[] = [];
 for (const size of options.sizes.split(","))
-  for (const dtype of options.dtype.split(",") as DType[])
+  for (const dtype of options.dtype.split(",") as (DType | "tf32")[])
     for (const turned of options.turned.split(","))
       for (const splits of options.splits.split(",").map(Number)) {
         const done = await measure(device, dtype, size, turned, splits);

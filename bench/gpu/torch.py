@@ -1,6 +1,6 @@
 """What PyTorch (and onnxruntime, where it has a CUDA provider) takes for the same work, on the same GPU; prints JSON.
 
-python3 bench/gpu/torch.py [--products MxNxK,…] [--dtype bf16,f32] [--layers FILE] [--resnet50 BATCH] [--onnx FILE@1x3x640x640,…]
+python3 bench/gpu/torch.py [--products MxNxK,…] [--dtype bf16,f32] (products also tf32, and i8, f8: by torch._int_mm and torch._scaled_mm) [--layers FILE] [--resnet50 BATCH] [--onnx FILE@1x3x640x640,…]
 --layers: a list that `npm run bench -- gpu/networks --layers` printed.
 """
 
@@ -12,7 +12,7 @@ import time
 import torch
 from torch import nn
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i8": torch.int8, "f8": torch.float8_e4m3fn}
 TRIES = 20
 
 
@@ -44,15 +44,31 @@ def captured(run):
     return graph.replay
 
 
-def product(m, n, k, dtype, rounds=20):
-    a, b = (torch.rand(shape, device="cuda", dtype=dtype) * 2 - 1 for shape in ((m, k), (k, n)))
+def multiplication(m, n, k, name):
+    """A product of random numbers; of 8 bits: as matrix units want them, the right operand stored by columns."""
+    dtype = DTYPES[name]
+    if name == "i8":
+        a, b = (torch.randint(-128, 128, shape, device="cuda", dtype=dtype) for shape in ((m, k), (n, k)))
+        return lambda: torch._int_mm(a, b.t())
+    a, b = (torch.rand(shape, device="cuda", dtype=torch.float32) * 2 - 1 for shape in ((m, k), (n, k) if name == "f8" else (k, n)))
+    a, b = a.to(dtype), b.to(dtype)
+    if name == "f8":
+        one = torch.ones((), device="cuda")
+        return lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=False)
     out = torch.empty(m, n, device="cuda", dtype=dtype)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def product(m, n, k, name, rounds=20):
+    torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+    once = multiplication(m, n, k, name)
 
     def run():
         for _ in range(rounds):
-            torch.mm(a, b, out=out)
+            once()
 
     ms = times(captured(run), rounds)
+    torch.backends.cuda.matmul.allow_tf32 = False
     return {"ms": ms, "tflops": round(2 * m * n * k / ms["median"] / 1e9, 1)}
 
 
@@ -168,7 +184,7 @@ def main():
         sizes = [size for size in options.products.split(",") if size]
         if sizes:
             out["products"] = {
-                name: {size: product(*(int(d) for d in size.split("x")), dtype) for size in sizes} for name, dtype in types.items()
+                name: {size: product(*(int(d) for d in size.split("x")), name) for size in sizes} for name in types
             }
         if options.layers:
             out["layers"] = {name: layers(options.layers, dtype) for name, dtype in types.items()}

@@ -3,9 +3,11 @@ import { HeddleError } from "../../ir/error.ts";
 import type { LibraryGemm, OperandType } from "../../ir/library_kernel.ts";
 import { type CudaApi, type Handle, libraryNames } from "./driver.ts";
 import { fastestOf, type LibraryCall } from "./fastest.ts";
+import { keep, readKept } from "./kept.ts";
 
 /** Functions of cuBLASLt, which return a cublasStatus_t. */
 const FUNCTIONS = {
+  cublasLtGetVersion: [],
   cublasLtCreate: ["void *"],
   cublasLtDestroy: ["uint64"],
   cublasLtMatmulDescCreate: ["void *", "int", "int"],
@@ -18,6 +20,7 @@ const FUNCTIONS = {
   cublasLtMatmulPreferenceSetAttribute: ["uint64", "int", "void *", "uint64"],
   cublasLtMatmulPreferenceDestroy: ["uint64"],
   cublasLtMatmulAlgoGetHeuristic: ["uint64", "uint64", "uint64", "uint64", "uint64", "uint64", "uint64", "int", "void *", "void *"],
+  cublasLtMatmulAlgoCheck: ["uint64", "uint64", "uint64", "uint64", "uint64", "uint64", "void *", "void *"],
   cublasLtMatmul: [
     "uint64", "uint64", "void *", "uint64", "uint64", "uint64", "uint64", "void *", "uint64", "uint64", "uint64", "uint64", "void *", "uint64", "uint64", "uint64",
   ], // biome-ignore format: handle, description, alpha, A, layout, B, layout, beta, C, layout, D, layout, algorithm, workspace, bytes, stream
@@ -34,6 +37,7 @@ const LAYOUT = { batchCount: 5, batchStride: 6 } as const;
 const PREFERENCE = { workspaceBytes: 1 } as const;
 /** A proposal: 64 bytes of algorithm, bytes of workspace, status, waves, four reserved words. */
 const PROPOSAL_BYTES = 96;
+const ALGORITHM_BYTES = 64;
 const PROPOSALS = 8;
 /** What Hopper's kernels ask for at most. */
 const WORKSPACE_BYTES = 32 << 20;
@@ -54,19 +58,23 @@ export class CudaBlas {
     private readonly cuda: CudaApi,
     private readonly functions: ReadonlyMap<Name, (...args: readonly unknown[]) => number>,
     private readonly stream: Handle,
+    private readonly gpu: string,
   ) {
     this.handle = this.create("cublasLtCreate");
     this.workspace = cuda.handle("cuMemAlloc_v2", WORKSPACE_BYTES);
   }
 
-  /** All work goes to the stream. Null where the library is not there. */
-  static open(cuda: CudaApi, stream: Handle): CudaBlas | null {
+  /** All work goes to the stream. `gpu`: equal where the same algorithms are the fastest. Null where the library is not there. */
+  static open(cuda: CudaApi, stream: Handle, gpu: string): CudaBlas | null {
     const functions = cuda.library(libraryNames("libcublasLt", ["", ".13", ".12", ".11"]), FUNCTIONS);
-    return functions && new CudaBlas(cuda, functions, stream);
+    return functions && new CudaBlas(cuda, functions, stream, gpu);
   }
 
+  private attempt(name: Name, ...args: readonly unknown[]): number {
+    return this.functions.get(name)!(...args); // the table's
+  }
   private check(name: Name, ...args: readonly unknown[]): void {
-    const status = this.functions.get(name)!(...args); // the table's
+    const status = this.attempt(name, ...args);
     if (status !== 0) throw new HeddleError("io", `device cuda: ${name} failed with status ${status}`);
   }
   private create(name: Name, ...rest: readonly unknown[]): Handle {
@@ -75,19 +83,13 @@ export class CudaBlas {
     return out[0];
   }
 
-  /** A product at these addresses, ready to be called; its first use measures the library's proposals there. */
+  /** A product at these addresses, ready to be called; where it is not known which of the library's proposals is the fastest, they are measured there. */
   prepare(gemm: LibraryGemm, addresses: readonly Handle[]): LibraryCall {
     const { name: _, params: __, ...shape } = gemm;
     const made = this.descriptors(gemm, addresses);
-    const key = JSON.stringify(shape);
-    let algorithm = this.algorithms.get(key);
-    if (!algorithm) {
-      const proposals = this.proposals(made, gemm);
-      const calls = proposals.map((proposal) => ({ call: () => this.multiply(gemm, made, addresses, proposal) }));
-      algorithm = proposals[fastestOf(this.cuda, this.stream, calls)];
-      this.algorithms.set(key, algorithm);
-    }
-    const best = algorithm;
+    const key = JSON.stringify(["gemm", this.gpu, this.attempt("cublasLtGetVersion"), shape]);
+    const best = this.algorithms.get(key) ?? this.keptAlgorithm(key, made) ?? this.fastest(key, gemm, made, addresses);
+    this.algorithms.set(key, best);
     return {
       call: () => this.multiply(gemm, made, addresses, best),
       free: () => {
@@ -95,6 +97,25 @@ export class CudaBlas {
         this.check("cublasLtMatmulDescDestroy", made.description);
       },
     };
+  }
+
+  /** What another process found; null: nothing, or what this library cannot do after all. */
+  private keptAlgorithm(key: string, { description, layouts: { right, left, out } }: Descriptors): Uint8Array | null {
+    const kept = readKept("plan", key);
+    if (kept?.length !== ALGORITHM_BYTES) return null;
+    const algorithm = Uint8Array.from(kept);
+    const result = new Uint8Array(PROPOSAL_BYTES);
+    const status = this.attempt("cublasLtMatmulAlgoCheck", this.handle, description, right, left, out, out, algorithm, result);
+    const [workspaceBytes] = new BigUint64Array(result.buffer, ALGORITHM_BYTES, 1);
+    return status === 0 && workspaceBytes <= WORKSPACE_BYTES ? algorithm : null;
+  }
+
+  private fastest(key: string, gemm: LibraryGemm, made: Descriptors, addresses: readonly Handle[]): Uint8Array {
+    const proposals = this.proposals(made, gemm);
+    const calls = proposals.map((proposal) => ({ call: () => this.multiply(gemm, made, addresses, proposal) }));
+    const algorithm = proposals[fastestOf(this.cuda, this.stream, calls)];
+    keep("plan", key, algorithm);
+    return algorithm;
   }
 
   /** Row-major a (m,k) · b (k,n) is column-major bᵀ · aᵀ: the library's A is our b, and its rows are our columns. */
@@ -150,7 +171,7 @@ export class CudaBlas {
         "unsupported",
         `device cuda: cuBLASLt has no algorithm for ${gemm.name} (${gemm.m}×${gemm.k} by ${gemm.k}×${gemm.n})`,
       );
-    return Array.from({ length: count[0] }, (_, i) => found.subarray(i * PROPOSAL_BYTES, i * PROPOSAL_BYTES + 64));
+    return Array.from({ length: count[0] }, (_, i) => found.subarray(i * PROPOSAL_BYTES, i * PROPOSAL_BYTES + ALGORITHM_BYTES));
   }
 
   close(): void {

@@ -5,9 +5,11 @@ import type { LibraryConv, OperandType } from "../../ir/library_kernel.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { type CudaApi, type Handle, libraryNames } from "./driver.ts";
 import { fastestOf, type LibraryCall } from "./fastest.ts";
+import { keep, readKept } from "./kept.ts";
 
 /** Functions of cuDNN, which return a cudnnStatus_t (the last one: nothing). */
 const FUNCTIONS = {
+  cudnnGetVersion: [],
   cudnnCreate: ["void *"],
   cudnnDestroy: ["uint64"],
   cudnnSetStream: ["uint64", "uint64"],
@@ -27,7 +29,7 @@ const POINTWISE = { mode: 0, precision: 1 } as const;
 const CONVOLUTION = { type: 100, mode: 101, dilations: 102, strides: 103, padsEnd: 104, padsBegin: 105, axes: 106 } as const;
 const HEURISTICS = { mode: 200, graph: 201, results: 202 } as const;
 const CONFIGURATION = { engine: 300 } as const;
-const PLAN = { handle: 400, configuration: 401, workspaceBytes: 402 } as const;
+const PLAN = { handle: 400, configuration: 401, workspaceBytes: 402, text: 405 } as const;
 const FORWARD = { alpha: 700, beta: 701, convolution: 702, w: 703, x: 704, y: 705 } as const;
 const APPLY = { pointwise: 750, x: 751, b: 752, y: 753 } as const;
 const GRAPH = { handle: 800, operations: 801 } as const;
@@ -50,6 +52,7 @@ const pointers = (name: number, list: readonly Handle[]): Attribute => [name, 6,
 const convolutionMode = (name: number, mode: number): Attribute => [name, 7, Int32Array.of(mode)];
 const heuristicsMode = (name: number, mode: number): Attribute => [name, 8, Int32Array.of(mode)];
 const pointwiseMode = (name: number, mode: number): Attribute => [name, 14, Int32Array.of(mode)];
+const CHARACTERS = 24;
 const DESCRIPTOR = 15;
 const NOTES = 11;
 const descriptors = (name: number, list: readonly Handle[]): Attribute => [name, DESCRIPTOR, BigUint64Array.from(list)];
@@ -76,13 +79,14 @@ export class CudaDnn {
     private readonly cuda: CudaApi,
     private readonly functions: ReadonlyMap<Name, (...args: readonly unknown[]) => number>,
     private readonly stream: Handle,
+    private readonly gpu: string,
     private readonly allocate: (bytes: number) => Handle,
   ) {}
 
-  /** All work goes to the stream. Null where the library is not there. */
-  static open(cuda: CudaApi, stream: Handle, allocate: (bytes: number) => Handle): CudaDnn | null {
+  /** All work goes to the stream. `gpu`: equal where the same plans work and are the fastest. Null where the library is not there. */
+  static open(cuda: CudaApi, stream: Handle, gpu: string, allocate: (bytes: number) => Handle): CudaDnn | null {
     const functions = cuda.library(libraryNames("libcudnn", [".9"]), FUNCTIONS);
-    return functions && new CudaDnn(cuda, functions, stream, allocate);
+    return functions && new CudaDnn(cuda, functions, stream, gpu, allocate);
   }
 
   /** Made for the first convolution: the library takes its time to start. */
@@ -127,16 +131,35 @@ export class CudaDnn {
     return Math.min(Number(count[0]), out.length);
   }
 
-  /** A convolution at these addresses, ready to be called; its first use measures the library's proposals there. */
+  /** A convolution at these addresses, ready to be called; where it is not known which of the library's proposals is the fastest, they are measured there. */
   prepare(conv: LibraryConv, addresses: readonly Handle[]): LibraryCall {
     const { name: _, params: __, ...shape } = conv;
-    const key = JSON.stringify(shape);
-    let plan = this.plans.get(key);
-    if (!plan) {
-      plan = this.fastest(conv, addresses);
-      this.plans.set(key, plan);
-    }
+    const key = JSON.stringify(["conv", this.gpu, this.attempt("cudnnGetVersion"), shape]);
+    const plan = this.plans.get(key) ?? this.keptPlan(key, addresses) ?? this.fastest(key, conv, addresses);
+    this.plans.set(key, plan);
     return this.call(plan, addresses);
+  }
+
+  /** What another process found, with the kernels that the library compiled for it; null: nothing, or what does not work here. */
+  private keptPlan(key: string, addresses: readonly Handle[]): Plan | null {
+    const text = readKept("plan", key);
+    if (!text) return null;
+    const [plan] = this.plan([handle(PLAN.handle, this.handle), [PLAN.text, CHARACTERS, text]]);
+    if (!plan) return null;
+    const call = this.call(plan, addresses);
+    const works = call.attempt();
+    call.free();
+    if (!works) this.check("cudnnBackendDestroyDescriptor", plan.descriptor);
+    return works ? plan : null;
+  }
+
+  private keepPlan(key: string, { descriptor }: Plan): void {
+    const count = new BigInt64Array(1);
+    const read = (room: number, out: Uint8Array | null): boolean =>
+      this.attempt("cudnnBackendGetAttribute", descriptor, PLAN.text, CHARACTERS, room, count, out) === 0;
+    if (!read(0, null) || count[0] <= 0n) return; // plans of some engines cannot be written down
+    const text = new Uint8Array(Number(count[0]));
+    if (read(text.length, text)) keep("plan", key, text);
   }
 
   private call({ descriptor, workspaceBytes }: Plan, addresses: readonly Handle[]): LibraryCall & { attempt(): boolean } {
@@ -161,7 +184,7 @@ export class CudaDnn {
     return this.workspace.address;
   }
 
-  private fastest(conv: LibraryConv, addresses: readonly Handle[]): Plan {
+  private fastest(key: string, conv: LibraryConv, addresses: readonly Handle[]): Plan {
     const able = this.proposals(conv).flatMap((plan) => {
       const call = this.call(plan, addresses);
       return call.attempt() ? [{ plan, call }] : [];
@@ -173,6 +196,7 @@ export class CudaDnn {
       call.free();
       if (i !== best) this.check("cudnnBackendDestroyDescriptor", plan.descriptor);
     }
+    this.keepPlan(key, able[best].plan);
     return able[best].plan;
   }
 
@@ -182,7 +206,11 @@ export class CudaDnn {
     const heuristics = this.descriptor(KIND.heuristics, [descriptors(HEURISTICS.graph, [graph]), heuristicsMode(HEURISTICS.mode, MODE.heuristicsA)]); // biome-ignore format: short
     const found = BigUint64Array.from({ length: PROPOSALS }, () => this.unfinished(KIND.configuration));
     const count = this.get(heuristics, HEURISTICS.results, DESCRIPTOR, found);
-    return [...found.subarray(0, count)].flatMap((configuration) => (this.isExact(configuration, conv) ? this.plan(configuration) : []));
+    return [...found.subarray(0, count)].flatMap((configuration) =>
+      this.isExact(configuration, conv)
+        ? this.plan([handle(PLAN.handle, this.handle), descriptors(PLAN.configuration, [configuration])])
+        : [],
+    );
   }
 
   private isExact(configuration: Handle, { type, roundsF32 }: LibraryConv): boolean {
@@ -195,12 +223,11 @@ export class CudaDnn {
   }
 
   /** None where the engine cannot do it after all, or asks for too much memory. */
-  private plan(configuration: Handle): Plan[] {
+  private plan(settings: readonly Attribute[]): Plan[] {
     const descriptor = this.unfinished(KIND.plan);
-    const settings = [handle(PLAN.handle, this.handle), descriptors(PLAN.configuration, [configuration])];
-    for (const [name, type, value] of settings) this.check("cudnnBackendSetAttribute", descriptor, name, type, value.length, value);
+    const isSet = settings.every(([name, type, value]) => this.attempt("cudnnBackendSetAttribute", descriptor, name, type, value.length, value) === 0); // biome-ignore format: one idea
     const workspaceBytes = new BigInt64Array(1);
-    const isThere = this.attempt("cudnnBackendFinalize", descriptor) === 0;
+    const isThere = isSet && this.attempt("cudnnBackendFinalize", descriptor) === 0;
     if (isThere) this.get(descriptor, PLAN.workspaceBytes, 3, workspaceBytes);
     if (isThere && workspaceBytes[0] <= WORKSPACE_BYTES) return [{ descriptor, workspaceBytes: Number(workspaceBytes[0]) }];
     this.check("cudnnBackendDestroyDescriptor", descriptor);

@@ -94,8 +94,9 @@ export class CudaDevice implements GpuDevice {
     this.isOverlapped = major >= OVERLAP.major && this.driverVersion() >= OVERLAP.driver;
     this.stream = cuda.handle("cuStreamCreate", NON_BLOCKING);
     this.followed = new FollowedLaunches(cuda, this.stream);
-    this.blas = CudaBlas.open(cuda, this.stream);
-    this.dnn = CudaDnn.open(cuda, this.stream, (bytes) => this.allocate(bytes));
+    const gpu = JSON.stringify([this.description, this.arch, this.driverVersion()]);
+    this.blas = CudaBlas.open(cuda, this.stream, gpu);
+    this.dnn = CudaDnn.open(cuda, this.stream, gpu, (bytes) => this.allocate(bytes));
     const hasTensorCores = major >= 8;
     this.target = {
       name: "cuda",
@@ -108,7 +109,7 @@ export class CudaDevice implements GpuDevice {
       hasGemm: this.blas !== null,
       hasConvolutions: this.dnn !== null,
       opensFragments: hasTensorCores,
-      fragments: hasTensorCores ? ["f16", "bf16"] : [],
+      fragments: hasTensorCores ? ["f16", "bf16", "f32"] : [],
       storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
     };
     this.codeKey = JSON.stringify([this.description, this.arch, this.printing, this.alignment, this.target]);
@@ -254,7 +255,7 @@ class CudaLaunchList implements GpuLaunchList {
       const addresses = args.map((a) => addressIn(a.memory, a.offset));
       const code = isLibraryKernel(kernel)
         ? this.library(kernel, addresses)
-        : kernelLaunch(cuda, device.stream, kernel, functions[number], addresses, device.isOverlapped ? device : null);
+        : kernelLaunch(cuda, device.stream, kernel, functions[number], addresses, device.isOverlapped);
       return { ...code, name: `kernel ${name}${from ? ` of ${from}` : ""}` };
     });
   }
