@@ -9,10 +9,9 @@ import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { countNonzeros, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
-import { USUAL_RATES } from "./sparse_cost.ts";
-import { blockOf, type Forecast, forecast, forecastOf, isTabled, type Machine, pays, type Size } from "./sparse_forecast.ts";
+import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
 import { bestStrips, stripCall, stripFormat } from "./sparse_strips.ts";
 import { rowTimesSparse } from "./sparse_vector.ts";
 
@@ -101,12 +100,6 @@ function rowsTimesBlocks(task: AnchorTask, x: Place | SparseInput, w: SparseWeig
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };
   return stripCall(task, weights, best, [...places, ...w.bias], source);
 }
-
-const machineOf = ({ target, threads, sparse }: AnchorTask): Machine => ({
-  target,
-  threads,
-  rates: sparse?.rates ?? USUAL_RATES[target.name],
-});
 
 interface Chosen {
   readonly w: Csb;

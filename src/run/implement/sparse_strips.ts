@@ -1,4 +1,5 @@
 // Layers whose zeros lie in blocks to kernels that multiply whole blocks, where these are predicted to be faster than kernels for single nonzeros.
+import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import type { PixelSource } from "../../kernels/sparse_panel.ts";
 import {
@@ -12,9 +13,11 @@ import {
   stripsOf,
 } from "../../kernels/sparse_strips.ts";
 import { splitThreads } from "../../kernels/work.ts";
-import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces } from "../step.ts";
+import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
+import { machineOf } from "./sparse_choice.ts";
 import { COLD_MS, denseMs } from "./sparse_cost.ts";
 import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
+import { blocksForecast } from "./sparse_vector_cost.ts";
 
 /** In what the dense product takes for a weight: for each that is stored, by vectors of a strip, and for each result. */
 interface StripCost {
@@ -56,6 +59,26 @@ function stripForecast(size: Size, { rows, depth, n, height, width, stored, pixe
   return {
     denseMs: (size.denseShare ?? 1) * denseMs(all, rates, threads),
     sparseMs: COLD_MS + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0),
+  };
+}
+
+/** A single pixel, by the blocks that are fewest bytes; null: this target has no kernel that would not wait for its sums. */
+export function rowTimesBlocks(
+  task: AnchorTask,
+  x: Value,
+  w: StripWeights,
+): { readonly ms: Forecast; readonly format: string; call(): KernelCall } | null {
+  const { rows, depth } = w;
+  const all = stripSizes(task.target)
+    .filter(({ width }) => width > 1)
+    .map((block) => stripsOf(w, block));
+  if (all.length === 0) return null;
+  const elements = ({ height, width, inputs }: Strips): number => height * width * inputs.length;
+  const strips = all.reduce((best, one) => (elements(one) < elements(best) ? one : best));
+  return {
+    ms: blocksForecast({ rows, depth, n: 1 }, elements(strips), machineOf(task)),
+    format: stripFormat(strips),
+    call: () => stripCall(task, w, { strips, shape: sparseStripShape(strips, 1, false, task.target) }, [valuePlace(x)]),
   };
 }
 

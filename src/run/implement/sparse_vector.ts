@@ -8,6 +8,7 @@ import { csbFromCoo } from "../../sparse/csb.ts";
 import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
 import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { rowTimesBlocks } from "./sparse_strips.ts";
 import { vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
 
 /** Weights with fewer zeros are not noted as sparse. */
@@ -30,6 +31,11 @@ export function rowTimesSparse(
   const size = { rows: n, depth: k, n: 1 };
   const machine = machineOf(task);
   const guess = vectorForecast(size, density, machine);
+  const blocks = rowTimesBlocks(task, x, { weights, rows: n, depth: k, isByRows: isTransposed });
+  if (blocks && blocks.ms.sparseMs < guess.sparseMs && (!isAuto || vectorPays(size, blocks.ms, threads))) {
+    note(task, { ...size, density, ...blocks.ms, isSparse: true, format: blocks.format });
+    return [blocks.call()];
+  }
   // Random places first: where those lose, nothing is converted.
   const isWorth = !isAuto || vectorPays(size, guess, threads);
   const coo = isWorth ? cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights)) : null;

@@ -5,11 +5,16 @@ import { windowSteps } from "../../kernels/sparse_window.ts";
 import type { VectorRates } from "./sparse_cost.ts";
 import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
 
-/** What steps take of values that are packed, and of gathered elements, in steps of windows: measured on Zen 5. */
-const STEPS: Readonly<Record<SimdTarget["name"], { readonly packed: number; readonly gather: number }>> = {
-  avx512: { packed: 1.36, gather: 4.5 },
-  avx2: { packed: 1, gather: 5.2 },
-  wasm: { packed: 1, gather: 1.17 },
+/** What steps take with two rows of a lane, of values that are packed, and of gathered elements, in steps of windows with one row: measured on Zen 5. */
+interface StepCosts {
+  readonly twoRows: number;
+  readonly packed: number;
+  readonly gather: number;
+}
+const STEPS: Readonly<Record<SimdTarget["name"], StepCosts>> = {
+  avx512: { twoRows: 1.4, packed: 2.3, gather: 6.8 },
+  avx2: { twoRows: 1.75, packed: 1, gather: 5.2 },
+  wasm: { twoRows: 1.75, packed: 1, gather: 1.17 },
 };
 /** Nanoseconds of a launch, and of what the sparse kernel reads besides where nothing is near: 256×64 takes as much at half the zeros. */
 export const LAUNCH = 100;
@@ -59,22 +64,31 @@ export function vectorForecast(size: Size, density: number, machine: Machine): F
   const { lanes, name } = machine.target;
   const nonzeros = size.rows * size.depth * density;
   const steps = nonzeros / lanes / fillOf(density);
+  const cost = lanes === 16 && density < TWO_ROWS ? STEPS[name].twoRows : 1;
   const gathers = (nonzeros / lanes) * STEPS[name].gather;
-  return gathers < steps
+  return gathers < steps * cost
     ? forecast(size, gathers, 6 * nonzeros, machine)
-    : forecast(size, steps, steps * lanes * (4 + CODE_BYTES), machine);
+    : forecast(size, steps * cost, steps * lanes * (4 + CODE_BYTES), machine);
 }
+/** Density below which lanes have two rows. */
+const TWO_ROWS = 0.3;
 /** Of a lane in a step: five or six share four bytes. */
 const CODE_BYTES = 0.8;
 
 /** With a pattern in the order of its kernel. */
 export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): Forecast {
   const { lanes, name } = machine.target;
-  const { packed, gather } = STEPS[name];
+  const cost = STEPS[name];
   const bytes = index.reduce((sum, part) => sum + part.byteLength, place.byteLength);
-  const steps = shape.walk === "gathered" ? shape.length * gather : windowSteps(shape, lanes) * (shape.isPacked ? packed : 1);
+  const steps =
+    shape.walk === "gathered"
+      ? shape.length * cost.gather
+      : windowSteps(shape, lanes) * (shape.isPacked ? cost.packed : shape.height > lanes ? cost.twoRows : 1);
   return forecast(size, steps, bytes, machine);
 }
+
+/** With blocks of so many elements: they come as fast as memory gives them. */
+export const blocksForecast = (size: Size, elements: number, machine: Machine): Forecast => forecast(size, 0, 4 * elements, machine);
 
 export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast, threads: number): boolean =>
   rows * depth >= LEAST_ELEMENTS && (threads === 1 || rows >= LEAST_ROWS * threads) && sparseMs <= MARGIN * denseMs;
