@@ -15,11 +15,11 @@ export const GROUPS = 8;
 export const NAMED = 256;
 /** Values and coordinates that follow the last ones: code for a pair that begins at the last would reach as far. */
 export const PADDING = 5 * NAMED;
-/** A visit's word of 64 bits: the row times ROW_UNIT, entries of turns in a loop from COUNT_SHIFT on, where its entries begin from START_SHIFT on. Below ROW_UNIT: a pair's first row has the turns that both share, the other one REPEATED where it is the same row again. */
+/** A visit's word of 64 bits: the row times ROW_UNIT, entries of turns in a loop from COUNT_SHIFT on, where its entries begin from START_SHIFT on. Below ROW_UNIT: turns that both rows of a pair share, or REPEATED where the second row is the first one again. */
 export const ROW_UNIT = 64;
 export const COUNT_SHIFT = 23;
 export const START_SHIFT = 33;
-export const REPEATED = 1;
+export const REPEATED = ROW_UNIT - 1;
 
 /**
  * The index of one direction over the nonzeros of a CSB matrix, in the order in which a kernel meets them.
@@ -90,7 +90,7 @@ const blocksOfStrip = (blockRows: number, block: number, threads: number, most: 
 
 /** Panels in the first-level cache beside what streams through it; where rows have few nonzeros in each, larger ones, so that their sums come and go less often. Whole vectors, which may be turned around. */
 export function rowsOfPanel(depth: number, density: number): number {
-  const most = density > 0.3 ? 128 : density > 0.07 ? 176 : NAMED;
+  const most = density > 0.25 ? 128 : density > 0.07 ? 176 : NAMED;
   return 16 * Math.ceil(depth / Math.ceil(depth / most) / 16);
 }
 
@@ -220,7 +220,7 @@ class Walk {
   private visit({ parts, shared, own }: Pair, top: number, c: number): void {
     const { visits, length } = this;
     const turns = own < GROUPS ? 0 : own - groupOf(own);
-    const below = [shared / STEP, parts[0] === parts[1] ? REPEATED : 0];
+    const below = [shared / STEP, parts[0] === parts[1] ? REPEATED : shared / STEP];
     for (const [h, part] of parts.entries()) {
       visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | below[h], 2 * this.length);
       if (shared === 0) for (let i = part.from; i < part.to; i++) this.entry(i, c);

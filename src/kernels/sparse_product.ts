@@ -268,13 +268,12 @@ class SparseProduct {
     const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
     const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
     const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
-    b.loop(from, to, 1, (i) => {
-      const words = [0, 8].map((d) => b.loadInt(buffers.visits, plus(times(i, 16), d), "i64", ...INT_RANGE.i64));
-      if (target.loadsFirst) {
-        const rows = plus(2, times(b.bits(words[1], 0, REPEATED), -1));
-        b.loop(0, rows, 1, (h) => this.alone(plus(times(i, 16), times(h, 8)), words[0], rest, meeting));
-      } else this.pair(words, rest, meeting);
-    });
+    if (target.loadsFirst) b.loop(times(from, 2), times(to, 2), 1, (i) => this.alone(this.word(i), rest, meeting));
+    else b.loop(from, to, 1, (i) => this.pair([this.word(times(i, 2)), this.word(plus(times(i, 2), 1))], rest, meeting));
+  }
+
+  private word(visit: Int): IntVar {
+    return this.b.loadInt(this.buffers.visits, times(visit, 8), "i64", ...INT_RANGE.i64);
   }
 
   private rowOf(word: IntVar, isLast: boolean): VisitRow {
@@ -286,15 +285,17 @@ class SparseProduct {
   }
 
   /** One row after the other. */
-  private alone(at: Int, first: IntVar, rest: number, meeting: Meeting): void {
-    const { b, shape, buffers } = this;
-    const word = b.loadInt(buffers.visits, at, "i64", ...INT_RANGE.i64);
-    const row = this.rowOf(word, meeting.isLast);
-    const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
-    const count = plus(b.bits(first, COUNT_SHIFT, NAMED - 1), times(b.bits(first, 0, ROW_UNIT - 1), STEP), rest);
-    const sums = this.begin(row, meeting);
-    b.loop(start, plus(start, count), 1, (i) => this.one(i, meeting.panel, sums));
-    this.end(row, sums, meeting);
+  private alone(word: IntVar, rest: number, meeting: Meeting): void {
+    const { b, shape } = this;
+    const shared = b.bits(word, 0, REPEATED);
+    b.when(shared, REPEATED, () => {
+      const row = this.rowOf(word, meeting.isLast);
+      const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
+      const sums = this.begin(row, meeting);
+      const count = plus(b.bits(word, COUNT_SHIFT, NAMED - 1), times(shared, STEP), rest);
+      b.loop(start, plus(start, count), 1, (i) => this.one(i, meeting.panel, sums));
+      this.end(row, sums, meeting);
+    });
   }
 
   /** Two rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
