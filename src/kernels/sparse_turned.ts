@@ -2,6 +2,7 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
+import { type Spread, spreadGathered } from "./sparse_gather.ts";
 import { copiedBytes, copyVector, PERIOD, periodsOf, type SlicedMatrix } from "./sparse_slices.ts";
 import type { VectorShape } from "./sparse_vector.ts";
 import { type Bundles, readBundles, turnedBits, type WindowsShape } from "./sparse_window.ts";
@@ -15,6 +16,8 @@ const COPIES = 2;
 const partPeriods = (rows: number): number => Math.max(PART / PERIOD, Math.ceil(periodsOf(rows) / PARTS));
 const partsOf = (rows: number): number => Math.ceil(periodsOf(rows) / partPeriods(rows));
 
+/** The first buffer. */
+const VALUES = 0;
 /** Of an extra nonzero's word of 64 bits: where its value is, its row in its period, its column. */
 const ROW_SHIFT = 32;
 const COLUMN_SHIFT = 48;
@@ -102,7 +105,7 @@ class Turned {
   readonly sumBytes: number;
   scratch = -1;
   private readonly bundles: Bundles | null;
-  private readonly values: number;
+  private readonly spread: Spread | null;
   private readonly words: number;
   private readonly bounds: number;
   private readonly vector: number;
@@ -121,13 +124,13 @@ class Turned {
     const { rows, columns } = matrix;
     const vectors = Math.ceil(columns / lanes);
     this.bundles = matrix.walk === "windows" ? readBundles(b, matrix) : null;
-    this.values = this.bundles ? 0 : b.buffer("values", 4 * valueCount(matrix, lanes), "read");
+    this.spread = matrix.walk === "gathered" ? spreadGathered(b, matrix) : null;
     this.words = b.buffer("words", 8 * Math.max(extras, 1), "read");
     this.bounds = b.buffer("wordBounds", 4 * (periodsOf(rows) + 1), "read");
     this.vector = b.buffer("g", 4 * rows, "read");
     this.flag = Math.max(copiedBytes(rows, lanes), periodsOf(rows) * PERIOD * 4);
     this.sums = this.flag + lanes * 4;
-    this.reach = Math.max(vectors, this.bundles?.reach ?? 0);
+    this.reach = Math.max(vectors, this.bundles?.reach ?? 0, this.spread?.reach ?? 0);
     this.copies = this.bundles ? COPIES : 1;
     this.scratchBytes = this.sums + this.copies * this.reach * lanes * 4;
     this.sumBytes = partsOf(rows) * vectors * lanes * 4;
@@ -183,7 +186,10 @@ class Turned {
         b.when(finite, 0, () => this.slice(slice, matrix, bundles, false), () => this.slice(slice, matrix, bundles, true)); // biome-ignore format: one idea
       });
     }
-    if (shape.extras > 0) this.extras(period);
+    const { spread } = this;
+    if (spread)
+      b.loop(0, PERIOD / matrix.height, 1, (s) => spread.slice(plus(times(period, PERIOD / matrix.height), s), this.scratch, 0, this.sums));
+    if (matrix.walk === "windows" && shape.extras > 0) this.extras(period, matrix);
   }
 
   private slice(slice: Int, { height }: WindowsShape, bundles: Bundles, allFinite: boolean): void {
@@ -234,21 +240,19 @@ class Turned {
     store();
   }
 
-  private extras(period: Int): void {
-    const { b, shape, words, bounds, scratch, sums } = this;
-    const { matrix, extras } = shape;
+  private extras(period: Int, { length, columns }: WindowsShape): void {
+    const { b, words, bounds, scratch, sums } = this;
+    const { extras } = this.shape;
     const from = b.loadInt(bounds, times(period, 4), "i32", 0, extras);
     const to = b.loadInt(bounds, plus(times(period, 4), 4), "i32", 0, extras);
     b.loop(from, to, 1, (i) => {
       const word = b.loadInt(words, times(i, 8), "i64", ...INT_RANGE.i64);
-      const slot = b.min(b.bits(word, 0, INT_RANGE.i32[1]), valueCount(matrix, b.lanes) - 1);
+      const slot = b.min(b.bits(word, 0, INT_RANGE.i32[1]), length - 1);
       const row = b.bits(word, ROW_SHIFT, PERIOD - 1);
-      const at = plus(sums, times(b.min(b.bits(word, COLUMN_SHIFT, INT_RANGE.u16[1]), matrix.columns - 1), 4));
+      const at = plus(sums, times(b.min(b.bits(word, COLUMN_SHIFT, INT_RANGE.u16[1]), columns - 1), 4));
       const sum = b.load(scratch, at, 1);
-      b.accumulate(sum, b.load(this.values, times(slot, 4), 1), b.load(scratch, plus(times(period, PERIOD * 4), times(row, 4)), 1));
+      b.accumulate(sum, b.load(VALUES, times(slot, 4), 1), b.load(scratch, plus(times(period, PERIOD * 4), times(row, 4)), 1));
       b.store(sum, scratch, at, 1);
     });
   }
 }
-
-const valueCount = (shape: VectorShape, lanes: number): number => (shape.walk === "windows" ? shape.length : shape.length * lanes);
