@@ -1,4 +1,4 @@
-// Products of small integers: ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul, as products of floats that hold the integers exactly.
+// Products of small integers: ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul, as products of floats that hold the integers exactly, over as much of the depth as their sums are exact.
 import type { DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { apply, type Builder, defineOp, type Op, type Value } from "../ir/graph.ts";
@@ -25,8 +25,20 @@ function reach(x: Value, zero: Value | null): number {
   return Math.max(a.hi - z.lo, z.hi - a.lo);
 }
 
-/** float32 holds every sum of `count` such products exactly up to 2^24; beyond, float64 does. */
-const exactType = (count: number, a: number, b: number): DType => (count * a * b < 2 ** 24 ? "f32" : "f64");
+/** Of how many products float32 holds every sum exactly. */
+const exactCount = (a: number, b: number): number => Math.ceil(2 ** 24 / Math.max(1, a * b)) - 1;
+
+/** The sum of `part(from, to)` over parts of at most `most`: of one its own, of several as integers. */
+function sumOfParts(build: Builder, depth: number, most: number, part: (from: number, to: number) => Value): Value {
+  const count = Math.max(1, Math.ceil(depth / most));
+  const size = Math.ceil(depth / count);
+  const parts = Array.from({ length: count }, (_, i) => part(i * size, Math.min(depth, (i + 1) * size)));
+  return parts.length === 1 ? parts[0] : parts.map((p) => build.cast(p, "i32")).reduce((sum, p) => build.op("Add", [p, sum]));
+}
+
+/** All of an axis, or elements [from, to) of it. */
+const along = (build: Builder, x: Value, axis: number, from: number, to: number): Value =>
+  from === 0 && to === x.type.shape[axis] ? x : build.op("Slice", [x, build.ints(from), build.ints(to), build.ints(axis)]);
 
 /** x − zero point, as floats; `shape` is what a zero point with one axis becomes. */
 function centered(build: Builder, x: Value, zero: Value | null, dtype: DType, shape: (count: number) => Shape): Value {
@@ -61,11 +73,13 @@ function checkLength(op: string, i: number, shape: Shape, lengths: readonly numb
     );
 }
 
-/** a − its zero point, times b − its own. */
+/** a − its zero point, times b − its own: as float32, or as integers. */
 function matMulExact(build: Builder, [a, aZero, b, bZero]: readonly [Value, Value | null, Value, Value | null]): Value {
-  const count = a.type.shape[a.type.shape.length - 1];
-  const dtype = exactType(count, reach(a, aZero), reach(b, bZero));
-  return build.op(MatMul, [centered(build, a, aZero, dtype, asColumn), centered(build, b, bZero, dtype, asRow)]);
+  const [left, right] = [centered(build, a, aZero, "f32", asColumn), centered(build, b, bZero, "f32", asRow)];
+  const [inner, outer] = [a.type.shape.length - 1, Math.max(0, b.type.shape.length - 2)];
+  return sumOfParts(build, a.type.shape[inner], exactCount(reach(a, aZero), reach(b, bZero)), (from, to) =>
+    build.op(MatMul, [along(build, left, inner, from, to), along(build, right, outer, from, to)]),
+  );
 }
 
 const MatMulInteger: Op = defineOp<object>({
@@ -88,6 +102,7 @@ const MatMulInteger: Op = defineOp<object>({
     { inputs: [u8(3, 5), u8(5, 4)] },
     { inputs: [u8(2, 3, 300), tensorOf("i8", new Array(600).fill(-7), [300, 2]), scalarOf("u8", 12), scalarOf("i8", 1)] },
     { inputs: [u8(2, 3), u8(3, 2), tensorOf("u8", [1, 2]), tensorOf("u8", [3, 4])] },
+    { inputs: [tensorOf("u8", new Array(1200).fill(255), [2, 600]), tensorOf("u8", new Array(1800).fill(254), [600, 3])] }, // sums beyond 2²⁴
   ],
 });
 
@@ -153,11 +168,20 @@ function convShape(op: string, x: Shape, w: Shape, attrs: ConvAttrs): Shape {
   }
 }
 
-/** x − its zero point, convolved with w − its own; pads hold the zero point, which is 0 here. */
+/** x − its zero point, convolved with w − its own: as floats, or as integers; pads hold the zero point, which is 0 here. */
 function convExact(build: Builder, [x, xZero, w, wZero]: readonly [Value, Value | null, Value, Value | null], attrs: ConvAttrs): Value {
-  const dtype = exactType(elementCount(w.type.shape.slice(1)), reach(x, xZero), reach(w, wZero));
-  const weights = centered(build, w, wZero, dtype, asWeights(w.type.shape.length));
-  return build.op(Conv, [centered(build, x, xZero, dtype, asRow), weights], { ...attrs });
+  const { shape } = w.type;
+  const channels = Math.floor(exactCount(reach(x, xZero), reach(w, wZero)) / elementCount(shape.slice(2)));
+  // Parts of the channels of several groups are no groups; nor is there a part of one channel.
+  const isExact = shape[1] <= channels || (attrs.group === 1 && channels > 0);
+  const dtype: DType = isExact ? "f32" : "f64";
+  const weights = centered(build, w, wZero, dtype, asWeights(shape.length));
+  const image = centered(build, x, xZero, dtype, asRow);
+  const axis = attrs.layout === "NHWC" ? x.type.shape.length - 1 : 1;
+  return sumOfParts(build, shape[1], isExact ? channels : shape[1], (from, to) => {
+    const own = attrs.group === 1 ? along(build, image, axis, from, to) : image;
+    return build.op(Conv, [own, along(build, weights, 1, from, to)], { ...attrs });
+  });
 }
 
 const convFlops = (w: Value, out: Shape): number => 2 * elementCount(out) * elementCount(w.type.shape.slice(1));
@@ -178,7 +202,10 @@ const ConvInteger: Op = defineOp<ConvAttrs>({
   },
   importOnnx: ({ emit, inputs, attrs }) => emit(emittable(ConvInteger), inputs, slideAttrs("ConvInteger", attrs)),
   flops: (node) => convFlops(node.inputs[1]!, node.outputs[0].type.shape),
-  samples: [{ inputs: [u8(1, 2, 5, 5), u8(3, 2, 3, 3), scalarOf("u8", 2)], attrs: { pads: [1, 1, 1, 1] } }],
+  samples: [
+    { inputs: [u8(1, 2, 5, 5), u8(3, 2, 3, 3), scalarOf("u8", 2)], attrs: { pads: [1, 1, 1, 1] } },
+    { inputs: [tensorOf("u8", new Array(600).fill(255), [1, 300, 1, 2]), tensorOf("u8", new Array(1200).fill(253), [2, 300, 1, 2])] },
+  ],
 });
 
 const QLinearConv: Op = defineOp<ConvAttrs>({
