@@ -9,7 +9,7 @@ import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import { H200 } from "../kernels/simt_machine.ts";
-import { randomNumbers } from "./devices.ts";
+import { expectClose, randomNumbers } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
 import { sampleGraph } from "./samples.ts";
 
@@ -57,6 +57,31 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
       expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([1]);
       const got = toNumbers((await program.run(data)).y);
       for (const [i, v] of want.entries()) expect(Math.abs(got[i] - v)).toBeLessThanOrEqual(1e-5 * Math.max(1, Math.abs(v)));
+    } finally {
+      program.free();
+    }
+  });
+
+  test.each<[op: string, gates: number, hidden: number, attrs: Attrs]>([
+    ["RNNLoop", 1, 5, { direction: "reverse" }],
+    ["GRULoop", 3, 24, { direction: "bidirectional" }],
+    ["GRULoop", 3, 20, { linear_before_reset: 1, layout: 1 }],
+    ["LSTMLoop", 4, 40, { direction: "bidirectional" }],
+  ])("%s with %i gates of %i units, %o", async (name, gates, hidden, attrs) => {
+    const [steps, batch, width, d] = [9, 3, 6, attrs.direction === "bidirectional" ? 2 : 1];
+    const rows = gates * hidden;
+    const state = attrs.layout ? [batch, d, hidden] : [d, batch, hidden];
+    const shapes = [attrs.layout ? [batch, steps, width] : [steps, batch, width], [d, rows, width], [d, rows, hidden], [d, 2 * rows], state, state]; // biome-ignore format: a list
+    const inputs = shapes.slice(0, gates === 4 ? 6 : 5).map((shape, i) => input(`in${i}`, { dtype: "f32", shape }));
+    const values = apply(OPS.get(name)!, [...inputs.slice(0, 4), null, ...inputs.slice(4)], attrs, name); // the table names operators that exist
+    const graph: Graph = { inputs, outputs: values.map((value, i) => ({ name: `y${i}`, value })) };
+    const data = Object.fromEntries(inputs.map(({ type }, i) => [`in${i}`, fromNumbers("f32", type.shape, randomNumbers(i + 1, elementCount(type.shape)).map((v) => v / 4))])); // biome-ignore format: one idea
+    const want = evaluateGraph(graph, data);
+    const program = await compileForGpu(graph, { device });
+    try {
+      expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([3]);
+      const got = await program.run(data);
+      for (const { name: output } of graph.outputs) expectClose(got[output], want[output], `${name}: ${output}`, 1e-4);
     } finally {
       program.free();
     }

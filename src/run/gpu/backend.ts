@@ -25,7 +25,9 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { fitsAttention, headAttention, headAttentionGrad } from "./implement_attention.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
+import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { recurrentLoop } from "./implement_recurrent.ts";
 import { cumSum } from "./implement_scan.ts";
 import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
@@ -78,12 +80,16 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
-  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad }),
-  ...byOperator({ CumSum: cumSum, TopK: topK }),
+  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad, LayerNormGrad: layerNormGrad }),
+  ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
 
-/** Expanded where there are no kernels for the shapes and types. */
-const ATTENTION: ReadonlySet<Op> = new Set([...DIRECT.keys()].filter(({ name }) => name.startsWith("HeadAttention")));
+/** Operators that are made of others where these say that there are no kernels for them. */
+const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
+  HeadAttention: fitsAttention,
+  HeadAttentionGrad: fitsAttention,
+  LayerNormGrad: fitsLayerNormGrad,
+});
 
 const expression: Expression = (inputs, node) => {
   const readers = node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node);
@@ -102,7 +108,7 @@ export function gpuBackend(target: SimtTarget, alignment: number, precision?: Pr
   const bytesOf = ({ dtype, shape }: TensorType): number => elementCount(shape) * (target.storedBytes[dtype] ?? DTYPES[dtype].bytes);
   return {
     isAnchor: (node) => ANCHORS.has(node.op),
-    keeps: (node, narrow) => ATTENTION.has(node.op) && fitsAttention(node, narrow, target),
+    keeps: (node, narrow) => KEPT.get(node.op)?.(node, narrow, target) ?? false,
     rereads: true,
     implement: (node, name) => implement(node, { name, target, shared, roundsF32: precision === "tf32" }),
     join: (steps, owner, isKept) =>
@@ -127,7 +133,7 @@ type Means = Pick<GpuTask, "name" | "target" | "shared" | "roundsF32">;
 function implement(node: Node, means: Means): Step<GpuKernel> {
   const { name, target, shared } = means;
   const onHost = { node, calls: null };
-  if (ATTENTION.has(node.op)) return { node, calls: DIRECT.get(node.op)!(node, name, target, shared) }; // of the table
+  if (KEPT.has(node.op)) return { node, calls: DIRECT.get(node.op)!(node, name, target, shared) }; // of the table
   const direct = DIRECT.get(node.op);
   const own = direct && isKept(node, target) ? direct(node, name, target, shared) : null;
   if (own) return { node, calls: own };

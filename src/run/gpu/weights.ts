@@ -14,7 +14,7 @@ export interface Ordered {
 }
 
 /** `ordered` reads w as its input 0; `order` is equal for readers that do the same to weights of equal types. */
-export function reordered(task: GpuTask, w: Value, ordered: Reader, order: string): Ordered {
+export function reordered(task: Pick<GpuTask, "name" | "target" | "shared">, w: Value, ordered: Reader, order: string): Ordered {
   const known = knownPlace(task, w, ordered);
   if (known) return { place: known, calls: [] };
   const { dtype, shape } = ordered.type;
@@ -26,7 +26,7 @@ export function reordered(task: GpuTask, w: Value, ordered: Reader, order: strin
 }
 
 /** Constant weights are put in order when compiling: float32, and others where the device keeps them as the host does. */
-function knownPlace({ target }: GpuTask, w: Value, ordered: Reader): Place | undefined {
+function knownPlace({ target }: Pick<GpuTask, "target">, w: Value, ordered: Reader): Place | undefined {
   const tensor = constantOf(w);
   if (!tensor) return undefined;
   if (tensor.dtype === "f32") return packedPlace((out) => out.set(interpret(ordered, [tensor]).data as Float32Array)); // as its type is
