@@ -21,7 +21,7 @@ in rendered lines of text, without labels (text, Debian's fonts-dejavu-core and 
   npm run example -- prune text       --sparsity 0.63 --steps 120
 
   --sparsity S      default: 0.9 and 0.63, of the layers' weights
-  --grain G         what goes together: element, 16x16, …; default: element
+  --grain G         what goes together: element, 16x4, …; default: element
   --seed N          default: 0
   --threads N       default: all cores
 fashion:

@@ -208,8 +208,8 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["-o, --output <FILE.onnx>", "Write the pruned network"],
       ["--method <magnitude|wanda|sparsegpt|random>", "Default: sparsegpt with --data, magnitude without"],
       [
-        "--grain <element|N:M|8x8|16x16|32x32|kernel|filter|layer>",
-        "What goes together (default element); 2:4 keeps two of four neighbours, 16x16 blocks of outputs by inputs",
+        "--grain <element|N:M|16x4|kernel|filter|layer>",
+        "What goes together (default element); 2:4 keeps two of four neighbours, 16x4 blocks of so many outputs by inputs",
       ],
       [
         "--scope <row|layer|global|lamp>",

@@ -62,9 +62,9 @@ describe("groups", () => {
     const scores = Float64Array.from({ length: 90 }, (_, i) => (i % 10 >= 8 ? 3 : i >= 80 ? 2 : 1));
     const rows = (mask: string): string[] => mask.match(/.{10}/g)!;
     const layer = { name: "w", rows: 9, columns: 10, taps: 1 };
-    const [half] = masksOf([{ layer, scores }], 64 / 90, { block: 8 }, "layer");
+    const [half] = masksOf([{ layer, scores }], 64 / 90, { outputs: 8, inputs: 8 }, "layer");
     expect(rows(half)).toEqual([...Array(8).fill("0000000011"), "1111111111"]);
-    const [less] = masksOf([{ layer, scores }], 60 / 90, { block: 8 }, "layer"); // 64 do not fit, what comes next does
+    const [less] = masksOf([{ layer, scores }], 60 / 90, { outputs: 8, inputs: 8 }, "layer"); // 64 do not fit, what comes next does
     expect(rows(less)).toEqual([...Array(8).fill("1111111100"), "0000000000"]);
   });
   test("of a convolution a block is one element of its kernels", () => {
@@ -75,14 +75,15 @@ describe("groups", () => {
     );
     const [mask] = selectMasks([{ layer: { name: "w", rows, columns: channels * taps, taps }, scores }], {
       sparsity: 1 - 2 / 18,
-      grain: { block: 8 },
+      grain: { outputs: 8, inputs: 8 },
       scope: "row",
     });
     expect([...mask]).toEqual(Array.from({ length: mask.length }, (_, i) => (i % taps === 4 ? 1 : 0))); // in each row of blocks the one in the middle
   });
   test("grains are read from text", () => {
-    expect(parseGrain("16x16")).toEqual({ block: 16 });
-    expect(() => parseGrain("16x8")).toThrow(/wanted element/);
+    expect(parseGrain("16x16")).toEqual({ outputs: 16, inputs: 16 });
+    expect(parseGrain("16x4")).toEqual({ outputs: 16, inputs: 4 });
+    expect(() => parseGrain("0x4")).toThrow(/wanted element/);
     expect(parseGrain("2:4")).toEqual({ n: 2, m: 4 });
     expect(parseGrain("filter")).toBe("filter");
     expect(() => parseGrain("4:2")).toThrow(/wanted element, kernel/);
@@ -113,7 +114,7 @@ describe("LAMP: what is left of its layer decides", () => {
       layer: { name: "t", rows: 24, columns: 8, taps: 1 },
       scores: Float64Array.from([...block(1), ...block(9), ...block(2)]),
     };
-    const masks = selectMasks([wide, tall], { sparsity: 0.5, grain: { block: 8 }, scope: "lamp" });
+    const masks = selectMasks([wide, tall], { sparsity: 0.5, grain: { outputs: 8, inputs: 8 }, scope: "lamp" });
     expect(masks.map((mask) => [...mask].filter((_, i) => i % 64 === 0))).toEqual([[1], [0, 1, 0]]);
   });
 });

@@ -37,7 +37,7 @@ test("blocks stay whole through SparseGPT's choice, the fit and distillation", a
   const { weights } = await pruneOnnx(model, {
     sparsity: 0.5,
     method: "sparsegpt",
-    grain: { block: 8 },
+    grain: { outputs: 8, inputs: 8 },
     scope: "global",
     batches,
     distill: { steps: 5 },

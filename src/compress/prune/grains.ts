@@ -2,30 +2,29 @@
 import { HeddleError } from "../../ir/error.ts";
 import type { Layer } from "./layer.ts";
 
-/** Single weights, N of M neighbours in a row, kernels of a convolution, whole rows, whole layers, squares of outputs and inputs. */
-export type Grain = "element" | "kernel" | "filter" | "layer" | NOfM | Squares;
+/** Single weights, N of M neighbours in a row, kernels of a convolution, whole rows, whole layers, blocks of outputs and inputs. */
+export type Grain = "element" | "kernel" | "filter" | "layer" | NOfM | Block;
 /** So many of so many stay. */
 export interface NOfM {
   readonly n: number;
   readonly m: number;
 }
-/** So many outputs by so many inputs, of a convolution at one element of its kernels: what sparse kernels multiply as one small dense matrix. */
-export interface Squares {
-  readonly block: number;
+/** Of a convolution at one element of its kernels: what sparse kernels multiply as one small dense matrix. */
+export interface Block {
+  readonly outputs: number;
+  readonly inputs: number;
 }
-/** Sizes of blocks that there are kernels for. */
-const BLOCKS = [8, 16, 32];
 
 /** "element", "filter", "2:4" or "16x16". Throws HeddleError ("bad-argument"). */
 export function parseGrain(text: string): Grain {
   if (text === "element" || text === "kernel" || text === "filter" || text === "layer") return text;
-  const block = BLOCKS.find((size) => text === `${size}x${size}`);
-  if (block) return { block };
+  const [outputs, inputs] = (/^(\d+)x(\d+)$/.exec(text) ?? []).slice(1).map(Number);
+  if (outputs * inputs > 1) return { outputs, inputs };
   const [n, m] = (/^(\d+):(\d+)$/.exec(text) ?? []).slice(1).map(Number);
   if (n >= 0 && n < m) return { n, m };
   throw new HeddleError(
     "bad-argument",
-    `grain ${text}: wanted element, kernel, filter, layer, 8x8, 16x16, 32x32, or N:M with N below M, for example 2:4`,
+    `grain ${text}: wanted element, kernel, filter, layer, outputs by inputs as in 16x4, or N:M with N below M as in 2:4`,
   );
 }
 
@@ -52,11 +51,11 @@ export function groupsOf({ rows, columns, taps }: Sizes, grain: Exclude<Grain, "
     case "layer":
       return numbered(rows, columns, 1, () => 0);
     default: {
-      const { block } = grain;
-      const perRow = Math.ceil(columns / taps / block) * taps;
+      const { outputs, inputs } = grain;
+      const perRow = Math.ceil(columns / taps / inputs) * taps;
       return numbered(rows, columns, perRow, (row, column) => {
         const [channel, tap] = [Math.floor(column / taps), column % taps];
-        return Math.floor(row / block) * perRow + Math.floor(channel / block) * taps + tap;
+        return Math.floor(row / outputs) * perRow + Math.floor(channel / inputs) * taps + tap;
       });
     }
   }

@@ -5,7 +5,7 @@ export { bestOfRandom, type CandidateOptions, type Chosen } from "./candidates.t
 export { cholesky, inverseFactor, invertLower, solveCholesky } from "./cholesky.ts";
 export { type Disagreement, disagreement } from "./disagreement.ts";
 export { type DistillOptions, distill } from "./distill.ts";
-export { type Grain, isPattern, type NOfM, parseGrain, type Squares } from "./grains.ts";
+export { type Block, type Grain, isPattern, type NOfM, parseGrain } from "./grains.ts";
 export { type Layer, type LayerUse, layersOf, layerUses, matrixOf, weightFrom } from "./layer.ts";
 export { fitOnMask, type Moments, outputError, reconstructionError } from "./least_squares.ts";
 export {

@@ -94,9 +94,10 @@ function rowsTimesBlocks(task: AnchorTask, x: Place | SparseInput, w: SparseWeig
   const machine = machineOf(task);
   const weights = { weights: w.weights, rows, depth, isByRows: w.isTransposed };
   const best = bestStrips(weights, size, w.bias.length > 0, machine);
-  const isWorth = isForced || pays(best.ms);
-  if (!isWorth || best.ms.sparseMs > forecast(size, density, true, machine).sparseMs) return null;
-  note(task, { rows, depth, n, density, ...best.ms, isSparse: true, format: stripFormat(best.strips) });
+  const others = forecast(size, density, true, machine);
+  const ms = { denseMs: others.denseMs, sparseMs: best.sparseMs };
+  if (!(isForced || pays(ms)) || ms.sparseMs > others.sparseMs) return null;
+  note(task, { rows, depth, n, density, ...ms, isSparse: true, format: stripFormat(best.strips) });
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };
   return stripCall(task, weights, best, [...places, ...w.bias], source);
 }

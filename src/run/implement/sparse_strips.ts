@@ -15,7 +15,7 @@ import {
 import { splitThreads } from "../../kernels/work.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { machineOf } from "./sparse_choice.ts";
-import { COLD_MS, denseMs } from "./sparse_cost.ts";
+import { COLD_MS } from "./sparse_cost.ts";
 import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
 import { blocksForecast } from "./sparse_vector_cost.ts";
 
@@ -34,7 +34,7 @@ const COSTS: Readonly<Record<SimdTarget["name"], StripCost>> = {
 export interface StripChoice {
   readonly strips: Strips;
   readonly shape: SparseStripShape;
-  readonly ms: Forecast;
+  readonly sparseMs: number;
 }
 
 /** The blocks in which a layer is predicted to be fastest. */
@@ -43,23 +43,19 @@ export function bestStrips(w: StripWeights, size: Size, hasBias: boolean, machin
   const all = stripSizes(target).map((block) => {
     const strips = stripsOf(w, block);
     const shape = sparseStripShape(strips, size.n, hasBias, target);
-    return { strips, shape, ms: stripForecast(size, shape, machine) };
+    return { strips, shape, sparseMs: stripMs(size, shape, machine) };
   });
-  return all.reduce((best, one) => (one.ms.sparseMs < best.ms.sparseMs ? one : best));
+  return all.reduce((best, one) => (one.sparseMs < best.sparseMs ? one : best));
 }
 
-function stripForecast(size: Size, { rows, depth, n, height, width, stored, pixels }: SparseStripShape, machine: Machine): Forecast {
+function stripMs(size: Size, { rows, n, height, width, stored, pixels }: SparseStripShape, machine: Machine): number {
   const { target, threads, rates } = machine;
   const cost = COSTS[target.name];
   const [tiles, strips] = [Math.ceil(n / pixels), Math.ceil(rows / height)];
   const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
   const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
   const product = rates.dense.element * (cost.stored[height / target.lanes - 1] * stored * width * height + cost.result * rows);
-  const all = { rows, depth, n, length: 0, visits: 0, block: height, sharesColumns: true };
-  return {
-    denseMs: (size.denseShare ?? 1) * denseMs(all, rates, threads),
-    sparseMs: COLD_MS + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0),
-  };
+  return COLD_MS + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
 }
 
 /** A single pixel, by the blocks that are fewest bytes; null: this target has no kernel that would not wait for its sums. */
