@@ -230,6 +230,9 @@ export class SimtBuilder {
     invariant(bytes, `${this.name}: no ${dtype} on ${this.target.name}`);
     return this.params.push({ name, dtype, elements, bytes: elements * bytes, access }) - 1;
   }
+  typeOf(buffer: number): DType {
+    return this.params[buffer].dtype;
+  }
   /** Number of a new array that the threads of a workgroup share. */
   array(type: SharedArray["type"], elements: number, over?: number): number {
     return this.shared.push({ type, elements, over }) - 1;

@@ -11,6 +11,9 @@ export type Reduction = Extract<Expr, { k: "reduce" }>;
 /** Threads that exchange values, where the target has them. */
 export const SUBGROUP = 32;
 
+/** Values that a thread reads before it needs the first. */
+const BATCH = 16;
+
 export const extentOf = (vars: readonly IndexVar[]): number => vars.reduce((n, v) => n * v.extent, 1);
 
 /** Reductions that are in no other. */
@@ -165,13 +168,34 @@ export class ExprCode {
     invariant(type, `${b.name}: a reduction of ${e.dtype}`);
     const { start: identity, join } = combination(e.combine, type);
     const total = b.variable(type, identity);
-    b.loop(start, extentOf(e.vars), step, (i) =>
-      this.inside(() => {
-        this.bind(e.vars, i);
-        b.set(total, join(total, this.value(e.body)));
-      }),
-    );
+    const extent = extentOf(e.vars);
+    if (step === 1)
+      b.loop(start, extent, 1, (i) =>
+        this.inside(() => {
+          this.bind(e.vars, i);
+          b.set(total, join(total, this.value(e.body)));
+        }),
+      );
+    else
+      this.inBatches(start, step, extent, (i, isThere) => {
+        this.bind(e.vars, isThere ? b.let(fn("min", i, extent - 1)) : i);
+        const value = this.value(e.body);
+        b.set(total, join(total, isThere ? select(isThere, value, identity) : value));
+      });
     return total;
+  }
+
+  /** Visits every `step`th number from `start` on, which is less than `step`, several in a batch: their loads need not wait for each other. `isThere` where a batch may reach beyond the end. */
+  private inBatches(start: Reg, step: number, extent: number, visit: (i: Reg, isThere: Reg | null) => void): void {
+    const { b } = this;
+    const batch = Math.min(BATCH, Math.ceil(extent / step));
+    const one = (from: Reg, j: Reg): void =>
+      this.inside(() => {
+        const i = b.let(sum(from, fn("mul", j, step)));
+        visit(i, extent % (batch * step) === 0 ? null : b.let(fn("lt", i, extent)));
+      });
+    if (batch * step >= extent) b.loop(0, batch, 1, (j) => one(start, j), true);
+    else b.loop(start, extent, batch * step, (from) => b.loop(0, batch, 1, (j) => one(from, j), true));
   }
 
   /** A reduction by a team, which leaves it in all of its threads. */

@@ -7,6 +7,7 @@ import { fn, group, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget
 import { elementCount, stridesOf } from "../ir/tensor.ts";
 import { joinable, Rewriter } from "./rewrite.ts";
 import { ExprCode, extentOf, isContiguousAlong, outermost, SUBGROUP, type Team } from "./simt_expr.ts";
+import { LANES, lanesOf, loadLanes } from "./simt_lanes.ts";
 import { freeVars } from "./walk.ts";
 
 /** The kernel that computes what the readers, all of one shape, read. Parameters: a buffer for each input, then the outputs. */
@@ -51,6 +52,10 @@ export function merged({ exprs, out, axes }: Task): Task {
 
 /** Threads of a workgroup where each works for itself. */
 const THREADS = 256;
+/** The same where there are few workgroups for each multiprocessor. */
+const FEW_GROUPS_THREADS = 1024;
+const RESIDENTS = 2;
+const MULTIPROCESSORS = 16;
 /** Elements that keep a whole GPU busy with a thread each. */
 const MANY = 1 << 15;
 /** Shorter reductions are a thread's own. */
@@ -67,7 +72,7 @@ class GroupLowering {
 
   constructor(
     private readonly b: SimtBuilder,
-    buffers: readonly number[],
+    private readonly buffers: readonly number[],
     private readonly outputs: readonly number[],
     private readonly task: Task,
   ) {
@@ -82,7 +87,7 @@ class GroupLowering {
     const outer = axes.filter((v) => needed.has(v.id));
     const inner = axes.filter((v) => !needed.has(v.id));
     const isShared = inner.length > 0 && longest > 4;
-    if (longest <= SHORT && !isShared) return this.perThread();
+    if (longest <= SHORT && !isShared) return (reductions.length === 0 && this.perLanes()) || this.perThread();
     const hasSubgroups = this.b.target.subgroup >= SUBGROUP && extentOf(outer) >= MANY_LINES && longest <= LINE;
     if (isShared) return hasSubgroups ? this.perSubgroup(outer, inner) : this.perGroup(outer, inner, 1, longest);
     const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
@@ -115,12 +120,32 @@ class GroupLowering {
     return b.build([THREADS, 1, 1], grid);
   }
 
+  /** A thread for neighbouring elements; null where there are too few, or not all are float32. */
+  private perLanes(): SimtKernel | null {
+    const { b, code, task, buffers, outputs } = this;
+    const count = extentOf(task.axes) / LANES;
+    const isF32 = (buffer: number): boolean => b.typeOf(buffer) === "f32";
+    const lanes = count >= MANY && outputs.every(isF32) ? lanesOf(task.exprs, task.out, task.axes) : null;
+    if (!lanes) return null;
+    const grid = gridOf(Math.ceil(count / THREADS), b.target);
+    const at = b.let(sum(fn("mul", linearGroup(grid), THREADS), thread()));
+    b.when(fn("lt", at, count), () => {
+      code.bind(lanes.axes, at);
+      loadLanes(b, code, lanes, buffers, (input) => isF32(buffers[input]));
+      const to = b.let(code.index(lanes.out));
+      const values = lanes.exprs.map((exprs) => exprs.map((e) => b.let(code.value(e))));
+      for (const [i, output] of outputs.entries()) b.storeVector({ k: "buffer", number: output }, to, values.map((v) => v[i])); // biome-ignore format: one idea
+    });
+    return b.build([THREADS, 1, 1], grid);
+  }
+
   /** A workgroup for `columns` elements of the outer axes; its threads share their reductions, then the elements of the inner axes. */
   private perGroup(outer: readonly IndexVar[], inner: readonly IndexVar[], columns: number, longest: number): SimtKernel {
     const { b } = this;
     const total = extentOf(outer);
     const wanted = 2 ** Math.ceil(Math.log2(Math.max(1, longest / (columns > 1 ? 8 : 4))));
-    const rows = Math.max(columns > 1 ? 2 : 32, Math.min(b.target.maxThreads, THREADS, columns * wanted) / columns);
+    const most = total / columns < RESIDENTS * (b.target.units ?? MULTIPROCESSORS) ? FEW_GROUPS_THREADS : THREADS;
+    const rows = Math.max(columns > 1 ? 2 : 32, Math.min(b.target.maxThreads, most, columns * wanted) / columns);
     const grid = gridOf(Math.ceil(total / columns), b.target);
     const first = fn("mul", linearGroup(grid), columns);
     const [column, row] = columns > 1 ? [thread(0), thread(1)] : [int(0), thread(0)];

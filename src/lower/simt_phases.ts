@@ -8,9 +8,10 @@ import { elementCount, stridesOf } from "../ir/tensor.ts";
 import { Rewriter } from "./rewrite.ts";
 import { ExprCode, extentOf, isContiguousAlong, outermost, SUBGROUP, type Team } from "./simt_expr.ts";
 import { gridOf, linearGroup, merged, type Task } from "./simt_group.ts";
+import { type LaneTask, lanesOf, loadLanes } from "./simt_lanes.ts";
 
 /** Threads of a workgroup, at most. */
-const THREADS = 512;
+const THREADS = 1024;
 /** Values that a thread adds up by itself before others help. */
 const ALONE = 4;
 /** Elements of the last result for each thread, and workgroups on a multiprocessor, where there are so many. */
@@ -45,12 +46,37 @@ export function lowerSimtPhases(
     code.keep(inputs.length + i, array);
   }
   const task = taskOf(last);
+  const lanes = outermost(task.exprs[0]).length === 0 && last.type.dtype === "f32" ? lanesOf(task.exprs, task.out, task.axes) : null;
+  if (lanes) return lastByLanes(b, code, lanes, output, buffers, threads, most);
   const team = teamOf(task, threads);
   const count = extentOf(task.axes);
   const wanted = Math.ceil(count / (team.rows === 1 ? threads * EACH : team.columns));
   const grid = gridOf(Math.min(wanted, most, RESIDENTS * (target.units ?? MULTIPROCESSORS)), target);
   const step = grid[0] * grid[1] * team.columns;
   eachOf(b, code, task, team, fn("mul", linearGroup(grid), team.columns), step, (_, value) => b.store(output, code.index(task.out), value));
+  return b.build([threads, 1, 1], grid);
+}
+
+/** The last result where each of its elements is computed alone: several neighbours in a thread. */
+function lastByLanes(
+  b: SimtBuilder,
+  code: ExprCode,
+  lanes: LaneTask,
+  output: number,
+  buffers: readonly number[],
+  threads: number,
+  most: number,
+): SimtKernel {
+  const count = extentOf(lanes.axes);
+  const grid = gridOf(Math.min(Math.ceil(count / threads), most, RESIDENTS * (b.target.units ?? MULTIPROCESSORS)), b.target);
+  b.loop(sum(fn("mul", linearGroup(grid), threads), thread()), count, grid[0] * grid[1] * threads, (at) =>
+    code.inside(() => {
+      code.bind(lanes.axes, at);
+      loadLanes(b, code, lanes, buffers, (input) => input < buffers.length && b.typeOf(buffers[input]) === "f32");
+      const values = lanes.exprs.map(([e]) => b.let(code.value(e)));
+      b.storeVector({ k: "buffer", number: output }, b.let(code.index(lanes.out)), values);
+    }),
+  );
   return b.build([threads, 1, 1], grid);
 }
 
@@ -76,7 +102,7 @@ function teamOf({ exprs: [e], axes }: Task, threads: number): Team {
     const columns = threads / rows;
     return { rows, columns, column: fn("rem", thread(), columns), row: fn("div", thread(), columns) };
   }
-  const rows = Math.min(wanted, SUBGROUP);
+  const rows = Math.min(wanted, SUBGROUP, room);
   return { rows, columns: threads / rows, column: fn("div", thread(), rows), row: fn("rem", thread(), rows), isLanes: true };
 }
 

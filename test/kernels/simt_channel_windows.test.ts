@@ -17,18 +17,20 @@ interface Case {
   readonly dilations: Size;
   readonly pads: Size;
   readonly isPool?: true;
-  /** Of a thread. */
+  /** Threads that keep the target busy, and what each has. */
+  readonly busy: number;
   readonly positions: number;
+  readonly run: number;
 }
 const CASES: readonly Case[] = [
-  { channels: 8, input: [9, 16], output: [9, 16], kernel: [5, 5], strides: [1, 1], dilations: [1, 1], pads: [2, 2], positions: 4 },
-  { channels: 8, input: [9, 20], output: [5, 10], kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads: [1, 1], positions: 2 },
-  { channels: 8, input: [9, 17], output: [5, 13], kernel: [3, 3], strides: [1, 1], dilations: [2, 2], pads: [0, 0], positions: 1 },
-  { channels: 6, input: [8, 20], output: [4, 20], kernel: [2, 3], strides: [2, 1], dilations: [1, 1], pads: [0, 1], positions: 4 },
-  { channels: 12, input: [6, 12], output: [3, 6], kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads: [0, 0], isPool: true, positions: 2 },
+  { channels: 8, input: [9, 16], output: [9, 16], kernel: [5, 5], strides: [1, 1], dilations: [1, 1], pads: [2, 2], busy: 140, positions: 4, run: 4 },
+  { channels: 8, input: [9, 20], output: [5, 10], kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads: [1, 1], busy: 100, positions: 2, run: 1 },
+  { channels: 8, input: [9, 17], output: [5, 13], kernel: [3, 3], strides: [1, 1], dilations: [2, 2], pads: [0, 0], busy: 1000, positions: 1, run: 1 },
+  { channels: 6, input: [8, 20], output: [4, 20], kernel: [2, 3], strides: [2, 1], dilations: [1, 1], pads: [0, 1], busy: 100, positions: 4, run: 2 },
+  { channels: 12, input: [6, 12], output: [3, 6], kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads: [0, 0], isPool: true, busy: 60, positions: 2, run: 1 },
 ]; // biome-ignore format: a table
 
-test.each(CASES)("$channels channels of $input by $kernel, strides $strides, dilations $dilations, $positions positions", (c) => {
+test.each(CASES)("$channels channels of $input by $kernel, strides $strides, dilations $dilations, $positions positions of $run", (c) => {
   const { channels, input, output, kernel, strides, dilations, pads, isPool } = c;
   const w: ChannelWindows = {
     dtype: "f32",
@@ -45,9 +47,8 @@ test.each(CASES)("$channels channels of $input by $kernel, strides $strides, dil
     place: (_, row, channel) => [...unlinearIndex(row, [2, ...output]), channel],
   };
   const count = 2 * elementCount(output);
-  const target = { ...H200, units: Math.floor((count * channels) / (channels % 4 === 0 ? 4 : 2) / c.positions / 96) }; // as many as just keep busy
-  const made = channelWindows("windows", w, target);
-  expect(made.grid[0]).toBe(Math.ceil((count * channels) / (channels % 4 === 0 ? 4 : 2) / c.positions / 128));
+  const made = channelWindows("windows", w, { ...H200, units: c.busy / 320 });
+  expect(made.grid[0]).toBe(Math.ceil((count * channels) / c.run / c.positions / 128));
   const image = Float64Array.from(randomNumbers(1, 2 * elementCount(input) * channels));
   const weights = Float64Array.from(randomNumbers(2, elementCount(kernel) * channels));
   const out = new Float64Array(count * channels).fill(Number.NaN);

@@ -7,12 +7,12 @@ type Load = Extract<SimtStmt, { k: "loadFragment" }>;
 export const SPLIT_REGISTERS = 16;
 const ELEMENTS = 8;
 
-/** What is left of an infinity is nothing. */
+/** By plain instructions, of which a multiprocessor does several times as many as conversions. An infinity leaves nothing, and what is left is cut to tf32 by the product. */
 export const SPLIT_PRELUDE = `__device__ inline void hd_split(float x, unsigned& high, unsigned& low) {
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(high) : "f"(x));
-  float rest = x - __uint_as_float(high);
-  rest = rest == rest ? rest : 0.0f;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(low) : "f"(rest));
+  const unsigned bits = __float_as_uint(x);
+  const bool isFinite = fabsf(x) < __int_as_float(0x7f800000);
+  high = isFinite ? (bits + 0x1000u) & 0xffffe000u : bits;
+  low = isFinite ? __float_as_uint(x - __uint_as_float(high)) : 0u;
 }
 `;
 
@@ -44,21 +44,23 @@ function placeOf(i: number, isLeft: boolean, stride: number): string {
   return `((${LANE} & 3) + ${deep}) * ${stride} + (${LANE} >> 2) + ${aside}`;
 }
 
-/** What is left by what is left is below float32's precision. */
+/**
+ * What is left by what is left is below float32's precision. Matrix units cut what they add to a sum off, instead of rounding it: they only add up the products
+ * of one fragment.
+ */
 export function multiplySplit(sum: string, a: string, b: string): string[] {
-  const lines: string[] = [];
-  for (const half of [0, 1])
+  return [0, 1].flatMap((half) => {
+    const own = `${sum}_${half}`;
+    const lines = [`float ${own}[4] = {};`];
     for (const step of [0, 1])
-      for (const [lowA, lowB] of [
-        [ELEMENTS, 0],
-        [0, ELEMENTS],
-        [0, 0],
-      ]) {
-        // biome-ignore format: one idea
-        const sums = upTo(4).map((i) => `"+f"(${sum}[${4 * half + i}])`);
+      for (const [lowA, lowB] of ORDER) {
+        const sums = upTo(4).map((i) => `"+f"(${own}[${i}])`);
         const left = upTo(4).map((i) => `"r"(${a}[${lowA + 4 * step + i}])`);
         const right = upTo(2).map((i) => `"r"(${b}[${lowB + 4 * half + 2 * step + i}])`);
         lines.push(`asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : ${sums.join(", ")} : ${[...left, ...right].join(", ")});`); // biome-ignore format: one idea
       }
-  return lines;
+    return ["{", ...lines, ...upTo(4).map((i) => `${sum}[${4 * half + i}] += ${own}[${i}];`), "}"];
+  });
 }
+/** Small products first. */
+const ORDER = [[ELEMENTS, 0], [0, ELEMENTS], [0, 0]] as const; // biome-ignore format: one idea

@@ -33,8 +33,8 @@ __device__ inline int hd_to_int(float f) { return __float2int_rz(f); }
 __device__ inline int hd_check(int at, int count) { if ((unsigned)at >= (unsigned)count) asm volatile("trap;"); return at; }
 ${SPLIT_PRELUDE}`;
 
-/** The next kernel's workgroups may take places as soon as all of this one have theirs; what was computed before is there when the wait is over. */
-const OVERLAP = [`  asm volatile("griddepcontrol.launch_dependents;");`, `  asm volatile("griddepcontrol.wait;" ::: "memory");`];
+/** What was computed before is there when the wait is over. */
+const OVERLAP = [`  asm volatile("griddepcontrol.wait;" ::: "memory");`];
 
 /** What a kernel declares by itself. */
 const STATIC_BYTES = 48 << 10;

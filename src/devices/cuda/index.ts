@@ -109,7 +109,7 @@ export class CudaDevice implements GpuDevice {
       hasGemm: this.blas !== null,
       hasConvolutions: this.dnn !== null,
       opensFragments: hasTensorCores,
-      fragments: hasTensorCores ? ["f16", "bf16"] : [],
+      fragments: hasTensorCores ? ["f16", "bf16", "f32"] : [],
       storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),
     };
     this.codeKey = JSON.stringify([this.description, this.arch, this.printing, this.alignment, this.target]);
@@ -255,7 +255,7 @@ class CudaLaunchList implements GpuLaunchList {
       const addresses = args.map((a) => addressIn(a.memory, a.offset));
       const code = isLibraryKernel(kernel)
         ? this.library(kernel, addresses)
-        : kernelLaunch(cuda, device.stream, kernel, functions[number], addresses, device.isOverlapped ? device : null);
+        : kernelLaunch(cuda, device.stream, kernel, functions[number], addresses, device.isOverlapped);
       return { ...code, name: `kernel ${name}${from ? ` of ${from}` : ""}` };
     });
   }

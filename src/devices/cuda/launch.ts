@@ -20,8 +20,8 @@ export function kernelLaunch(
   kernel: SimtKernel,
   f: Handle,
   addresses: readonly Handle[],
-  /** Of the GPU; null: kernels wait until those before them have ended. */
-  overlapped: { readonly multiprocessors: number } | null,
+  /** The kernel waits by itself for what was computed before. */
+  isOverlapped: boolean,
 ): LaunchCode {
   const values = BigUint64Array.from(addresses);
   const base = cuda.addressOf(values);
@@ -31,23 +31,10 @@ export function kernelLaunch(
   const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
   if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
   const free = (): void => void values.fill(0n);
-  if (!overlapped || !isLight(kernel, overlapped.multiprocessors))
+  if (!isOverlapped)
     return { launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null), free };
   const config = overlappedConfig(cuda, [...grid, ...workgroup, dynamicBytes], stream);
   return { launch: () => cuda.driver("cuLaunchKernelEx", config.words, f, params, null), free };
-}
-
-/** Threads for each multiprocessor that a kernel without shared memory has at most. */
-const LIGHT_THREADS = 300;
-
-/**
- * Whether a kernel gains from an early start: its workgroups then take whatever place there is beside those of the kernel before, several on one multiprocessor
- * where that one has none, which takes twice as long where each would have had a multiprocessor for itself.
- */
-function isLight({ grid, workgroup, shared }: SimtKernel, multiprocessors: number): boolean {
-  const groups = grid[0] * grid[1] * grid[2];
-  const threads = groups * workgroup[0] * workgroup[1] * workgroup[2];
-  return groups <= multiprocessors / 2 || (shared.length === 0 && threads <= LIGHT_THREADS * multiprocessors);
 }
 
 /** A CUlaunchConfig, and the one CUlaunchAttribute that it points to. */

@@ -32,11 +32,24 @@ export interface ChannelWindows extends Sliding {
 }
 
 const THREADS = 128;
-/** Neighbouring positions of a thread: what their windows share is read once. */
-const POSITIONS = [4, 2] as const;
-/** Threads of a multiprocessor, at least, where a thread has several positions. */
-const LEAST_THREADS = 96;
+/** Neighbouring positions and channels of a thread, at most: what its windows share is read once. */
+const SHARES = [
+  { positions: 4, most: 8 },
+  { positions: 4, most: 2 },
+  { positions: 4, most: 1 },
+  { positions: 2, most: 1 },
+  { positions: 1, most: 1 },
+] as const;
+/** Threads of a multiprocessor that hide each other's waiting for memory. */
+const BUSY = 320;
 const MULTIPROCESSORS = 16;
+
+/** The largest share of the work that leaves enough threads; a small one where none does. */
+function shareOf(run: number, channels: number, positions: number, last: number, { units = MULTIPROCESSORS }: SimtTarget) {
+  const fit = SHARES.filter((s) => last % s.positions === 0).map((s) => ({ positions: s.positions, run: Math.min(run, s.most) }));
+  const busy = fit.find((s) => (positions / s.positions) * (channels / s.run) >= BUSY * units);
+  return busy ?? fit.find((s) => s.positions <= 2)!; // the last of all fits always
+}
 
 /** Parameters: the image, weights where there are any, what the tail reads, the output. */
 export function channelWindows(name: string, w: ChannelWindows, target: SimtTarget): SimtKernel {
@@ -46,10 +59,9 @@ export function channelWindows(name: string, w: ChannelWindows, target: SimtTarg
   const taps = weights && b.buffer("weights", weights, elementCount(kernel) * channels, "read");
   const rows = images * elementCount(output);
   const tail = new TailCode(b, w.tail, { batch: 1, m: rows, n: channels, place: w.place });
-  const run = Math.min(runOf(dtype, channels, []), weights ? runOf(weights, channels, []) : 8, 8);
+  const widest = Math.min(runOf(dtype, channels, []), weights ? runOf(weights, channels, []) : 8);
+  const { run, positions } = shareOf(widest, channels, rows, output[output.length - 1], target);
   const across = channels / run;
-  const wanted = LEAST_THREADS * (target.units ?? MULTIPROCESSORS);
-  const positions = POSITIONS.find((p) => output[output.length - 1] % p === 0 && (rows / p) * across >= wanted) ?? 1;
   const count = (rows / positions) * across;
   const groups = Math.ceil(count / THREADS);
   const y = Math.ceil(groups / target.maxGroups);

@@ -1,5 +1,5 @@
 // Chooses how a product is computed: by which kernel, with which tiles, and whether its depth is cut into parts that a second kernel sums.
-import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
+import { FRAGMENT, type SimtKernel, type SimtTarget } from "../../ir/simt.ts";
 import { FEW_ROWS, fewRowsProduct } from "./few_rows.ts";
 import { type FragmentSchedule, fragmentProduct, fragmentSchedules } from "./fragment_product.ts";
 import { PLAIN_SCHEDULES, type PlainSchedule, plainBytes, plainProduct } from "./plain_product.ts";
@@ -34,8 +34,23 @@ function tilesOf({ left, right, batch }: Operands, { bm, bn }: { bm: number; bn:
 const joining = ({ left, right, batch }: Operands, splits: number): number =>
   splits === 1 ? 0 : LAUNCH + (8 * splits * batch * left.rows * right.rows) / BYTES;
 
+/** Multiply-adds of float32 in a cycle, by three products; cycles of one subgroup's step along the depth for each fragment of sums, and of a kernel's start and end. */
+const F32 = { rate: 160, step: 100, fragment: 70, start: 1500 };
+
+/** Shorter products of float32 are as fast on plain cores. */
+const LEAST_F32_DEPTH = 40;
+
+/** Cycles, roughly. */
+function f32Cost(p: Operands, { bm, bn, bk, wm, wn, slices = 1 }: FragmentSchedule, splits: number, target: SimtTarget): number {
+  const depth = Math.ceil(Math.ceil(p.left.depth / splits) / bk) * bk;
+  const alone = (depth / slices / FRAGMENT) * (F32.step + (F32.fragment * wm * wn) / (FRAGMENT * FRAGMENT));
+  const together = (tilesOf(p, { bm, bn }, splits, target) * bm * bn * depth) / F32.rate;
+  return F32.start + Math.max(alone, together) + joining(p, splits);
+}
+
 /** Cycles, roughly. */
 function fragmentCost(p: Operands, schedule: FragmentSchedule, splits: number, target: SimtTarget): number {
+  if (p.left.dtype === "f32") return f32Cost(p, schedule, splits, target);
   const { bm, bn } = schedule;
   const depth = Math.ceil(p.left.depth / splits);
   return (tilesOf(p, schedule, splits, target) * bm * bn * depth) / (RATE * efficiency(bm * bn)) + joining(p, splits);
@@ -73,7 +88,7 @@ const isShared = ({ bm, bn, bk, tm, tn }: PlainSchedule): boolean =>
 /** Whether matrix units multiply these operands. */
 export function usesFragments({ left, right }: Operands, target: SimtTarget): boolean {
   const { dtype } = left;
-  const isMultiplied = dtype === "f16" || dtype === "bf16" || dtype === "f32";
+  const isMultiplied = dtype === "f16" || dtype === "bf16" || (dtype === "f32" && left.depth >= LEAST_F32_DEPTH && left.run > 1);
   return isMultiplied && dtype === right.dtype && target.fragments.includes(dtype) && left.depth >= 16;
 }
 

@@ -2,13 +2,26 @@
 import { DTYPES } from "../../ir/dtype.ts";
 import type { Expr } from "../../ir/expr.ts";
 import type { Reader, TensorType } from "../../ir/graph.ts";
-import { type Atom, constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../../ir/index_expr.ts";
+import {
+  type Atom,
+  addIndex,
+  clampIndex,
+  constIndex,
+  divIndex,
+  type Index,
+  type IndexVar,
+  linearIndex,
+  modIndex,
+  mulIndex,
+  newVar,
+  valueIndex,
+  varIndex,
+} from "../../ir/index_expr.ts";
 import { fn, type Reg, type SimtBuilder, sum } from "../../ir/simt.ts";
 import { elementCount, stridesOf } from "../../ir/tensor.ts";
-import { Rewriter } from "../../lower/rewrite.ts";
+import { Numbering, Rewriter } from "../../lower/rewrite.ts";
 import { ExprCode } from "../../lower/simt_expr.ts";
 import { convertRegister } from "../../lower/simt_scalar.ts";
-import { coefficientOf, freeVars } from "../../lower/walk.ts";
 
 /** The rest of a group. */
 export interface Tail {
@@ -37,6 +50,7 @@ export class TailCode {
   private readonly vars: readonly [batch: IndexVar, row: IndexVar, column: IndexVar];
   private readonly expr: Expr;
   private readonly out: Index;
+  private readonly known = new Map<number, { readonly at: Index; readonly vectors: IndexVar } | null>();
 
   /** Declares the buffers of the tail's inputs and of the output, in this order. */
   constructor(
@@ -64,11 +78,12 @@ export class TailCode {
   store(batch: Reg, row: Reg, column: Reg, sums: readonly Reg[]): void {
     const { b, tail, results } = this;
     const isWhole = results.n % sums.length === 0;
-    const isVector = isWhole && sums.length > 1 && sums.length * DTYPES[tail.output.dtype].bytes <= 16 && this.isContiguous(sums.length);
+    const isVector =
+      isWhole && sums.length > 1 && sums.length * DTYPES[tail.output.dtype].bytes <= 16 && this.vectorOf(sums.length) !== null;
     const place = (i: number): readonly Reg[] => [batch, row, sum(column, i)];
     b.when(fn("and", fn("lt", row, results.m), fn("lt", column, results.n)), () => {
       if (isVector) {
-        const at = this.at(place(0));
+        const at = this.vectorAt(place(0), sums.length);
         b.storeVector({ k: "buffer", number: this.output }, at, sums.map((s, i) => this.value(place(i), s))); // biome-ignore format: short
         return;
       }
@@ -99,15 +114,46 @@ export class TailCode {
     });
   }
 
-  /** Whether `count` neighbouring columns from each multiple of `count` on are neighbours in the output, at a multiple of `count`. */
-  private isContiguous(count: number): boolean {
-    const { out, vars } = this;
-    const column = vars[2].id;
-    const isFixed = (atom: Atom): boolean => !freeVars(atom).has(column);
-    return (
-      coefficientOf(out, column) === 1 &&
-      out.base % count === 0 &&
-      out.terms.every(({ atom, c }) => (atom.k === "var" && atom.v.id === column) || (isFixed(atom) && c % count === 0))
+  private vectorAt([batch, row, column]: readonly Reg[], count: number): Reg {
+    const { at, vectors } = this.vectorOf(count)!; // asked for where there is one
+    return this.code.inside(() => {
+      for (const [i, v] of [this.vars[0], this.vars[1], vectors].entries()) this.code.bind([v], [batch, row, fn("div", column, count)][i]);
+      return this.b.let(this.code.index(at));
+    });
+  }
+
+  /** Where `count` columns from each multiple of `count` on lie, by its number, when they are neighbours in the output, at a multiple of `count`; null elsewhere. */
+  private vectorOf(count: number): { readonly at: Index; readonly vectors: IndexVar } | null {
+    const known = this.known.get(count);
+    if (known !== undefined) return known;
+    const vectors = newVar(Math.ceil(this.results.n / count));
+    const [first, ...rest] = Array.from({ length: count }, (_, i) =>
+      coarse(new Rewriter(new Map([[this.vars[2].id, addIndex(mulIndex(varIndex(vectors), count), i)]])).index(this.out)),
     );
+    const numbering = new Numbering();
+    const isAligned = first.base % count === 0 && first.terms.every(({ c }) => c % count === 0);
+    const isNext = rest.every((at, i) => numbering.of(at) === numbering.of(addIndex(first, i + 1)));
+    const found = isAligned && isNext ? { at: first, vectors } : null;
+    this.known.set(count, found);
+    return found;
   }
 }
+
+/** The same index; quotients and remainders whose parts are multiples of one number but for a constant are taken of these parts. */
+function coarse(at: Index): Index {
+  return at.terms.reduce((sum, { atom, c }) => addIndex(sum, mulIndex(coarseAtom(atom), c)), constIndex(at.base));
+}
+function coarseAtom(atom: Atom): Index {
+  if (atom.k === "var") return varIndex(atom.v);
+  if (atom.k === "value") return valueIndex(atom.value, atom.lo, atom.hi);
+  const a = coarse(atom.a);
+  if (atom.k === "clamp") return clampIndex(a, atom.lo, atom.hi);
+  const unit = a.terms.reduce((g, { c }) => gcd(g, Math.abs(c)), atom.by);
+  const rest = ((a.base % unit) + unit) % unit;
+  const parts = a.terms.reduce(
+    (sum, { atom: part, c }) => addIndex(sum, mulIndex(coarseAtom(part), c / unit)),
+    constIndex((a.base - rest) / unit),
+  );
+  return atom.k === "div" ? divIndex(parts, atom.by / unit) : addIndex(mulIndex(modIndex(parts, atom.by / unit), unit), rest);
+}
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));

@@ -32,11 +32,11 @@ export interface ChainOptions {
 /** Elements of a small result. */
 const SMALL = 1024;
 /** Elements that a workgroup reads for small results, at most: of one, and of all of them. */
-const MOST_READ = { one: 40_960, all: 65_536 };
+const MOST_READ = { one: 1 << 14, all: 1 << 15 };
 /** The same, of all workgroups: they read it from a cache that they share. */
 const MOST_READ_TOGETHER = 1 << 21;
 /** Parts that a result is cut into where reading all of what it is made of would be too much; each has 16 elements at least. */
-const PARTS = { long: 64, leastPart: 16, most: 40 };
+const PARTS = { long: 64, leastPart: 8, most: 40 };
 
 interface Member {
   readonly number: number;
