@@ -31,10 +31,9 @@ import { firstOf, HeadTiles, type HeadView, lineOf, rowFragments, sums } from ".
 
 type GradientViews = Readonly<Record<"q" | "k" | "v" | "y" | "dy", HeadView>>;
 
-export const queryGradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number =>
-  2 * lineOf(depth) * (2 * rows * subgroups + 4 * tile) + 4 * rows * subgroups + 512;
-export const keyGradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number =>
-  2 * lineOf(depth) * (2 * rows * subgroups + 4 * tile) + 16 * tile + 512;
+/** Bytes of shared memory of either kernel, at most. */
+export const gradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number =>
+  2 * lineOf(depth) * (2 * rows * subgroups + 4 * tile) + 4 * rows * subgroups + 16 * tile + 512;
 
 /** Elements that threads read at once. */
 const RUN = 8;
