@@ -11,25 +11,25 @@ import type { VectorRates } from "./implement/sparse_cost.ts";
 import { LAUNCH } from "./implement/sparse_vector_cost.ts";
 import { Trial, type TrialCall } from "./trial.ts";
 
-/** Copies take turns. */
+/** Matrices of as many rows as columns. */
 interface VectorProblem {
   readonly size: number;
   readonly density: number;
-  readonly copies: number;
+  /** Copies that take turns, in each run. */
+  readonly copies: readonly number[];
 }
-/** In the second-level cache; out of it; more than the last one holds. */
-const NEAR: VectorProblem = { size: 256, density: 0.1, copies: 1 };
-const CACHED: VectorProblem = { size: 512, density: 0.5, copies: 4 };
-const STREAMED: VectorProblem = { size: 1024, density: 0.5, copies: 12 };
+const NEAR: VectorProblem = { size: 256, density: 0.5, copies: [1] };
+/** Out of the second-level cache; more than the last one holds. */
+const FAR: VectorProblem = { size: 1024, density: 0.5, copies: [4, 12] };
 /** Launches of a run, at least: a clock's step is as long as some. */
 const LAUNCHES = 16;
 const RUNS = 9;
 
 export async function measureVectorRates(device: CpuDevice): Promise<VectorRates> {
-  const near = await measure(device, NEAR);
-  const [cached, streamed] = [await measure(device, CACHED), await measure(device, STREAMED)];
+  const { steps, readings } = await measure(device, NEAR);
+  const [cached, streamed] = (await measure(device, FAR)).readings;
   const rates = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
-  return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (near.sparse.ns - LAUNCH)) / near.steps };
+  return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (readings[0].sparse.ns - LAUNCH)) / steps };
 }
 
 /** Of one launch. */
@@ -55,17 +55,20 @@ async function measure(device: CpuDevice, { size, density, copies }: VectorProbl
   try {
     const [x, y] = [trial.empty(4 * size), trial.empty(4 * size)];
     const packedBytes = 4 * packedElements(shape, schedule, target);
-    const dense = Array.from({ length: copies }, (): TrialCall => ({ kernel: kernels.dense, args: [x, trial.empty(packedBytes), y] }));
+    const most = Math.max(...copies);
+    const dense = Array.from({ length: most }, (): TrialCall => ({ kernel: kernels.dense, args: [x, trial.empty(packedBytes), y] }));
     const sparse = Array.from(
-      { length: copies },
+      { length: most },
       (): TrialCall => ({ kernel: kernels.sparse, args: [...index.map((a) => trial.put(a)), x, y] }),
     );
-    const often = (calls: readonly TrialCall[]): TrialCall[] => Array.from({ length: Math.ceil(LAUNCHES / copies) }, () => calls).flat();
-    const all = [often(dense), often(sparse)];
+    const often = (calls: readonly TrialCall[], count: number): TrialCall[] =>
+      Array.from({ length: Math.ceil(LAUNCHES / count) }, () => calls.slice(0, count)).flat();
+    const all = copies.flatMap((count) => [often(dense, count), often(sparse, count)]);
     const ns = (await trial.least(all, RUNS)).map((t, i) => t / all[i].length);
     const steps = w.shape.walk === "windows" ? windowSteps(w.shape, target.lanes) : w.shape.length;
     const bytes = index.reduce((sum, a) => sum + a.byteLength, 0);
-    return { dense: { bytes: packedBytes, ns: ns[0] }, sparse: { bytes, ns: ns[1] }, steps };
+    const readings = copies.map((_, i) => ({ dense: { bytes: packedBytes, ns: ns[2 * i] }, sparse: { bytes, ns: ns[2 * i + 1] } }));
+    return { steps, readings };
   } finally {
     trial.free();
   }

@@ -20,7 +20,7 @@ export interface VectorRates {
   /** Bytes a nanosecond of weights that are in the last cache, and of larger ones. */
   readonly dense: { readonly cached: number; readonly streamed: number };
   readonly sparse: { readonly cached: number; readonly streamed: number };
-  /** Nanoseconds of a step of windows, with everything in the nearest caches. */
+  /** Nanoseconds of a step of windows with one row of a lane, with everything in the nearest caches. */
   readonly step: number;
 }
 
@@ -43,7 +43,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     dense: { element: 0.0084, result: 0.01 },
     sparse: { nonzero: 0.0121, visit: 0.11, channel: 0.02 },
     beside: { nonzero: 0.0121, visit: 0.045, channel: 0.02 },
-    vector: { dense: { cached: 119, streamed: 42 }, sparse: { cached: 108, streamed: 40 }, step: 0.66 },
+    vector: { dense: { cached: 100, streamed: 42 }, sparse: { cached: 75, streamed: 38 }, step: 0.44 },
   },
   avx2: {
     dense: { element: 0.0155, result: 0.03 },
@@ -90,6 +90,13 @@ export function sparseWork(layer: SparseLayer, target: SimdTarget, threads: numb
   const share = Math.ceil(blockRows / byRows) / blockRows;
   return [columns * share * length, columns * share * visits, columns * (depth + share * rows)];
 }
+
+/** A matrix that is cached has so many second-level caches' bytes at most. */
+const CACHES = 8;
+
+/** Nanoseconds of reading so many bytes of weights, on one thread. */
+export const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 }: SimdTarget): number =>
+  bytes / (bytes <= CACHES * l2 ? cached : streamed);
 
 const total = (work: readonly number[], rates: readonly number[]): number => work.reduce((sum, w, i) => sum + w * rates[i], 0);
 

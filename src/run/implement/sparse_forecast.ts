@@ -1,7 +1,7 @@
 // What a layer with sparse weights is predicted to take: for a pattern as it is, and for nonzeros at random places, before there is one.
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { type Groups, rowsOfPanel, SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
-import { denseMs, MARGIN, type SparseLayer, type SparseRates, sparseMs } from "./sparse_cost.ts";
+import { denseMs, MARGIN, readNs, type SparseLayer, type SparseRates, sparseMs, type VectorRates } from "./sparse_cost.ts";
 
 export interface Size extends Pick<SparseLayer, "rows" | "depth" | "n"> {
   /** Of the dense product's time what the dense kernel takes, where it is another one. Default: all. */
@@ -34,10 +34,20 @@ export function blockOf({ rows, n }: Size, sharesColumns: boolean, threads: numb
   return isShort ? SMALL_BLOCK : SPARSE_BLOCK;
 }
 
-const predicted = (layer: SparseLayer & Size, { target, threads, rates }: Machine): Forecast => ({
-  denseMs: (layer.denseShare ?? 1) * denseMs(layer, rates, threads),
-  sparseMs: sparseMs(layer, rates, target, threads) + (layer.hasWindows ? windowsMs(layer, threads, rates) : 0),
-});
+/** Weights come from the last cache or from memory, as other layers ran in between: for few columns that is most of it. */
+function predicted(layer: SparseLayer & Size, { target, threads, rates }: Machine): Forecast {
+  const { rows, depth, length, visits, denseShare = 1, hasWindows } = layer;
+  const readMs = (bytes: number, rate: VectorRates["dense"]): number => readNs(bytes, rate, target) / threads / 1e6;
+  return {
+    denseMs: denseShare * denseMs(layer, rates, threads) + readMs(4 * rows * depth, rates.vector.dense),
+    sparseMs:
+      sparseMs(layer, rates, target, threads) +
+      readMs(NONZERO_BYTES * length + VISIT_BYTES * visits, rates.vector.sparse) +
+      (hasWindows ? windowsMs(layer, threads, rates) : 0),
+  };
+}
+const NONZERO_BYTES = 5;
+const VISIT_BYTES = 8;
 
 /** What reading windows takes. */
 export const windowsMs = ({ depth, n }: Size, threads: number, { dense }: SparseRates): number =>

@@ -2,7 +2,7 @@
 import type { SimdTarget } from "../../ir/kernel.ts";
 import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
 import { windowSteps } from "../../kernels/sparse_window.ts";
-import type { VectorRates } from "./sparse_cost.ts";
+import { readNs } from "./sparse_cost.ts";
 import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
 
 /** What steps take with two rows of a lane, of values that are packed, and of gathered elements, in steps of windows with one row: measured on Zen 5. */
@@ -19,9 +19,6 @@ const STEPS: Readonly<Record<SimdTarget["name"], StepCosts>> = {
 /** Nanoseconds of a launch, and of what the sparse kernel reads besides where nothing is near: 256×64 takes as much at half the zeros. */
 export const LAUNCH = 100;
 const STREAMS = 400;
-
-/** A matrix that is cached has so many second-level caches' bytes at most. */
-const CACHES = 8;
 
 /** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
 const FILL: readonly (readonly [number, number])[] = [
@@ -48,10 +45,6 @@ function fillOf(density: number): number {
   const [[d0, f0], [d1, f1]] = [FILL[at - 1], FILL[at]];
   return f0 + ((f1 - f0) * (density - d0)) / (d1 - d0);
 }
-
-/** Nanoseconds of reading so many bytes. */
-const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 }: SimdTarget): number =>
-  bytes / (bytes <= CACHES * l2 ? cached : streamed);
 
 function forecast({ rows, depth }: Size, steps: number, bytes: number, { target, threads, rates: { vector } }: Machine): Forecast {
   const dense = readNs(4 * rows * depth, vector.dense, target);
