@@ -1,4 +1,4 @@
-// Work along lines, and transposed convolutions, on a GPU: softmax, normalisation, sums, running sums, sorts, the largest of many.
+// Work along lines on a GPU: softmax, normalisation, sums, running sums, sorts, the largest of many; steps of LSTM; transposed convolutions.
 // Options: --device cuda|webgpu, --only TEXT (of the name), --json. On WebGPU lines are also timed as if there were no subgroups.
 import { parseArgs } from "node:util";
 import { randomInputs } from "../../src/cli/random.ts";
@@ -44,6 +44,34 @@ const WORKS: readonly Work[] = [
   { name: "sort 4096×2048", op: "TopK", shapes: [[4096, 2048]], given: [2048] },
   { name: "sort 1×1048576", op: "TopK", shapes: [[1, 1 << 20]], given: [1 << 20] },
   { name: "largest 50 of 64×50257", op: "TopK", shapes: [[64, 50257]], given: [50] },
+  {
+    name: "scattered 64×4096 into 64×4096",
+    op: "ScatterElements",
+    shapes: [
+      [64, 4096],
+      [64, 4096],
+      [64, 4096],
+    ],
+    attrs: { axis: 1 },
+  },
+  ...["LSTM", "LSTMLoop"].map((op) => ({
+    name: `${op === "LSTM" ? "LSTM, each step by itself" : "LSTM in one kernel"}, 200 steps of 4×64 to 128 units`,
+    op,
+    shapes: [
+      [200, 4, 64],
+      [1, 512, 64],
+      [1, 512, 128],
+    ],
+  })),
+  {
+    name: "LSTM in one kernel, 2000 steps of 1×64 to 128 units",
+    op: "LSTM",
+    shapes: [
+      [2000, 1, 64],
+      [1, 512, 64],
+      [1, 512, 128],
+    ],
+  },
   ...[1, 8].map((batch) => ({
     name: `transposed convolution 4×4, strides 2, ${batch}×128×64×64 to 64 channels`,
     op: "ConvTranspose",
@@ -65,7 +93,7 @@ const WORKS: readonly Work[] = [
 ];
 
 function graphOf({ op, shapes, given, attrs = {} }: Work): Graph {
-  const inputs = shapes.map((shape, i) => input(`in${i}`, { dtype: "f32", shape }));
+  const inputs = shapes.map((shape, i) => input(`in${i}`, { dtype: op === "ScatterElements" && i === 1 ? "i64" : "f32", shape }));
   const constant = given && ints(given, op === "CumSum" ? [] : [given.length]);
   const values = apply(OPS.get(op)!, [...inputs, ...(constant ? [constant] : [])], attrs, op); // an operator of ONNX
   return { inputs, outputs: values.map((value, i) => ({ name: `y${i}`, value })) };
