@@ -90,6 +90,18 @@ test.each([1, 2])("learning on %i threads: zeros stay, the same bits for any num
 });
 const learned: TensorData[] = [];
 
+test("a batch of one: the same bits for any number of threads, both directions", async () => {
+  const found: Float32Array[] = [];
+  for (const threads of [1, 2]) {
+    setDevice({ threads });
+    const { sparse } = await pair(700, 600, 0.9);
+    const inputs = new Linear(700, 1, { key: key(3) });
+    const { value, grads } = valueAndGrad(() => sparse.forward(inputs.weight.value).relu().sum(), [inputs.weight, sparse.values]);
+    found.push(Float32Array.from([await value.item(), ...(await floats(grads[0])), ...(await floats(grads[1]))]));
+  }
+  expect(found[1]).toEqual(found[0]);
+});
+
 test("what has no sense is refused", async () => {
   const weight: TensorData = { dtype: "f32", shape: [2, 2], data: new Float32Array(4) };
   expect(() => new SparseLinear(weight)).toThrow("no element of the weight is left");
