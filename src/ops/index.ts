@@ -19,6 +19,7 @@ import { gatherOps } from "./gather.ts";
 import { generateOps } from "./generate.ts";
 import { gridSampleOps } from "./grid_sample.ts";
 import { headAttentionOps } from "./head_attention.ts";
+import { layerNormGradOps } from "./layer_norm_grad.ts";
 import { logicOps } from "./logic.ts";
 import { lossOps } from "./loss.ts";
 import { mathOps } from "./math.ts";
@@ -88,6 +89,7 @@ const families: readonly (readonly Op[])[] = [
   softmaxOps,
   scoreWeightsOps,
   headAttentionOps,
+  layerNormGradOps,
   controlOps,
   einsumOps,
   lossOps,

@@ -6,6 +6,7 @@ import { addIndex, clampIndex, type Index, newVar, varIndex } from "../ir/index_
 import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { emittable, FLOATS, f32, inputType, normalizeAxes, normalizeAxis, the, without } from "./define.ts";
+import { LayerNormGrad } from "./layer_norm_grad.ts";
 import { batchNormGradient, layerNormGradient, neighbourhoodGradient } from "./norm_gradient.ts";
 import { constantOf } from "./source.ts";
 
@@ -194,7 +195,7 @@ export const LayerNormalization: Op = defineOp<LayerNormAttrs>({
   },
   vjp(context, node) {
     const { axis } = layerNormGeometry(node.outputs[0].type.shape, node.attrs.axis);
-    return layerNormGradient(context, node, axis, node.attrs.epsilon);
+    return layerNormGradient(context, node, axis, node.attrs.epsilon, LayerNormGrad);
   },
   importOnnx: ({ emit, inputs, attrs, outputCount }) =>
     emit(emittable(LayerNormalization), inputs, { ...attrs, with_stats: outputCount > 1 ? 1 : 0 }),

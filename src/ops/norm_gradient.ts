@@ -1,5 +1,5 @@
 // Gradients of normalizations in closed form: sums over the normalized axes, and one pass that makes the input's gradient of them.
-import type { Builder, Node, Value, VjpContext } from "../ir/graph.ts";
+import type { Builder, Node, Op, Value, VjpContext } from "../ir/graph.ts";
 import { countOver, type Formula, formula, sumOver, unbroadcast } from "./gradient.ts";
 
 /** What the elements of the normalized axes have in common; all keep these axes with size 1. */
@@ -11,7 +11,7 @@ interface Statistics {
   readonly inverse: Value;
 }
 
-function statisticsOf(build: Builder, f: Formula, x: Value, axes: readonly number[], epsilon: number): Statistics {
+export function normalStatistics(build: Builder, f: Formula, x: Value, axes: readonly number[], epsilon: number): Statistics {
   const over = build.ints(...axes);
   const mean = build.op("ReduceMean", [x, over]);
   const centered = f.sub(x, mean);
@@ -31,7 +31,7 @@ export function batchNormGradient({ build, grad }: VjpContext, node: Node<object
   const f = formula(build, dtype);
   const axes = shape.map((_, i) => i).filter((i) => i !== 1);
   const n = countOver(shape, axes);
-  const { mean, centered, inverse } = statisticsOf(build, f, x, axes, epsilon);
+  const { mean, centered, inverse } = normalStatistics(build, f, x, axes, epsilon);
   const sum = sumOver(build, dy, axes);
   const product = f.mul(sumOver(build, f.mul(dy, centered), axes), inverse); // Σ dy·x̂
   const a = f.mul(build.reshape(f.cast(scale), mean.type.shape), inverse);
@@ -42,18 +42,24 @@ export function batchNormGradient({ build, grad }: VjpContext, node: Node<object
   return [dx, perChannel(product, scale), perChannel(sum, bias), null, null];
 }
 
-/** For x, scale and bias, over the axes from `axis` on; the outputs may be mean and inverse deviation too. */
+/** For x, scale and bias, over the axes from `axis` on; the outputs may be mean and inverse deviation too. `whole` is the operator for the usual case. */
 export function layerNormGradient(
   { build, grad, wants }: VjpContext,
   node: Node<object>,
   axis: number,
   epsilon: number,
+  whole: Op,
 ): readonly (Value | null)[] {
   const [given, scale, bias] = node.inputs as readonly [Value, Value, Value | null]; // checked by infer
   const { shape, dtype } = given.type;
+  const isUsual = dtype === "f32" && axis === shape.length - 1 && scale.type.shape.join() === `${shape[axis]}` && !grad(1) && !grad(2);
+  if (isUsual) {
+    const [dx, ...sums] = build.all(whole, [given, scale, grad(0)], { epsilon });
+    return [dx, ...sums.map((v, i) => (i === 0 || bias ? build.reshape(v, scale.type.shape) : null))];
+  }
   const f = formula(build, dtype === "f64" ? dtype : "f32"); // halves have too few bits for sums
   const axes = shape.map((_, i) => i).filter((i) => i >= axis);
-  const { centered, inverse } = statisticsOf(build, f, f.cast(given), axes, epsilon);
+  const { centered, inverse } = normalStatistics(build, f, f.cast(given), axes, epsilon);
   const normal = f.mul(centered, inverse);
   const back = (v: Value, like: Value) => build.cast(unbroadcast(build, v, like.type.shape), like.type.dtype);
   const parts: Value[] = [];

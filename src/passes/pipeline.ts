@@ -13,6 +13,7 @@ import { gelu } from "./gelu.ts";
 import { hardSwish } from "./hard_swish.ts";
 import { lateWidening } from "./late_widening.ts";
 import { layerNorm } from "./layer_norm.ts";
+import { layerNormGradients } from "./layer_norm_gradients.ts";
 import { layout } from "./layout.ts";
 import { mixedPrecision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
@@ -48,6 +49,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     normalizationFolding,
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),
+    ...(keeps ? [layerNormGradients(keeps)] : []),
     ...(isLayout ? [layout] : []),
     simplify,
     flattened,

@@ -25,6 +25,7 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { fitsAttention, headAttention, headAttentionGrad } from "./implement_attention.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
+import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
 import { cumSum } from "./implement_scan.ts";
@@ -79,7 +80,7 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
-  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad }),
+  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad, LayerNormGrad: layerNormGrad }),
   ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
 
@@ -87,6 +88,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
 const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   HeadAttention: fitsAttention,
   HeadAttentionGrad: fitsAttention,
+  LayerNormGrad: fitsLayerNormGrad,
 });
 
 const expression: Expression = (inputs, node) => {
