@@ -6,7 +6,7 @@ import { gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/k
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
-import { sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
+import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel } from "../../src/kernels/sparse_vector.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
@@ -229,9 +229,9 @@ export class Ring {
   }
   private sampled(): Promise<Contestant> {
     const { target, threads } = this.device;
-    const kept = this.weights.pattern();
+    const kept = this.weights.pattern(this.operands.n);
     const outputs = this.weights.sampledGradient();
-    const kernel = sparseSampledKernel("sparse", sparseSampledShape(kept.form, this.operands.n), target, threads);
+    const kernel = sparseSampledKernel("sparse", kept.form, target, threads);
     const [g, x] = [this.put(this.operands.g), this.put(this.operands.x)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], g, x, outputs[copy]]]], outputs);
   }

@@ -3,7 +3,7 @@ import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
 import { fromNumbers } from "../../src/ir/tensor.ts";
 import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
 import { type Direction, type Groups, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
-import { shareCsbRows } from "../../src/kernels/sparse_sampled.ts";
+import { sampledIndexOf } from "../../src/kernels/sparse_sampled.ts";
 import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turned.ts";
 import { type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
@@ -119,13 +119,19 @@ export class Weights {
       return { form, arrays: [ordered(this.values(), matrix.place), ...form.index] };
     }),
   );
-  /** The pattern without values. */
-  readonly pattern = once(() =>
-    this.keep(() => {
-      const form: Csb = this.matrix.csb();
-      return { form, arrays: [form.pointers, form.row, form.column, shareCsbRows(form, this.device.threads)] };
-    }),
-  );
+  /** The pattern without values, as the gradient of n columns reads it. */
+  readonly pattern = (n: number): ReturnType<typeof this.sampledBy> => {
+    const known = this.patterns.get(n) ?? this.sampledBy(n);
+    this.patterns.set(n, known);
+    return known;
+  };
+  private readonly patterns = new Map<number, ReturnType<typeof this.sampledBy>>();
+  private sampledBy(n: number) {
+    return this.keep(() => {
+      const { shape, arrays } = sampledIndexOf(this.matrix.csb(), n, this.device.target, this.device.threads);
+      return { form: shape, arrays };
+    });
+  }
   readonly rows = once(() => this.keep(() => this.csr(this.matrix.coo())));
   readonly rowsTurned = once(() => this.keep(() => this.csr(transposeCoo(this.matrix.coo()))));
   /** Where gradients of weights go: all of them, or those of nonzeros. */

@@ -19,7 +19,7 @@ import {
 } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
-import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../src/kernels/sparse_sampled.ts";
+import { sampledIndexOf, sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
@@ -78,12 +78,11 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
 }
 
 function sampled(w: Csb, g: Matrix, x: Matrix, target: SimdTarget, threads: number): Float32Array {
-  const kernel = sparseSampledKernel("sampled", sparseSampledShape(w, g.columns), target, threads);
+  const { shape, arrays } = sampledIndexOf(w, g.columns, target, threads);
+  expect(shape.visits > 0).toBe(g.columns > target.lanes && !target.loadsFirst); // rows in registers where they have several vectors
+  const kernel = sparseSampledKernel("sampled", shape, target, threads);
   const inputs = [
-    tensor("i32", w.pointers),
-    tensor("u8", w.row),
-    tensor("u8", w.column),
-    tensor("i32", shareCsbRows(w, threads)),
+    ...arrays.map((data) => tensor(data instanceof Uint8Array ? "u8" : "i32", data)),
     tensor("f32", g.data),
     tensor("f32", x.data),
   ];

@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type Direction, groupsOf } from "../../kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../kernels/sparse_order.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
-import { shareCsbRows, sparseSampledKernel, sparseSampledShape } from "../../kernels/sparse_sampled.ts";
+import { sampledIndexOf, sparseSampledKernel } from "../../kernels/sparse_sampled.ts";
 import { MAX_COLUMNS } from "../../kernels/sparse_slices.ts";
 import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../kernels/sparse_turned.ts";
 import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
@@ -100,12 +100,11 @@ export const implementSparseSampled: Implementation = (task) => {
   if (!w || g.type.dtype !== "f32" || n === 0) return null;
   const calls: KernelCall[] = [];
   const operands = [turned(task, g, attrs.rows, 0, calls), turned(task, x, attrs.columns, 1, calls)];
-  const shape = sparseSampledShape(w, n);
+  const { shape, arrays } = sampledIndexOf(w, n, task.target, task.threads);
   const kernel = sharedKernel(task, `sparse sampled ${JSON.stringify(shape)}`, () =>
     sparseSampledKernel(task.name, shape, task.target, task.threads),
   );
-  const index = [w.pointers, w.row, w.column, shareCsbRows(w, task.threads)].map(constantPlace);
-  return [...calls, { kernel, places: [...index, ...operands, valuePlace(task.output)] }];
+  return [...calls, { kernel, places: [...arrays.map(constantPlace), ...operands, valuePlace(task.output)] }];
 };
 
 /** (n, columns) as (columns, n), in a temporary. */
