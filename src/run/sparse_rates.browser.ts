@@ -1,6 +1,14 @@
-// What products with sparse weights usually take: a page keeps no measurements between visits.
-import { USUAL_RATES } from "./implement/sparse_cost.ts";
+// Pages multiply sparse weights as dense ones: nothing is predicted there, and nothing measured.
+type Rates = typeof import("./sparse_rates.ts");
 
-export const sparseRates: typeof import("./sparse_rates.ts").sparseRates = ({ target }) => USUAL_RATES[target.name];
+const NONE = { nonzero: 0, visit: 0, channel: 0 };
+const UNREAD = { cached: 1, streamed: 1 };
 
-export const learnSparseRates: typeof import("./sparse_rates.ts").learnSparseRates = async () => {};
+export const sparseRates: Rates["sparseRates"] = () => ({
+  dense: { element: 0, result: 0 },
+  sparse: NONE,
+  beside: NONE,
+  vector: { dense: UNREAD, sparse: UNREAD, step: 0 },
+});
+
+export const learnSparseRates: Rates["learnSparseRates"] = async () => {};
