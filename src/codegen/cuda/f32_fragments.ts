@@ -1,4 +1,4 @@
-// Fragments of float32 on CUDA's matrix units: each element as the nearest tf32 and what that leaves of it, so that three products of tf32 are one of float32.
+// Fragments of float32 on CUDA's matrix units: each element cut to tf32 and what that leaves of it, so that three products of tf32 are one of float32.
 import type { SimtStmt } from "../../ir/simt.ts";
 
 type Load = Extract<SimtStmt, { k: "loadFragment" }>;
@@ -7,12 +7,10 @@ type Load = Extract<SimtStmt, { k: "loadFragment" }>;
 export const SPLIT_REGISTERS = 16;
 const ELEMENTS = 8;
 
-/** By plain instructions, of which a multiprocessor does several times as many as conversions. An infinity leaves nothing, and what is left is cut to tf32 by the product. */
+/** What is left of an infinity is no number, for which the least of two gives the other: a finite one, which changes nothing. */
 export const SPLIT_PRELUDE = `__device__ inline void hd_split(float x, unsigned& high, unsigned& low) {
-  const unsigned bits = __float_as_uint(x);
-  const bool isFinite = fabsf(x) < __int_as_float(0x7f800000);
-  high = isFinite ? (bits + 0x1000u) & 0xffffe000u : bits;
-  low = isFinite ? __float_as_uint(x - __uint_as_float(high)) : 0u;
+  high = __float_as_uint(x) & 0xffffe000u;
+  low = __float_as_uint(fminf(x - __uint_as_float(high), 3.0e38f));
 }
 `;
 
