@@ -198,6 +198,16 @@ describe.each(TARGETS.filter((t) => t.expandsLoads))("$name, from memory", (targ
     expect(y).toEqual(product(problem, target, 1));
   });
 
+  test.each(cases)("transposed (%i, %i), density %f, packed", (rows, columns, density) => {
+    const problem = problemOf(rows, columns, density);
+    const next = random(rows + columns);
+    const g = Float32Array.from({ length: rows }, () => next() * 2 - 1);
+    const y = turnedProduct(problem, g, small, 1);
+    expectProduct(y, transposed(problem, g));
+    expect(turnedProduct(problem, g, small, 3)).toEqual(y);
+    expect(y).toEqual(turnedProduct(problem, g, target, 1));
+  });
+
   test("values of streamed matrices are packed where many lanes are empty", () => {
     const isPacked = (problem: Problem, t: SimdTarget): boolean => {
       const { shape } = matrixOf(problem, t);
@@ -206,6 +216,9 @@ describe.each(TARGETS.filter((t) => t.expandsLoads))("$name, from memory", (targ
     const few = problemOf(256, 512, 0.1);
     const full = { ...few, w: new Float32Array(256 * 512).fill(1) };
     expect([isPacked(few, small), isPacked(few, target), isPacked(full, small)]).toEqual([true, false, false]);
+    // Four second-level caches with its zeros, but not two without.
+    const quarter = { ...target, l2: 256 * 512 };
+    expect([isPacked(few, quarter), isPacked(problemOf(256, 512, 0.4), quarter)]).toEqual([true, false]);
   });
 });
 
