@@ -1,4 +1,5 @@
 // Lowers expressions of a tensor's elements to one SIMT kernel: a thread for each element, or a workgroup for each reduction that its elements share.
+import type { DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
@@ -50,6 +51,8 @@ export function merged({ exprs, out, axes }: Task): Task {
   });
 }
 
+/** Types of which neighbouring elements are loaded and stored at once. */
+const VECTORS: ReadonlySet<DType> = new Set<DType>(["f32", "f16", "bf16"]);
 /** Threads of a workgroup where each works for itself. */
 const THREADS = 256;
 /** The same where there are few workgroups for each multiprocessor. */
@@ -120,20 +123,20 @@ class GroupLowering {
     return b.build([THREADS, 1, 1], grid);
   }
 
-  /** A thread for neighbouring elements; null where there are too few, or not all are float32. */
+  /** A thread for neighbouring elements; null where there are too few, or not all are floats. */
   private perLanes(): SimtKernel | null {
     const { b, code, task, buffers, outputs } = this;
     const count = extentOf(task.axes) / LANES;
-    const isF32 = (buffer: number): boolean => b.typeOf(buffer) === "f32";
-    const lanes = count >= MANY && outputs.every(isF32) ? lanesOf(task.exprs, task.out, task.axes) : null;
+    const isFloat = (buffer: number): boolean => VECTORS.has(b.typeOf(buffer));
+    const lanes = count >= MANY && outputs.every(isFloat) ? lanesOf(task.exprs, task.out, task.axes) : null;
     if (!lanes) return null;
     const grid = gridOf(Math.ceil(count / THREADS), b.target);
     const at = b.let(sum(fn("mul", linearGroup(grid), THREADS), thread()));
     b.when(fn("lt", at, count), () => {
       code.bind(lanes.axes, at);
-      loadLanes(b, code, lanes, buffers, (input) => isF32(buffers[input]));
+      loadLanes(b, code, lanes, buffers, (input) => isFloat(buffers[input]));
       const to = b.let(code.index(lanes.out));
-      const values = lanes.exprs.map((exprs) => exprs.map((e) => b.let(code.value(e))));
+      const values = lanes.exprs.map((exprs) => exprs.map((e) => b.let(code.value(this.unrounded(e)))));
       for (const [i, output] of outputs.entries()) b.storeVector({ k: "buffer", number: output }, to, values.map((v) => v[i])); // biome-ignore format: one idea
     });
     return b.build([THREADS, 1, 1], grid);

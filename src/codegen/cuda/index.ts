@@ -33,6 +33,11 @@ __device__ inline int hd_to_int(float f) { return __float2int_rz(f); }
 __device__ inline int hd_check(int at, int count) { if ((unsigned)at >= (unsigned)count) asm volatile("trap;"); return at; }
 ${SPLIT_PRELUDE}`;
 
+/** More workgroups than a GPU runs at a time begin after others have ended anyway, and each would wait for a while. */
+const MOST_EARLY = 1024;
+/** Whether a kernel, where the device lets it, starts before the one before it has ended. */
+export const startsEarly = ({ grid: [x, y, z] }: SimtKernel): boolean => x * y * z <= MOST_EARLY;
+
 /** What was computed before is there when the wait is over. */
 const OVERLAP = [`  asm volatile("griddepcontrol.wait;" ::: "memory");`];
 
@@ -95,7 +100,7 @@ class CudaPrinter extends SimtPrinter {
     return [
       `extern "C" __global__ void __launch_bounds__(${threads}${residents ? `, ${residents}` : ""}) ${name}(${list}) {`,
       ...arrays,
-      ...(this.options.isOverlapped ? OVERLAP : []),
+      ...(this.options.isOverlapped && startsEarly(this.kernel) ? OVERLAP : []),
       this.body(),
       "}",
       "",
@@ -228,8 +233,8 @@ class CudaPrinter extends SimtPrinter {
   }
   private halfVectorStore(values: readonly Reg[], name: string, dtype: DType, at: Reg): string[] {
     const words = upTo(values.length / 2).map((i) => {
-      const [low, high] = [values[2 * i], values[2 * i + 1]].map((v) => toMemory(dtype, this.text(v)));
-      return `(unsigned)${low} | ((unsigned)${high} << 16)`;
+      const [low, high] = [values[2 * i], values[2 * i + 1]].map((v) => this.text(v));
+      return `hd_pair_${HALVES[dtype]}(${low}, ${high})`;
     });
     const type = words.length === 1 ? "unsigned" : `uint${words.length}`;
     const whole = words.length === 1 ? words[0] : `make_${type}(${words.join(", ")})`;

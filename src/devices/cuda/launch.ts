@@ -1,5 +1,5 @@
 // A kernel with its arguments to what the driver is given at each launch, prepared once.
-import { sharedPlaces } from "../../codegen/cuda/index.ts";
+import { sharedPlaces, startsEarly } from "../../codegen/cuda/index.ts";
 import type { SimtKernel } from "../../ir/simt.ts";
 import type { CudaApi, Handle } from "./driver.ts";
 
@@ -20,7 +20,7 @@ export function kernelLaunch(
   kernel: SimtKernel,
   f: Handle,
   addresses: readonly Handle[],
-  /** The kernel waits by itself for what was computed before. */
+  /** Kernels that start early wait by themselves for what was computed before. */
   isOverlapped: boolean,
 ): LaunchCode {
   const values = BigUint64Array.from(addresses);
@@ -31,7 +31,7 @@ export function kernelLaunch(
   const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
   if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);
   const free = (): void => void values.fill(0n);
-  if (!isOverlapped)
+  if (!isOverlapped || !startsEarly(kernel))
     return { launch: () => cuda.driver("cuLaunchKernel", f, ...grid, ...workgroup, dynamicBytes, stream, params, null), free };
   const config = overlappedConfig(cuda, [...grid, ...workgroup, dynamicBytes], stream);
   return { launch: () => cuda.driver("cuLaunchKernelEx", config.words, f, params, null), free };
