@@ -8,7 +8,7 @@ import type { GpuKernel } from "../../src/ir/library_kernel.ts";
 import { fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import type { GpuProgram } from "../../src/run/gpu/program.ts";
 
-/** Memory of `count` numbers in [-1, 1), rounded to the type, and the numbers. */
+/** Memory of `count` numbers in [-1, 1), rounded to the type, or of integers to 127, and the numbers. */
 export function fill(
   device: GpuDevice,
   dtype: DType,
@@ -16,10 +16,11 @@ export function fill(
   seed: number,
 ): { readonly memory: GpuMemory; readonly values: Float64Array } {
   const next = randomNumbers(seed);
+  const scale = DTYPES[dtype].kind === "int" ? 127 : 1;
   const tensor = fromNumbers(
     dtype,
     [count],
-    Float64Array.from({ length: count }, () => next() * 2 - 1),
+    Float64Array.from({ length: count }, () => (next() * 2 - 1) * scale),
   );
   const bytes = device.target.storedBytes[dtype];
   if (!bytes) throw new Error(`no ${dtype} on ${device.name}`);

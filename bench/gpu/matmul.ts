@@ -1,5 +1,5 @@
 // Times every schedule of our matrix product kernels on a GPU, and its library, by replayed launches, and says how far sampled elements are from float64.
-// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16 (tf32: float32 that the library may round), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
+// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16,i8 (tf32: float32 that the library may round; i8: by the library only, turned nt), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
 // --repeat N, --json.
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/cli/table.ts";
@@ -59,15 +59,19 @@ function productOf(dtype: DType, [m, n, k]: readonly number[], turned: string, s
   };
 }
 
+/** What a product is stored as. */
+const sumsOf = <T extends DType>(type: T): Exclude<T, "i8"> | "i32" => (type === "i8" ? "i32" : (type as Exclude<T, "i8">)); // just compared
+
 /** The library's product. */
 function libraryKernel(name: string, { left, right }: Product, turned: string, { target }: GpuDevice, roundsF32: boolean): LibraryGemm {
-  const { dtype, rows: m, depth: k } = left;
-  const type = dtype as OperandType; // of those that libraries multiply
+  const { rows: m, depth: k } = left;
+  const type = left.dtype as OperandType | "i8"; // of those that libraries multiply
+  const outType = sumsOf(type);
   const n = right.rows;
-  const param = (of: string, elements: number, access: SimtParam["access"]): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
-  const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write")];
+  const param = (of: string, elements: number, access: SimtParam["access"], dtype: OperandType | "i8" | "i32" = type): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
+  const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write", outType)];
   const [isLeftTransposed, isRightTransposed] = [turned[0] === "t", turned[1] === "t"];
-  return { library: "gemm", name, params, type, outType: type, roundsF32, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
+  return { library: "gemm", name, params, type, outType, roundsF32, tail: NO_TAIL, batch: 1, m, n, k, isLeftTransposed, isRightTransposed, leftStride: 0, rightStride: 0 }; // biome-ignore format: one idea
 }
 
 /** Kernels by the names of their schedules. */
@@ -81,7 +85,7 @@ function* schedules(
   const { target } = device;
   if ((!only || only === "library") && target.hasGemm && product.splits === 1)
     yield ["library", (name) => libraryKernel(name, product, turned, device, roundsF32)];
-  if (roundsF32) return;
+  if (roundsF32 || product.left.dtype === "i8") return;
   if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
   if ((!only || only === "fragments") && usesFragments(product, target))
@@ -100,14 +104,15 @@ function* schedules(
 }
 
 async function measure(device: GpuDevice, type: DType | "tf32", size: string, turned: string, splits: number): Promise<Row[]> {
+  if (type === "i8" && turned !== "nt") return []; // as matrix units want bytes
   const roundsF32 = type === "tf32";
   const dtype = roundsF32 ? "f32" : type;
   const [m, n, k] = size.split("x").map(Number);
   const product = productOf(dtype, [m, n, k], turned, splits);
-  const plan = planProduct(product, device.target);
-  const chosen = plan.splits === splits ? productKernel("chosen", product, plan, device.target) : null;
+  const plan = dtype === "i8" ? null : planProduct(product, device.target);
+  const chosen = plan?.splits === splits ? productKernel("chosen", product, plan, device.target) : null;
   const [a, b] = [fill(device, dtype, m * k, 1), fill(device, dtype, k * n, 2)];
-  const { bytes } = device.target.storedBytes[dtype] ? { bytes: device.target.storedBytes[dtype] } : { bytes: 4 };
+  const bytes = device.target.storedBytes[sumsOf(dtype)] ?? 4;
   const [parts, out] = [device.alloc(4 * splits * m * n), device.alloc(bytes * m * n)];
   const rows: Row[] = [];
   try {
@@ -131,7 +136,7 @@ async function measure(device: GpuDevice, type: DType | "tf32", size: string, tu
         launches.push({ kernel: 1, args: [parts, out].map(range) });
       }
       const timed = await replayed(device, kernels, launches, Number(options.repeat));
-      const error = await worstError(device, out, dtype, m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
+      const error = await worstError(device, out, sumsOf(dtype), m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
       const isChosen = chosen !== null && "body" in kernels[0] && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
       rows.push({ dtype: type, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
     }

@@ -18,16 +18,17 @@ export const NO_TAIL: LibraryTail = { hasBias: false, hasAdded: false, isRelu: f
 interface LibraryKernel {
   readonly name: string;
   readonly params: readonly SimtParam[];
-  readonly type: OperandType;
-  readonly outType: OperandType;
   /** Whether float32 operands may be rounded to tf32. */
   readonly roundsF32: boolean;
   readonly tail: LibraryTail;
 }
 
-/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32. Parameters: a, b, what the tail reads (in the output's type), out. */
+/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32, of bytes as integers. Parameters: a, b, what the tail reads (in the output's type), out. */
 export interface LibraryGemm extends LibraryKernel {
   readonly library: "gemm";
+  readonly type: OperandType | "i8";
+  /** Of bytes i32, without a tail; b is stored as (n,k) then, and a as (m,k). */
+  readonly outType: OperandType | "i32";
   readonly batch: number;
   readonly m: number;
   readonly n: number;
@@ -46,6 +47,8 @@ export interface LibraryGemm extends LibraryKernel {
  */
 export interface LibraryConv extends LibraryKernel, Slide {
   readonly library: "conv";
+  readonly type: OperandType;
+  readonly outType: OperandType;
   readonly images: number;
   /** Of all groups. */
   readonly inChannels: number;

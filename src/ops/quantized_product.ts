@@ -136,7 +136,7 @@ const QLinearMatMul: Op = defineOp<object>({
   expand(inputs, _, node) {
     const build = builder(node.from);
     const [a, aScale, aZero, b, bScale, bZero, yScale, yZero] = inputs.map((v) => v!); // infer has seen all eight
-    const product = matMulExact(build, [a, aZero, b, bZero]);
+    const product = build.op(MatMulInteger, [a, b, aZero, bZero]);
     return [requantized(build, product, [spread(build, aScale, asColumn), spread(build, bScale, asRow), yScale], yZero)];
   },
   flops: (node) => 2 * elementCount(node.outputs[0].type.shape) * (node.inputs[0]!.type.shape.at(-1) ?? 1),

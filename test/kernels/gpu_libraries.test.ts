@@ -148,6 +148,21 @@ test("float32 goes to libraries where it may be rounded to tf32, in channels tha
   expect(librariesOf(op("MatMul", [square, numbers([128, 2048], 1, 5)]), "f32")).toEqual([]);
 });
 
+test("bytes are multiplied by the library as integers, whatever their zero points", () => {
+  const [m, k, n] = [32, 4096, 1024];
+  const bytes = (dtype: "u8" | "i8", shape: readonly number[], middle: number, seed: number) =>
+    fromNumbers(dtype, shape, randomNumbers(seed, elementCount(shape)).map((v) => Math.round(v * 127) + middle)); // biome-ignore format: one idea
+  const scalar = (dtype: "u8" | "i8", value: number) => constantValue(fromNumbers(dtype, [], [value]));
+  const multiplied = (from: "u8" | "i8", zeros: readonly Value[], weights: "u8" | "i8") => {
+    const x = input("in0", { dtype: from, shape: [m, k] });
+    const y = op("MatMulInteger", [x, constantValue(bytes(weights, [k, n], weights === "u8" ? 128 : 0, 2)), ...zeros]);
+    return run({ inputs: [x], outputs: [{ name: "y", value: y }] }, { in0: bytes(from, [m, k], from === "u8" ? 128 : 0, 1) }, "f32");
+  };
+  expect(multiplied("u8", [scalar("u8", 120), scalar("u8", 128)], "u8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
+  expect(multiplied("i8", [], "i8")).toEqual({ names: ["gemm"], error: 0 });
+  expect(multiplied("u8", [], "i8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
+});
+
 test("an image of three channels is convolved in blocks of its strides, and pooled", () => {
   const { x, data } = given([1, 3, 255, 256]);
   const y = op("MaxPool", [relu(conv(x, 64, 7, 2, 2))], { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] });

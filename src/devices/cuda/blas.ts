@@ -28,8 +28,8 @@ const FUNCTIONS = {
 type Name = keyof typeof FUNCTIONS;
 
 /** Numbers of the library's enumerations. */
-const DATA: Readonly<Record<OperandType, number>> = { f32: 0, f16: 2, bf16: 14 };
-const COMPUTE = { f32: 68, tf32: 77 } as const;
+const DATA: Readonly<Record<OperandType | "i8" | "i32", number>> = { f32: 0, f16: 2, i8: 3, i32: 10, bf16: 14 };
+const COMPUTE = { f32: 68, i32: 72, tf32: 77 } as const;
 const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, bias: 8 } as const;
 /** Bits of an epilogue; none of them: 1. */
 const EPILOGUE = { none: 1, relu: 2, bias: 4 } as const;
@@ -121,7 +121,7 @@ export class CudaBlas {
   /** Row-major a (m,k) · b (k,n) is column-major bᵀ · aᵀ: the library's A is our b, and its rows are our columns. */
   private descriptors(gemm: LibraryGemm, addresses: readonly Handle[]): Descriptors {
     const { m, n, k, batch, tail } = gemm;
-    const description = this.create("cublasLtMatmulDescCreate", COMPUTE[gemm.roundsF32 ? "tf32" : "f32"], DATA.f32);
+    const description = this.create("cublasLtMatmulDescCreate", COMPUTE[sumsOf(gemm)], DATA[isInteger(gemm) ? "i32" : "f32"]);
     const describe = (attribute: number, value: Int32Array | BigUint64Array): void =>
       this.check("cublasLtMatmulDescSetAttribute", description, attribute, value, value.byteLength);
     describe(DESCRIPTION.transposeA, Int32Array.of(Number(gemm.isRightTransposed)));
@@ -129,7 +129,7 @@ export class CudaBlas {
     const epilogue = (tail.hasBias ? EPILOGUE.bias : 0) | (tail.isRelu ? EPILOGUE.relu : 0);
     describe(DESCRIPTION.epilogue, Int32Array.of(epilogue || EPILOGUE.none));
     if (tail.hasBias) describe(DESCRIPTION.bias, BigUint64Array.of(addresses[2]));
-    const matrix = (type: OperandType, rows: number, columns: number, stride: number): Handle => {
+    const matrix = (type: keyof typeof DATA, rows: number, columns: number, stride: number): Handle => {
       const layout = this.create("cublasLtMatrixLayoutCreate", DATA[type], rows, columns, rows);
       this.check("cublasLtMatrixLayoutSetAttribute", layout, LAYOUT.batchCount, Int32Array.of(batch), 4);
       this.check("cublasLtMatrixLayoutSetAttribute", layout, LAYOUT.batchStride, BigInt64Array.of(BigInt(stride)), 8);
@@ -140,19 +140,16 @@ export class CudaBlas {
     return { description, layouts: { right, left, out: matrix(gemm.outType, n, m, m * n) } };
   }
 
-  private multiply(
-    { tail }: LibraryGemm,
-    { description, layouts }: Descriptors,
-    addresses: readonly Handle[],
-    algorithm: Uint8Array,
-  ): void {
+  private multiply(gemm: LibraryGemm, { description, layouts }: Descriptors, addresses: readonly Handle[], algorithm: Uint8Array): void {
     const { right, left, out } = layouts;
+    const { tail } = gemm;
+    const [one, zero] = isInteger(gemm) ? INTEGERS : FLOATS;
     const [a, b] = addresses;
     const to = addresses[addresses.length - 1];
     const added = tail.hasAdded ? addresses[addresses.length - 2] : to;
     this.check(
       "cublasLtMatmul",
-      this.handle, description, ONE, b, right, a, left, tail.hasAdded ? ONE : ZERO, added, out, to, out,
+      this.handle, description, one, b, right, a, left, tail.hasAdded ? one : zero, added, out, to, out,
       algorithm, this.workspace, WORKSPACE_BYTES, this.stream,
     ); // biome-ignore format: in the order of FUNCTIONS
   }
@@ -180,4 +177,9 @@ export class CudaBlas {
   }
 }
 
-const [ONE, ZERO] = [Float32Array.of(1), Float32Array.of(0)];
+const isInteger = ({ type }: LibraryGemm): boolean => type === "i8";
+const sumsOf = (gemm: LibraryGemm): keyof typeof COMPUTE => (isInteger(gemm) ? "i32" : gemm.roundsF32 ? "tf32" : "f32");
+
+/** One and zero in the type of the sums. */
+const FLOATS = [Float32Array.of(1), Float32Array.of(0)];
+const INTEGERS = [Int32Array.of(1), Int32Array.of(0)];

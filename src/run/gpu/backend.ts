@@ -33,6 +33,7 @@ import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
+import { fitsIntegerProduct, integerProductCalls } from "./library_integer.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";
 import { RARE_EXPRESSIONS } from "./rare_expressions.ts";
@@ -80,7 +81,12 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
-  ...byOperator({ HeadAttention: headAttention, HeadAttentionGrad: headAttentionGrad, LayerNormGrad: layerNormGrad }),
+  ...byOperator({
+    HeadAttention: headAttention,
+    HeadAttentionGrad: headAttentionGrad,
+    LayerNormGrad: layerNormGrad,
+    MatMulInteger: integerProductCalls,
+  }),
   ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
 
@@ -89,6 +95,7 @@ const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   HeadAttention: fitsAttention,
   HeadAttentionGrad: fitsAttention,
   LayerNormGrad: fitsLayerNormGrad,
+  MatMulInteger: fitsIntegerProduct,
 });
 
 const expression: Expression = (inputs, node) => {
