@@ -44,21 +44,27 @@ function placeOf(i: number, isLeft: boolean, stride: number): string {
 
 /**
  * What is left by what is left is below float32's precision. Matrix units cut what they add to a sum off, instead of rounding it: they only add up the products
- * of one fragment.
+ * of one fragment. Both halves of the sum take turns, as each product waits for the one before it.
  */
 export function multiplySplit(sum: string, a: string, b: string): string[] {
-  return [0, 1].flatMap((half) => {
-    const own = `${sum}_${half}`;
-    const lines = [`float ${own}[4] = {};`];
-    for (const step of [0, 1])
-      for (const [lowA, lowB] of ORDER) {
-        const sums = upTo(4).map((i) => `"+f"(${own}[${i}])`);
+  const own = (half: number): string => `${sum}_${half}`;
+  const products = [0, 1].flatMap((step) =>
+    ORDER.flatMap(([lowA, lowB]) =>
+      [0, 1].map((half) => {
+        const sums = upTo(4).map((i) => `"+f"(${own(half)}[${i}])`);
         const left = upTo(4).map((i) => `"r"(${a}[${lowA + 4 * step + i}])`);
         const right = upTo(2).map((i) => `"r"(${b}[${lowB + 4 * half + 2 * step + i}])`);
-        lines.push(`asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : ${sums.join(", ")} : ${[...left, ...right].join(", ")});`); // biome-ignore format: one idea
-      }
-    return ["{", ...lines, ...upTo(4).map((i) => `${sum}[${4 * half + i}] += ${own}[${i}];`), "}"];
-  });
+        return `asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : ${sums.join(", ")} : ${[...left, ...right].join(", ")});`;
+      }),
+    ),
+  );
+  return [
+    "{",
+    `float ${own(0)}[4] = {}, ${own(1)}[4] = {};`,
+    ...products,
+    ...upTo(8).map((i) => `${sum}[${i}] += ${own(i >> 2)}[${i & 3}];`),
+    "}",
+  ];
 }
 /** Small products first. */
 const ORDER = [[ELEMENTS, 0], [0, ELEMENTS], [0, 0]] as const; // biome-ignore format: one idea
