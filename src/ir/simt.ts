@@ -233,6 +233,9 @@ export class SimtBuilder {
   typeOf(buffer: number): DType {
     return this.params[buffer].dtype;
   }
+  elementsOf(buffer: number): number {
+    return this.params[buffer].elements;
+  }
   /** Number of a new array that the threads of a workgroup share. */
   array(type: SharedArray["type"], elements: number, over?: number): number {
     return this.shared.push({ type, elements, over }) - 1;

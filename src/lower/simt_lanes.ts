@@ -56,7 +56,9 @@ export function loadLanes(
   for (const bases of found.values())
     for (const [base, [first]] of bases) {
       const all = Array.from({ length: LANES }, (_, i) => bases.get(base + i));
-      if (!isAligned(first.at) || all.some((loads) => !loads)) continue;
+      // What a condition keeps from being read may lie outside.
+      const isInside = first.at.lo >= 0 && first.at.hi + LANES <= b.elementsOf(buffers[first.input]);
+      if (!isInside || !isAligned(first.at) || all.some((loads) => !loads)) continue;
       const values = b.loadVector({ k: "buffer", number: buffers[first.input] }, b.let(code.index(first.at)), LANES);
       for (const [i, loads] of all.entries()) for (const load of loads!) code.know(load, values[i]); // all are there
     }
