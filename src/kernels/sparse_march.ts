@@ -26,7 +26,8 @@ export interface Taken {
  * `apart`: in a step columns differ modulo lanes, but for extra ones, which no later window would have: then products go from the rows' lanes to the columns' by one permutation.
  * Returns how many steps: windows have `length` each, rounded so that sums are whole.
  */
-export function march({ column, lane, row, i, count }: Queue, lanes: number, length: number, apart: boolean, marched?: Marched): number {
+export function march(queue: Queue, lanes: number, length: number, apart: boolean, marched?: Marched): number {
+  const { column, lane, row, i, count } = queue;
   const isTaken = new Uint8Array(count + 1);
   const steps = new Steps(lanes, Math.ceil(length));
   let head = 0;
@@ -39,14 +40,23 @@ export function march({ column, lane, row, i, count }: Queue, lanes: number, len
     steps.begin(to - from);
     for (let at = head; at < count && column[at] < start + 2 * lanes && !steps.isFull(); at++)
       if (!isTaken[at] && (apart ? steps.add(lane[at], column[at] % lanes, at) : steps.addAnywhere(lane[at], at, lanes))) isTaken[at] = 1;
-    // Those that clash and are not in the next window.
-    for (let at = head; apart && at < count && column[at] < start + lanes; at++)
-      if (!isTaken[at] && steps.addAnywhere(lane[at], at, lanes - 1)) isTaken[at] = 1;
+    if (apart) takeLast(queue, isTaken, steps, head, start + lanes);
     if (marched)
       steps.visit((step, at, isExtra) =>
         marched.take({ step: from + step, lane: lane[at], row: row[at], column: column[at] - start, i: i[at], isExtra }),
       );
   }
+}
+
+/** Those that clash and are not in the next window, unless that begins where this one does because of others. */
+function takeLast({ column, lane, count }: Queue, isTaken: Uint8Array, steps: Steps, head: number, end: number): void {
+  const last: number[] = [];
+  for (let at = head; at < count && column[at] < end; at++) {
+    if (isTaken[at]) continue;
+    if (!steps.hasRoom(lane[at])) return;
+    last.push(at);
+  }
+  for (const at of last) if (steps.addAnywhere(lane[at], at, steps.lanes - 1)) isTaken[at] = 1;
 }
 
 /** Nonzeros of a slice, column after column, each beginning with another lane. */
@@ -91,7 +101,7 @@ class Steps {
   private count = 0;
 
   constructor(
-    private readonly lanes: number,
+    readonly lanes: number,
     most: number,
   ) {
     this.items = new Int32Array(lanes * most);
@@ -107,6 +117,11 @@ class Steps {
     this.filled.fill(0);
     this.count = count;
     this.all = 0;
+  }
+
+  hasRoom(lane: number): boolean {
+    for (let s = 0; s < this.count; s++) if (this.items[lane * this.count + s] < 0) return true;
+    return false;
   }
 
   isFull(): boolean {
