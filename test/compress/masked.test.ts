@@ -75,3 +75,13 @@ test("biases cannot be masked", () => {
   const layer = new Linear(10, 6, { key: new RandomStream(5) });
   expect(() => new Masks(layer.parameters())).toThrow(/wanted two axes or more/);
 });
+
+test("weights that stay whole count among those of which a part goes", async () => {
+  const [first, last] = [new Linear(10, 6, { key: new RandomStream(5) }), new Linear(6, 5, { key: new RandomStream(6) })];
+  const masks = new Masks([first.weight], { whole: [last.weight] });
+  await masks.prune(0.5); // 45 of 90 weights
+  const zeros = async ({ weight }: Linear) => (await weight.value.numbers()).filter((w) => w === 0).length;
+  expect([await zeros(first), await zeros(last)]).toEqual([45, 0]);
+  expect(await masks.density()).toBe(0.5);
+  await expect(masks.prune(0.7)).rejects.toThrow(/30 of 90 stay whole/);
+});

@@ -19,18 +19,26 @@ export interface MaskOptions {
   readonly grain?: Grain;
   /** Default: layer. */
   readonly scope?: Scope;
+  /** Weights that stay whole and count: as many more of the others go. */
+  readonly whole?: readonly Parameter[];
 }
+
+const sizeOf = (parameters: readonly Parameter[]): number =>
+  parameters.reduce((sum, { shape }) => sum + shape.reduce((n, d) => n * d, 1), 0);
 
 /** Masks of some parameters, one number a weight; all of them 1 at first. */
 export class Masks {
   private readonly masks: ReadonlyMap<Parameter, Parameter>;
-  private readonly options: Required<MaskOptions>;
+  private readonly options: Required<Omit<MaskOptions, "whole">>;
+  /** Weights that are masked, and those that stay whole. */
+  private readonly counts: { readonly masked: number; readonly whole: number };
 
-  constructor(parameters: readonly Parameter[], { grain = "element", scope = "layer" }: MaskOptions = {}) {
+  constructor(parameters: readonly Parameter[], { grain = "element", scope = "layer", whole = [] }: MaskOptions = {}) {
     const flat = parameters.find(({ shape }) => shape.length < 2);
     if (flat)
       throw new HeddleError("bad-argument", `Masks: ${flat.name || "a parameter"} has shape (${flat.shape}), wanted two axes or more`);
     this.options = { grain, scope };
+    this.counts = { masked: sizeOf(parameters), whole: sizeOf(whole) };
     this.masks = new Map(parameters.map((p) => [p, new Parameter(ones(p.shape), { name: `${p.name}.mask`, trainable: false })]));
   }
 
@@ -76,20 +84,25 @@ export class Masks {
   /** Chooses anew by magnitude: exactly this part of the weights goes. To be called between steps. What is 0 already goes first, so that a rising sparsity only takes away. */
   async prune(sparsity: number): Promise<void> {
     const all = this.parameters;
+    const { masked, whole } = this.counts;
+    const ofMasked = (sparsity * (masked + whole)) / masked;
+    if (ofMasked > 1)
+      throw new HeddleError("bad-argument", `Masks: ${sparsity} of all weights, but ${whole} of ${masked + whole} stay whole`);
     const values = all.map((p) => p.value);
     await evaluate(...values);
     const scored = await Promise.all(
       values.map(async (value, i) => ({ layer: layerOf(all[i]), scores: magnitudes(toNumbers(await value.tensorData())) })),
     );
-    const masks = selectMasks(scored, { sparsity, ...this.options });
+    const masks = selectMasks(scored, { sparsity: ofMasked, ...this.options });
     this.set(new Map(all.map((p, i) => [p, masks[i]])));
   }
 
-  /** The part of the weights that stays. */
+  /** The part of the weights that stays, those that are whole among them. */
   async density(): Promise<number> {
     const masks = await Promise.all([...this.masks.values()].map((mask) => mask.value.tensorData()));
     const counts = masks.map(({ data }) => countKept(Uint8Array.from(data as Float32Array))); // ones() are f32
-    return counts.reduce((n, count) => n + count, 0) / masks.reduce((n, { data }) => n + data.length, 0);
+    const { masked, whole } = this.counts;
+    return (counts.reduce((n, count) => n + count, 0) + whole) / (masked + whole);
   }
 }
 
