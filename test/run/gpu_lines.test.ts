@@ -1,6 +1,5 @@
 // Sorted lines and running sums on GPUs: lines of all lengths and kinds, with what compares oddly, exactly as the reference has them.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import type { DType } from "../../src/ir/dtype.ts";
 import { type Attrs, apply, type Graph } from "../../src/ir/graph.ts";
 import type { SimtKernel } from "../../src/ir/simt.ts";
@@ -8,7 +7,7 @@ import { elementCount, fromNumbers, type Shape, type TensorData, toNumbers } fro
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "./devices.ts";
+import { expectClose, randomNumbers, useDevice } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
 
 interface Case {
@@ -26,6 +25,8 @@ const top = (dtype: DType, shape: Shape, given: number, attrs: Attrs, calls: num
 const sums = (dtype: DType, shape: Shape, given: number, attrs: Attrs, calls: number): Case => ({ op: "CumSum", dtype, shape, given, attrs, calls }); // biome-ignore format: a table
 
 const CASES: readonly Case[] = [
+  top("f32", [2], 1, {}, 1),
+  top("i32", [1], 1, {}, 1),
   top("f32", [40, 3], 2, {}, 1),
   top("f32", [3, 2048], 2048, { largest: 0 }, 1),
   top("f32", [2, 2049, 3], 7, { axis: 1 }, 2),
@@ -49,11 +50,7 @@ function dataOf({ op, dtype, shape }: Case): TensorData {
 }
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES)("$op of $dtype $shape, $given $attrs", async (c) => {
     const data = dataOf(c);
@@ -62,7 +59,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     const values = apply(OPS.get(c.op)!, [x, given], c.attrs, c.op); // an operator that exists
     const graph: Graph = { inputs: [x], outputs: values.map((value, i) => ({ name: `y${i}`, value })) };
     const want = evaluateGraph(graph, { x: data });
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([c.calls]);
       const got = await program.run({ x: data });
@@ -73,14 +70,14 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     }
   });
 
-  test("threads of a subgroup exchange values where the device has subgroups", async () => {
+  test("threads of a subgroup exchange values where the device() has subgroups", async () => {
     const x = input("x", { dtype: "f32", shape: [3, 700] });
     const [value] = apply(OPS.get("Softmax")!, [x], {}, "Softmax"); // an operator that exists
     const graph: Graph = { inputs: [x], outputs: [{ name: "y", value }] };
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       const kernel = program.schedule.steps[0].calls![0].kernel as SimtKernel; // no library has it
-      expect(/subgroupShuffleXor|__shfl_xor/.test(device.print(kernel))).toBe(device.target.subgroup > 1);
+      expect(/subgroupShuffleXor|__shfl_xor/.test(device().print(kernel))).toBe(device().target.subgroup > 1);
       const data = { x: fromNumbers("f32", [3, 700], randomNumbers(2, 2100)) };
       expectClose((await program.run(data)).y, evaluateGraph(graph, data).y, "Softmax", 1e-5);
     } finally {
