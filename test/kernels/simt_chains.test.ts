@@ -1,12 +1,11 @@
 // Small results and what is computed of them in one kernel on GPUs: gates of channels, means that are normalized, softmax of a few scores; against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "../run/devices.ts";
+import { expectClose, randomNumbers, useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
 
 const op = (name: string, inputs: Value[], attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
@@ -39,17 +38,13 @@ const CASES: readonly Case[] = [
 ]; // biome-ignore format: a table
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES)("$name ($shape)", async ({ name, shape, build, kernels }) => {
     const x = input("x", { dtype: "f32", shape });
     const graph: Graph = { inputs: [x], outputs: build(x).map((value, i) => ({ name: `y${i}`, value })) };
     const inputs = { x: fromNumbers("f32", shape, randomNumbers(1, elementCount(shape))) };
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       const names = program.kernels().map(({ kernel }) => kernel.name);
       expect(names.map((n) => /chain|parts|Group(?!_chain)/.exec(n)?.[0] ?? n)).toEqual(kernels);

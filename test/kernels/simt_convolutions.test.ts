@@ -1,12 +1,11 @@
 // Convolutions, transposed ones and gradients of weights written for GPUs, in both layouts, with bias and tail; against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantOf, constantValue, input, inputName } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "../run/devices.ts";
+import { expectClose, randomNumbers, useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
 
 interface Case {
@@ -53,18 +52,14 @@ function graphOf({ op: name, x, w, attrs, bias, tail, isConstant }: Case): Graph
 }
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES.map((c) => [`${c.op} (${c.x}) by (${c.w}) ${JSON.stringify(c.attrs)}`, c] as const))("%s", async (name, c) => {
     const graph = graphOf(c);
     const inputs = Object.fromEntries(
       graph.inputs.map((v, i) => [inputName(v), fromNumbers("f32", v.type.shape, randomNumbers(i + 1, elementCount(v.type.shape)))]),
     );
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       // Kernels written for products read their left operand first.
       const { params } = program.kernels().find(({ kernel }) => "shared" in kernel && kernel.shared.length > 0)!.kernel; // none: the test fails

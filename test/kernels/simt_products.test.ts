@@ -1,12 +1,11 @@
 // Matrix products written for GPUs: tiles, few rows, parts of the depth, operands seen through transpositions, tails; against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { input, inputName } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "../run/devices.ts";
+import { expectClose, randomNumbers, useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
 
 type Axes = readonly number[];
@@ -56,11 +55,7 @@ function graphOf({ a, b, permA, permB, tail }: Case): Graph {
 }
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES.map((c) => [`(${c.a}) ${c.permA ?? ""} · (${c.b}) ${c.permB ?? ""}${c.tail ? " tail" : ""}`, c] as const))(
     "%s",
@@ -69,7 +64,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
       const inputs = Object.fromEntries(
         graph.inputs.map((v, i) => [inputName(v), fromNumbers("f32", v.type.shape, randomNumbers(i + 1, elementCount(v.type.shape)))]),
       );
-      const program = await compileForGpu(graph, { device });
+      const program = await compileForGpu(graph, { device: device() });
       try {
         const names = program.kernels().map(({ kernel }) => kernel.name);
         expect(names.some((n) => n.endsWith("_parts"))).toBe(c.isParted === true);

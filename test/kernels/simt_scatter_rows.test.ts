@@ -1,20 +1,15 @@
 // Rows scattered on GPUs, with more places than are compared at a time and more columns than a workgroup sums at a time, against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { apply, type Graph } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "../run/devices.ts";
+import { expectClose, randomNumbers, useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each([
     [9000, 3, 5],
@@ -33,7 +28,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
       ), // negative ones count from the end
       rows: fromNumbers("f32", [count, width], randomNumbers(1, elementCount([count, width]))),
     };
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       expect(program.kernels()).toHaveLength(1);
       expectClose((await program.run(given)).y, evaluateGraph(graph, given).y, "ScatterRows", 1e-4);

@@ -1,12 +1,11 @@
 // Long reductions with few results on GPUs: parts first, then what they join to; against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { expectClose, randomNumbers } from "../run/devices.ts";
+import { expectClose, randomNumbers, useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
 
 const axes = (...list: number[]): Value => constantValue(fromNumbers("i64", [list.length], list));
@@ -30,18 +29,14 @@ const CASES: readonly Case[] = [
 ]; // biome-ignore format: a table
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES)("$name of ($shape)", async ({ name, shape, build, also, passes }) => {
     const x = input("x", { dtype: "f32", shape });
     const y = op("Mul", [build(x), constantValue(fromNumbers("f32", [], [0.5]))]);
     const graph: Graph = { inputs: [x], outputs: [{ name: "y", value: y }, ...(also ? [{ name: "z", value: also(y) }] : [])] };
     const inputs = { x: fromNumbers("f32", shape, randomNumbers(1, elementCount(shape))) };
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       expect(program.kernels()).toHaveLength(passes);
       const [got, want] = [await program.run(inputs), evaluateGraph(graph, inputs)];

@@ -1,11 +1,10 @@
 // Convolutions, transposed convolutions, pools and matrix products of many shapes, with epilogues, compiled for every device.
-import { afterAll, beforeAll, describe, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, test } from "vitest";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const random = (seed: number, ...shape: number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, elementCount(shape)));
 const op = (name: string, inputs: (Value | null)[], attrs: Attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
@@ -148,16 +147,12 @@ const CASES: readonly Case[] = [
 ];
 
 describe.each(DEVICES)("$name", ({ open, guardPages }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES.map((c) => [c.name, c] as const))("%s", async (name, { shapes, build }) => {
     const values = shapes.map((shape, i) => input(`x${i}`, { dtype: "f32", shape }));
     const graph: Graph = { inputs: values, outputs: [{ name: "y", value: build(values) }] };
     const inputs = Object.fromEntries(shapes.map((shape, i) => [`x${i}`, random(i + 1, ...shape)]));
-    await expectCompiledRight(graph, inputs, device, name, guardPages);
+    await expectCompiledRight(graph, inputs, device(), name, guardPages);
   });
 });

@@ -1,5 +1,5 @@
 // The devices of this machine that every test of compiled programs runs on, and how results are compared.
-import { expect } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import type { CpuDevice } from "../../src/devices/cpu.ts";
 import { machineFacts } from "../../src/devices/machine.ts";
 import { openDevice } from "../../src/devices/open.ts";
@@ -33,6 +33,16 @@ export const DEVICES: readonly TestDevice[] = [
     open: () => openDevice({ device: "wasm", threads }),
   })),
 ];
+
+/** The device of all tests of a suite: opened before the first and closed after the last. */
+export function useDevice<Opened extends { close(): void }>(open: () => Promise<Opened>): () => Opened {
+  let device: Opened | undefined;
+  beforeAll(async () => {
+    device = await open();
+  });
+  afterAll(() => device?.close());
+  return () => device!; // tests run between the two
+}
 
 /** Numbers in [-1, 1) from a seed: a linear congruential generator's high bits. */
 export function randomNumbers(seed: number, count: number): Float64Array {

@@ -1,6 +1,5 @@
 // Which operators have kernels on GPUs: all samples of these, so that no program of theirs waits for JavaScript; and writing at places that data names in order.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { GpuDevice } from "../../src/devices/gpu.ts";
+import { describe, expect, test } from "vitest";
 import { type Attrs, apply, type Graph } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type Shape, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
@@ -9,7 +8,7 @@ import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import { H200 } from "../kernels/simt_machine.ts";
-import { expectClose, randomNumbers } from "./devices.ts";
+import { expectClose, randomNumbers, useDevice } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
 import { sampleGraph } from "./samples.ts";
 
@@ -38,11 +37,7 @@ const CASES: readonly Case[] = [
 ];
 
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) => {
-  let device: GpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(CASES)("%s into (%s) at (%s) by (%s)", async (name, x, indices, updates, size, attrs) => {
     const types = [{ dtype: "f32", shape: x }, { dtype: "i64", shape: indices }, { dtype: "f32", shape: updates }] as const; // biome-ignore format: a line an idea
@@ -52,7 +47,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     const numbers = [randomNumbers(1, elementCount(x)), places(indices, size), randomNumbers(2, elementCount(updates))];
     const data = Object.fromEntries(types.map(({ dtype, shape }, i) => [`in${i}`, fromNumbers(dtype, shape, numbers[i])]));
     const want = toNumbers(evaluateGraph(graph, data).y);
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([1]);
       const got = toNumbers((await program.run(data)).y);
@@ -77,7 +72,7 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     const graph: Graph = { inputs, outputs: values.map((value, i) => ({ name: `y${i}`, value })) };
     const data = Object.fromEntries(inputs.map(({ type }, i) => [`in${i}`, fromNumbers("f32", type.shape, randomNumbers(i + 1, elementCount(type.shape)).map((v) => v / 4))])); // biome-ignore format: one idea
     const want = evaluateGraph(graph, data);
-    const program = await compileForGpu(graph, { device });
+    const program = await compileForGpu(graph, { device: device() });
     try {
       expect(program.schedule.steps.map((s) => s.calls?.length)).toEqual([3]);
       const got = await program.run(data);

@@ -1,12 +1,11 @@
 // Gradients of layers and of small networks, compiled for every device of this machine, against the float64 reference.
-import { afterAll, beforeAll, describe, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, test } from "vitest";
 import type { Graph, Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type Shape, type TensorData } from "../../src/ir/tensor.ts";
 import { constantValue, input, inputName } from "../../src/ops/source.ts";
 import { gradients } from "../../src/passes/autodiff.ts";
 import { graphOf, ints, noise, op } from "../passes/support.ts";
-import { DEVICES, expectCompiledRight } from "./devices.ts";
+import { DEVICES, expectCompiledRight, useDevice } from "./devices.ts";
 
 const f32 = (name: string, ...shape: number[]): Value => input(name, { dtype: "f32", shape });
 const classes = (count: number, most: number): Value => input(`classes below ${most}`, { dtype: "i64", shape: [count] });
@@ -88,15 +87,11 @@ const CASES: Readonly<Record<string, () => Value>> = {
 };
 
 describe.each(DEVICES)("$name", ({ open, guardPages }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   test.each(Object.entries(CASES))("%s", async (name, make) => {
     const graph = differentiated(make());
     const inputs = Object.fromEntries(graph.inputs.map((v, i) => [inputName(v), draw(v, i + 1)]));
-    await expectCompiledRight(graph, inputs, device, name, guardPages);
+    await expectCompiledRight(graph, inputs, device(), name, guardPages);
   });
 });

@@ -1,5 +1,5 @@
 // Matrix products and convolutions of bfloat16 and float16 numbers as compiled for every device, against float64 on the same rounded numbers.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { CpuDevice } from "../../src/devices/cpu.ts";
 import { DTYPES, type DType } from "../../src/ir/dtype.ts";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
@@ -8,7 +8,7 @@ import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compile, cpuBackend } from "../../src/run/compile.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
-import { DEVICES, randomNumbers } from "./devices.ts";
+import { DEVICES, randomNumbers, useDevice } from "./devices.ts";
 
 const HALVES = ["bf16", "f16"] as const;
 type Half = (typeof HALVES)[number];
@@ -148,15 +148,11 @@ async function check(device: CpuDevice, c: Case, dtype: Half, output: Half | "f3
 }
 
 describe.each(DEVICES)("$name", ({ open }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device.close());
+  const device = useDevice(open);
 
   describe.each(HALVES)("%s", (dtype) => {
     test.each(cases)("$name", async (c) => {
-      for (const output of [dtype, "f32"] as const) await check(device, c, dtype, output);
+      for (const output of [dtype, "f32"] as const) await check(device(), c, dtype, output);
     });
   });
 
@@ -164,7 +160,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
     for (const { build, shapes } of cases) {
       const values = shapes.map((shape, i) => input(`x${i}`, { dtype, shape }));
       const value = build(values, (shape) => constantValue(random(SEED, dtype, shape)));
-      const { steps } = scheduleGraph({ inputs: values, outputs: [{ name: "y", value }] }, cpuBackend(device));
+      const { steps } = scheduleGraph({ inputs: values, outputs: [{ name: "y", value }] }, cpuBackend(device()));
       expect(steps.filter((s) => s.calls === null).map((s) => s.node.op.name)).toEqual([]);
     }
   });

@@ -1,6 +1,5 @@
 // Layers with constant weights that are mostly zeros, compiled for every device with bias and activation behind them: against float64, in any number of threads.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, expect, test } from "vitest";
 import { openDevice } from "../../src/devices/open.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
@@ -9,7 +8,7 @@ import { constantValue, input } from "../../src/ops/source.ts";
 import { compile } from "../../src/run/compile.ts";
 import type { Program } from "../../src/run/program.ts";
 import type { SparseChoice } from "../../src/run/step.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
 const turned = (x: Value, perm: readonly number[]): Value => apply(OPS.get("Transpose")!, [x], { perm }, "turned")[0];
@@ -65,17 +64,13 @@ const graphOf = ({ x, product, tail }: Case): Graph => ({
 const choicesOf = (program: Program): readonly SparseChoice[] => program.schedule.backend.sparse?.choices ?? [];
 
 describe.each(DEVICES)("$name", ({ open }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device.close());
+  const device = useDevice(open);
 
   test.each(cases)("$name", async (one) => {
     const graph = graphOf(one);
     const inputs = { x: dense(4, ...one.x.type.shape) };
-    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device, one.name, isSeparate, "always");
-    const program = await compile(graph, { device, sparse: "always" });
+    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), one.name, isSeparate, "always");
+    const program = await compile(graph, { device: device(), sparse: "always" });
     expect(choicesOf(program).map((c) => c.isSparse)).toEqual([true]);
     program.free();
   });

@@ -1,6 +1,5 @@
 // Layers whose zeros lie in blocks, compiled for every device: which kernels they get, and what these compute, against float64.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { afterAll, describe, expect, test } from "vitest";
 import { openDevice } from "../../src/devices/open.ts";
 import { type AttrValue, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
@@ -9,7 +8,7 @@ import { constantValue, input } from "../../src/ops/source.ts";
 import { type CompileOptions, compile } from "../../src/run/compile.ts";
 import { USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
 import type { Program } from "../../src/run/program.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, inputs: Value[], attrs: Readonly<Record<string, AttrValue>> = {}): Value =>
   apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
@@ -68,18 +67,14 @@ const formats = (program: Program): string[] =>
   (program.schedule.backend.sparse?.choices ?? []).map(({ isSparse, format = "csb" }) => (isSparse ? format : "dense"));
 
 describe.each(DEVICES)("$name", ({ open }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device.close());
+  const device = useDevice(open);
 
   test.each(Object.keys(cases))("%s", async (name) => {
     const graph = cases[name];
     const inputs = { x: dense(4, ...graph.inputs[0].type.shape) };
-    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device, name, isSeparate, "always");
-    const program = await compile(graph, { device, sparse: "always", sparseRates: USUAL_RATES[device.target.name] });
-    const hasKernel = device.target.name !== "wasm" || !name.startsWith("a row"); // whose sums would wait for each other there
+    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), name, isSeparate, "always");
+    const program = await compile(graph, { device: device(), sparse: "always", sparseRates: USUAL_RATES[device().target.name] });
+    const hasKernel = device().target.name !== "wasm" || !name.startsWith("a row"); // whose sums would wait for each other there
     expect(formats(program)).toEqual([hasKernel ? expect.stringMatching(/^BSR \d+x\d+$/) : "csb"]);
     program.free();
   });

@@ -1,13 +1,12 @@
 // Weights with few nonzeros on the left of a product get code made for their pattern, with bias, activation and residual behind it: against float64, in any number of threads.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compile } from "../../src/run/compile.ts";
 import { USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
 const random = (seed: number, ...shape: number[]): TensorData =>
@@ -50,18 +49,14 @@ const graphOf = ({ shape: [rows, depth, n, density], tail }: Case): Graph => {
 };
 
 describe.each(DEVICES)("$name", ({ open }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device.close());
+  const device = useDevice(open);
 
   test.each(cases)("$name", async (one) => {
     const graph = graphOf(one);
     const inputs = { x: random(5, one.shape[1], one.shape[2]) };
-    await expectCompiledRight(graph, inputs, device, one.name, false, "always");
-    const program = await compile(graph, { device, sparse: "always" });
-    expect(program.schedule.backend.sparse?.choices.map((c) => c.isCode)).toEqual([device.name === "x86" ? true : undefined]);
+    await expectCompiledRight(graph, inputs, device(), one.name, false, "always");
+    const program = await compile(graph, { device: device(), sparse: "always" });
+    expect(program.schedule.backend.sparse?.choices.map((c) => c.isCode)).toEqual([device().name === "x86" ? true : undefined]);
     program.free();
   });
 
@@ -69,8 +64,11 @@ describe.each(DEVICES)("$name", ({ open }) => {
     { what: "few nonzeros", shape: [96, 96, 1024, 0.1], isCode: true },
     { what: "more than code pays for", shape: [256, 256, 64, 0.3], isCode: undefined },
   ] as const)("by predictions: $what", async ({ shape, isCode }) => {
-    const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), { device, sparseRates: USUAL_RATES[device.target.name] });
-    expect(program.schedule.backend.sparse?.choices.map((c) => c.isCode)).toEqual([device.name === "x86" ? isCode : undefined]);
+    const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), {
+      device: device(),
+      sparseRates: USUAL_RATES[device().target.name],
+    });
+    expect(program.schedule.backend.sparse?.choices.map((c) => c.isCode)).toEqual([device().name === "x86" ? isCode : undefined]);
     program.free();
   });
 });

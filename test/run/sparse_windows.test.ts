@@ -1,13 +1,12 @@
 // Convolutions with windows and sparse weights, compiled for every device: against float64, with padding, strides, dilation, few channels and one axis.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, expect, test } from "vitest";
 import { type AttrValue, apply, type Graph } from "../../src/ir/graph.ts";
 import { fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compile } from "../../src/run/compile.ts";
 import { USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const random = (seed: number, shape: readonly number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, count(shape)));
@@ -54,17 +53,13 @@ function graphOf({ image, weights, density, attrs = {} }: Case): Graph {
 }
 
 describe.each(DEVICES)("$name", ({ open }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device.close());
+  const device = useDevice(open);
 
   test.each(cases)("$name", async (one) => {
     const graph = graphOf(one);
     for (const isSeparate of [false, true])
-      await expectCompiledRight(graph, { x: random(4, one.image) }, device, one.name, isSeparate, "always");
-    const program = await compile(graph, { device, sparse: "always" });
+      await expectCompiledRight(graph, { x: random(4, one.image) }, device(), one.name, isSeparate, "always");
+    const program = await compile(graph, { device: device(), sparse: "always" });
     expect(program.schedule.backend.sparse?.choices.map((c) => c.isSparse)).toEqual([true]);
     program.free();
   });
@@ -73,14 +68,14 @@ describe.each(DEVICES)("$name", ({ open }) => {
     const chosen = async (density: number, strides: number[]): Promise<(boolean | undefined)[]> => {
       const attrs = { strides, pads: [1, 1, 1, 1] };
       const graph = graphOf({ name: "large", image: [1, 128, 24, 24], weights: [128, 128, 3, 3], density, attrs });
-      const program = await compile(graph, { device, sparseRates: USUAL_RATES[device.target.name] });
+      const program = await compile(graph, { device: device(), sparseRates: USUAL_RATES[device().target.name] });
       const choices = program.schedule.backend.sparse!.choices.map((c) => c.isSparse); // processors have it
       program.free();
       return choices;
     };
     expect(await chosen(0.08, [2, 2])).toEqual([true]);
     expect(await chosen(0.8, [2, 2])).toEqual([]);
-    expect(await chosen(0.3, [1, 1])).toEqual([device.target.name === "wasm"]); // measured: 1.8 times the dense kernel there, 0.7 and 0.6 on AVX2 and AVX-512
+    expect(await chosen(0.3, [1, 1])).toEqual([device().target.name === "wasm"]); // measured: 1.8 times the dense kernel there, 0.7 and 0.6 on AVX2 and AVX-512
     expect(await chosen(0.8, [1, 1])).toEqual([]);
   });
 });

@@ -1,13 +1,12 @@
 // Inputs that keep their values between runs: in place and copied, in chains and swaps, with readers of the old value before the write.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, expect, test } from "vitest";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input, inputName } from "../../src/ops/source.ts";
 import type { CpuStateSpec } from "../../src/run/compile.ts";
 import { compile } from "../../src/run/compile.ts";
-import { DEVICES, expectClose, randomNumbers } from "./devices.ts";
+import { DEVICES, expectClose, randomNumbers, useDevice } from "./devices.ts";
 
 const random = (seed: number, ...shape: number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, elementCount(shape)));
 const op = (name: string, inputs: (Value | null)[], attrs: Attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
@@ -127,11 +126,7 @@ const RUNS = 3;
 const PROFILED = 1;
 
 describe.each(DEVICES)("$name", ({ open, guardPages }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   const draw = (v: Value, seed: number): TensorData => {
     const numbers = randomNumbers(seed, elementCount(v.type.shape));
@@ -143,7 +138,7 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
   };
 
   test.each(CASES.map((c) => [c.name, c] as const))("%s", async (name, { graph, state, copies }) => {
-    const program = await compile(graph, { device, state, separateTensors: guardPages });
+    const program = await compile(graph, { device: device(), state, separateTensors: guardPages });
     try {
       const steps = program.schedule.steps.filter((s) => s.node.op.name === "Identity");
       expect(steps.length, "copies").toBe(copies);
@@ -173,7 +168,7 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
 
   test("two programs share a state's memory", async () => {
     const [s, x] = [f32("s", 50), f32("x", 50)];
-    const memory = device.alloc(200);
+    const memory = device().alloc(200);
     const add: Graph = { inputs: [s, x], outputs: [{ name: "s'", value: op("Add", [s, x]) }] };
     const [t, y] = [f32("t", 50), f32("y", 50)];
     const read: Graph = {
@@ -183,8 +178,8 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
         { name: "z", value: op("Mul", [t, y]) },
       ],
     };
-    const first = await compile(add, { device, state: [{ input: "s", output: "s'", memory }] });
-    const second = await compile(read, { device, state: [{ input: "t", output: "t'", memory }] });
+    const first = await compile(add, { device: device(), state: [{ input: "s", output: "s'", memory }] });
+    const second = await compile(read, { device: device(), state: [{ input: "t", output: "t'", memory }] });
     first.setState("s", random(1, 50));
     await first.run({ x: random(2, 50) });
     const { z } = await second.run({ y: random(3, 50) });
@@ -213,7 +208,7 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
         { name: "n", value: op("ReduceSum", [x], { keepdims: 0 }) },
       ],
     };
-    const compiled = async (state: readonly CpuStateSpec[]) => compile(graph, { device, state });
+    const compiled = async (state: readonly CpuStateSpec[]) => compile(graph, { device: device(), state });
     await expect(compiled([{ input: "a", output: "y" }])).rejects.toThrow("no input a");
     await expect(compiled([{ input: "s", output: "b" }])).rejects.toThrow("no output b");
     await expect(compiled([{ input: "s", output: "n" }])).rejects.toThrow("output n is f32[], wanted f32[3]");

@@ -1,11 +1,10 @@
 // Gradients of convolution weights of many shapes, alone and with an optimizer's step behind them, compiled for every device.
-import { afterAll, beforeAll, describe, test } from "vitest";
-import type { CpuDevice } from "../../src/devices/cpu.ts";
+import { describe, test } from "vitest";
 import { type Attrs, apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input, inputName } from "../../src/ops/source.ts";
-import { DEVICES, expectCompiledRight, randomNumbers } from "./devices.ts";
+import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const random = (seed: number, ...shape: number[]): TensorData => fromNumbers("f32", shape, randomNumbers(seed, elementCount(shape)));
 const op = (name: string, inputs: (Value | null)[], attrs: Attrs = {}): Value => apply(OPS.get(name)!, inputs, attrs, name)[0]; // the test names operators that exist
@@ -57,11 +56,7 @@ const CASES: readonly Case[] = [
 ];
 
 describe.each(DEVICES)("$name", ({ open, guardPages }) => {
-  let device: CpuDevice;
-  beforeAll(async () => {
-    device = await open();
-  });
-  afterAll(() => device?.close());
+  const device = useDevice(open);
 
   const nameOf = ({ x, outChannels, kernel, attrs, isStep, pool }: Case): string =>
     `(${x}) → ${outChannels} by (${kernel}) ${JSON.stringify({ ...attrs, pool })}${isStep ? " step" : ""}`;
@@ -87,6 +82,6 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
       places: taps(elementCount(pool ?? []), gradient.type.shape),
     };
     const inputs = Object.fromEntries(graph.inputs.map((v) => [inputName(v), given[inputName(v) as keyof typeof given]]));
-    await expectCompiledRight(graph, inputs, device, name, guardPages);
+    await expectCompiledRight(graph, inputs, device(), name, guardPages);
   });
 });
