@@ -1,7 +1,7 @@
 // Lowers expressions of a tensor's elements to one SIMT kernel: a thread for each element, or a workgroup for each reduction that its elements share.
 import type { DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
-import type { Expr } from "../ir/expr.ts";
+import { constant, type Expr, select } from "../ir/expr.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import { fn, group, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, sum, thread } from "../ir/simt.ts";
@@ -107,8 +107,12 @@ class GroupLowering {
 
   /** CUDA's stores round by themselves. */
   private unrounded(e: Expr): Expr {
-    const isRounding = e.k === "cast" && (e.dtype === "bf16" || e.dtype === "f16") && e.a.dtype === "f32";
-    return isRounding && this.b.target.name === "cuda" ? e.a : e;
+    if (this.b.target.name !== "cuda" || (e.dtype !== "bf16" && e.dtype !== "f16")) return e;
+    if (e.k === "cast" && e.a.dtype === "f32") return e.a;
+    if (e.k === "const") return constant("f32", e.value);
+    if (e.k !== "select") return e;
+    const [a, b] = [this.unrounded(e.a), this.unrounded(e.b)];
+    return a.dtype === "f32" && b.dtype === "f32" ? select(e.cond, a, b) : e;
   }
 
   private perThread(): SimtKernel {
