@@ -72,19 +72,28 @@ export interface Queue {
 
 export function queueOf({ starts, column }: Rows, slice: Int32Array, lanes: number): Queue {
   const last = starts.length - 1;
-  const ends = slice.map((r) => starts[Math.min(r + 1, last)]);
-  const next = slice.map((r) => starts[Math.min(r, last)]);
-  const count = ends.reduce((sum, end, r) => sum + end - next[r], 0);
+  const visit = (f: (r: number, column: number, i: number) => void): void => {
+    for (let r = 0; r < slice.length; r++)
+      for (let i = starts[Math.min(slice[r], last)]; i < starts[Math.min(slice[r] + 1, last)]; i++) f(r, column[i], i);
+  };
+  let [count, width] = [0, 0];
+  visit((_, c) => {
+    count++;
+    width = Math.max(width, c + 1);
+  });
+  const next = new Int32Array(width + 1);
+  visit((_, c) => next[c + 1]++);
+  for (let c = 0; c < width; c++) next[c + 1] += next[c];
   const queue = { count, column: new Int32Array(count), lane: new Uint8Array(count), row: new Uint8Array(count), i: new Int32Array(count) };
-  for (let at = 0, c = 0; at < count; c++)
-    for (let turn = 0; turn < slice.length; turn++) {
-      const r = (turn + c) % slice.length;
-      if (next[r] >= ends[r] || column[next[r]] !== c) continue;
+  for (const isFirst of [true, false])
+    visit((r, c, i) => {
+      if (r >= c % slice.length !== isFirst) return;
+      const at = next[c]++;
       queue.column[at] = c;
       queue.lane[at] = r % lanes;
       queue.row[at] = Math.floor(r / lanes);
-      queue.i[at++] = next[r]++;
-    }
+      queue.i[at] = i;
+    });
   return queue;
 }
 
