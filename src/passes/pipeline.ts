@@ -3,6 +3,7 @@ import type { Graph, Node, Pass } from "../ir/graph.ts";
 import { atOnce, type Pieces } from "../ir/pieces.ts";
 import type { NarrowPrecision } from "../ir/precision.ts";
 import { alignedProducts } from "./aligned_products.ts";
+import { attention } from "./attention.ts";
 import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
@@ -46,6 +47,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     simplify,
     cse, // patterns compare values by identity
     ...[layerNorm, softmax, gelu, hardSwish, factor],
+    ...(keeps ? [attention(keeps)] : []),
     normalizationFolding,
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),

@@ -6,8 +6,9 @@ import { type AttentionShape, attentionKernel } from "../../src/kernels/simt/att
 import { keyGradientKernel, queryGradientKernel } from "../../src/kernels/simt/attention_gradient.ts";
 import type { HeadView } from "../../src/kernels/simt/head_tiles.ts";
 import { HeadAttention, HeadAttentionGrad } from "../../src/ops/head_attention.ts";
-import { evaluateGraph } from "../../src/ops/index.ts";
-import { input } from "../../src/ops/source.ts";
+import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { constantValue, input } from "../../src/ops/source.ts";
+import { intsValue } from "../../src/passes/view_algebra.ts";
 import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import { randomNumbers } from "../run/devices.ts";
@@ -132,4 +133,29 @@ test("attention is expanded where no kernel is for it", () => {
     expect(ops).not.toContain("HeadAttention");
     expect(ops).not.toContain("HeadAttentionGrad");
   }
+});
+
+test("a file's products around a softmax of scores become the kernel", () => {
+  const shapes = [[1, 20, 32], [1, 20, 32], [1, 20, 32]]; // biome-ignore format: a line
+  const inputs = shapes.map((shape, i) => input(`in${i}`, { dtype: "f16", shape }));
+  const op = (name: string, values: readonly Value[], attrs = {}) => apply(OPS.get(name)!, values, attrs, name)[0]; // the test names operators that exist
+  const heads = (x: Value, perm: readonly number[]) => op("Transpose", [op("Reshape", [x, intsValue([1, 20, 2, 16], "shape")])], { perm });
+  const [q, k, v] = [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]].map((perm, i) => heads(inputs[i], perm)); // biome-ignore format: a line
+  const scores = op("Div", [op("MatMul", [q, k]), constantValue(fromNumbers("f16", [], [4]), "root")]);
+  const weights = op("Softmax", [scores], { axis: -1 });
+  const y = op("Reshape", [op("Transpose", [op("MatMul", [weights, v])], { perm: [0, 2, 1, 3] }), intsValue([1, 20, 32], "shape")]);
+  const graph: Graph = { inputs, outputs: [{ name: "y", value: y }] };
+  const schedule = scheduleGraph(graph, gpuBackend(target, 256));
+  expect(schedule.steps.map((s) => s.node.op.name)).toEqual(["HeadAttention"]);
+  const data = Object.fromEntries(
+    shapes.map((shape, i) => [`in${i}`, fromNumbers("f16", shape, randomNumbers(i + 1, elementCount(shape)))]),
+  );
+  const got = runSchedule(
+    schedule,
+    new Map(inputs.map((x, i) => [schedule.owners.get(x) ?? x, Float64Array.from(toNumbers(data[`in${i}`]))])),
+  );
+  const { value } = schedule.outputs[0];
+  expect(worst(got.get(schedule.owners.get(value) ?? value)!, Float64Array.from(toNumbers(evaluateGraph(graph, data).y)))).toBeLessThan(
+    2e-3,
+  ); // the reference rounds between
 });

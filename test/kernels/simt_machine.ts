@@ -262,16 +262,24 @@ export function runKernel(kernel: SimtKernel, buffers: readonly Float64Array[], 
 }
 
 /** Runs a program's kernels; values in memory, with what was given. */
-export function runSchedule({ steps }: Schedule<GpuKernel>, given: ReadonlyMap<Value, Float64Array>): ReadonlyMap<Value, Float64Array> {
+export function runSchedule(
+  { steps, owners }: Schedule<GpuKernel>,
+  given: ReadonlyMap<Value, Float64Array>,
+): ReadonlyMap<Value, Float64Array> {
   const values = new Map(given);
   for (const { calls } of steps) {
     const temporaries = new Map<number, Float64Array>();
     for (const { kernel, places } of calls ?? []) {
       const { params } = kernel as SimtKernel; // there is no library
       const buffers = places.map((place, i) => {
-        const known = place.k === "value" ? values.get(place.value) : place.k === "temporary" ? temporaries.get(place.id) : undefined;
+        const known =
+          place.k === "value"
+            ? values.get(owners.get(place.value) ?? place.value)
+            : place.k === "temporary"
+              ? temporaries.get(place.id)
+              : undefined;
         const buffer = known ?? new Float64Array(params[i].elements);
-        if (place.k === "value") values.set(place.value, buffer);
+        if (place.k === "value") values.set(owners.get(place.value) ?? place.value, buffer);
         if (place.k === "temporary") temporaries.set(place.id, buffer);
         return buffer;
       });
