@@ -57,13 +57,19 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
   fma: "fma", floor: "floor", ceil: "ceil", round: "round", trunc: "trunc", sqrt: "sqrt",
   exp: "exp", exp2: "exp2", log: "log", sin: "sin", cos: "cos", tan: "tan", asin: "asin", acos: "acos", atan: "atan",
   sinh: "sinh", cosh: "cosh", asinh: "hd_asinh", acosh: "acosh", atanh: "atanh", abs: "abs", min: "min", max: "max",
-  tanh: "hd_tanh", erf: "hd_erf", pow: "hd_pow", isnan: "hd_isnan", isinf: "hd_isinf",
+  div: "hd_div", tanh: "hd_tanh", erf: "hd_erf", pow: "hd_pow", isnan: "hd_isnan", isinf: "hd_isinf",
 }; // biome-ignore format: a table
 
 /** What FUNCTIONS name with hd_, each printed where it is used. NaN and infinity are recognised by their bits: compilers may assume that there are none. */
 const HELPERS: Readonly<Record<string, string>> = {
   hd_isnan: "fn hd_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
   hd_isinf: "fn hd_isinf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }",
+  // GPUs divide to 2.5 ULP: what is left is divided again, but where the quotient is zero or not finite.
+  hd_div: `fn hd_div(a: f32, b: f32) -> f32 {
+  let q = a / b;
+  let s = q + fma(-q, b, a) / b;
+  return select(q, s, q != 0.0 && (bitcast<u32>(s) & 0x7f800000u) != 0x7f800000u);
+}`,
   // Beyond ±15 it is ±1, where some implementations overflow.
   hd_tanh: "fn hd_tanh(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }",
   // asinh(x) = sign(x)·log(|x| + √(x²+1)), which cancels near 0: there the series.
@@ -200,7 +206,7 @@ class WgslPrinter extends SimtPrinter {
   }
   protected call({ fn, type, args: given }: Extract<Reg, { k: "call" }>, args: readonly string[]): string {
     const [a, b] = args;
-    const operator = OPERATORS[fn];
+    const operator = fn === "div" && type === "f32" ? undefined : OPERATORS[fn];
     if (operator) return `(${a} ${operator} ${b})`;
     switch (fn) {
       case "neg":

@@ -174,39 +174,24 @@ function sortChunks(b: SimtBuilder, pass: Pass, code: PassCode): SimtKernel {
     b.when(fn("and", fn("lt", number, chunks), fn("lt", at, count)), () => put(i, code.read(fn("div", number, runsLeft), at)));
   });
   b.barrier();
-  // One loop over all steps of all sizes: two nested ones are written out by compilers, which then take long. Two steps at a time go through registers.
+  // One loop over all steps of all sizes: two nested ones are written out by compilers, which then take long.
   const levels = Math.log2(chunk);
-  const rounds = Array.from({ length: levels }, (_, i) => Math.ceil((i + 1) / 2)).reduce((all, n) => all + n, 0);
   const [size, shift] = [b.variable("i32", int(1)), b.variable("i32", int(0))];
-  const inOrder = (p: Element, q: Element, isDown: Reg): [Element, Element] => {
-    const isTurned = b.let(fn("ne", isBehind(p, q), isDown));
-    const either = (x: Element, y: Element): Element => ({ key: b.let(select(isTurned, y.key, x.key)), place: b.let(select(isTurned, y.place, x.place)) }); // biome-ignore format: one idea
-    return [either(p, q), either(q, p)];
-  };
-  const isDownAt = (low: Reg): Reg => b.let(fn("ne", fn("and", fn("shr", fn("and", low, chunk - 1), size), 1), 0));
-  const single = (): void =>
+  b.loop(0, (levels * (levels + 1)) / 2, 1, () => {
+    const stride = b.let(fn("shl", int(1), shift));
     b.loop(thread(), words / 2, threads, (q) => {
-      const low = b.let(fn("mul", q, 2));
-      const pair = inOrder(get(low), get(sum(low, 1)), isDownAt(low));
-      for (const [i, e] of pair.entries()) put(sum(low, i), e);
+      const low = b.let(sum(fn("shl", fn("shr", q, shift), sum(shift, 1)), fn("and", q, fn("sub", stride, 1))));
+      const high = b.let(sum(low, stride));
+      const [p, r] = [get(low), get(high)];
+      const isDown = fn("ne", fn("and", fn("shr", fn("and", low, chunk - 1), size), 1), 0);
+      b.when(fn("ne", isBehind(p, r), isDown), () => {
+        put(low, r);
+        put(high, p);
+      });
     });
-  const double = (): void => {
-    const log = b.let(fn("sub", shift, 1));
-    const stride = b.let(fn("shl", int(1), log));
-    b.loop(thread(), Math.ceil(words / 4), threads, (q) => {
-      const low = b.let(sum(fn("shl", fn("shr", q, log), sum(log, 2)), fn("and", q, fn("sub", stride, 1))));
-      const at = [0, 1, 2, 3].map((i) => b.let(sum(low, fn("mul", stride, i))));
-      const isDown = isDownAt(low);
-      const [p0, p1, p2, p3] = at.map(get);
-      const [[q0, q2], [q1, q3]] = [inOrder(p0, p2, isDown), inOrder(p1, p3, isDown)];
-      for (const [i, e] of [...inOrder(q0, q1, isDown), ...inOrder(q2, q3, isDown)].entries()) put(at[i], e);
-    });
-  };
-  b.loop(0, rounds, 1, () => {
-    b.when(fn("gt", shift, 0), double, single);
     b.barrier();
-    b.when(fn("lt", shift, 2), () => b.set(size, sum(size, 1)));
-    b.set(shift, select(fn("lt", shift, 2), fn("sub", size, 1), fn("sub", shift, 2)));
+    b.when(fn("eq", shift, 0), () => b.set(size, sum(size, 1)));
+    b.set(shift, select(fn("eq", shift, 0), fn("sub", size, 1), fn("sub", shift, 1)));
   });
   each((i, number, j) =>
     b.when(fn("and", fn("lt", number, chunks), fn("lt", j, lengthLeft)), () => {
