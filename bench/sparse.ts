@@ -38,7 +38,10 @@ const { values: options } = parseArgs({
 const numbers = (text: string): number[] => text.split(",").map(Number);
 const shapes = options.shape?.split(",") ?? (options.all ? ALL_SHAPES : SHAPES);
 const sparsities = numbers(options.sparsity ?? (options.all ? "0.5,0.6,0.7,0.8,0.9,0.95,0.98" : "0.5,0.8,0.9,0.95"));
-const columns = numbers(options.n ?? (options.all ? "1,8,16,32,64,128,256,1024,4096" : "1,8,32,64,256"));
+/** Large matrices take minutes: by default fewer numbers of columns. */
+const LARGE = 2 ** 24;
+const columnsOf = ({ w }: Matrix): number[] =>
+  numbers(options.n ?? (options.all ? "1,8,16,32,64,128,256,1024,4096" : w.length < LARGE ? "1,8,32,64,256" : "1,8,64"));
 
 export interface Case {
   readonly product: Product;
@@ -131,7 +134,7 @@ for (const shape of shapes)
     const copies = Math.max(COPIES, Math.ceil((CACHES * device.target.l2) / matrix.w.byteLength));
     for (const product of PRODUCTS) {
       const weights = new Weights(device, matrix, copies);
-      for (const n of columns) {
+      for (const n of columnsOf(matrix)) {
         progress.say(`${shape}, ${sparsity * 100} %, n ${n}: ${product}`);
         cases.push({ shape, sparsity, ...(await measure(product, weights, n)) });
       }
