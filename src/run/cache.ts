@@ -164,7 +164,7 @@ export class ProgramCache {
 }
 
 const factsKey = (key: string): string => JSON.stringify(["facts", buildId(), key]);
-const isOnCpu = (program: Program | GpuProgram): program is Program => program instanceof Program;
+const isOnCpu = (program: Program | GpuProgram): program is Program => "compiled" in program.image;
 
 function storedForm(program: Program): { value: StoredProgram; parts: readonly Uint8Array[] } {
   const { compiled, ...plan } = program.image;
