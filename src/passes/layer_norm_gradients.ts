@@ -24,8 +24,8 @@ interface Around {
   /** Another value that is added to the first result, and the sum. */
   readonly added: Value | null;
   readonly sum: Value;
-  /** Its copy in 16 bits. */
-  readonly copy: Value | null;
+  /** Its copies in 16 bits of one type, which are equal. */
+  readonly copies: readonly Value[];
 }
 
 function aroundOf(node: Node, { users, onlyUser, isOutput }: Uses, position: ReadonlyMap<Node, number>): Around {
@@ -36,7 +36,7 @@ function aroundOf(node: Node, { users, onlyUser, isOutput }: Uses, position: Rea
   const isBefore = other && position.get(other.node)! < position.get(node)! && sameShape(other.type.shape, dx.type.shape);
   const sum = add && isBefore ? add.outputs[0] : dx;
   const copies = users(sum).flatMap((n) => (n.op.name === "Cast" && isHalf(n.outputs[0]) && !isOutput(n.outputs[0]) ? n.outputs : []));
-  return { added: sum === dx ? null : other, sum, copy: copies[0] ?? null };
+  return { added: sum === dx ? null : other, sum, copies: copies.filter((v) => v.type.dtype === copies[0].type.dtype) };
 }
 
 /** `keeps`: whether there is a kernel for a gradient. */
@@ -62,17 +62,17 @@ export function layerNormGradients(keeps: (node: Node) => boolean): Pass {
 }
 
 /** The gradient with all that is around it; scale's and bias' are sums of parts, which what reads them computes. */
-function joined(node: Node, { added, sum, copy }: Around, now: (old: Value) => Value, made: Map<Value, Value>): void {
+function joined(node: Node, { added, sum, copies }: Around, now: (old: Value) => Value, made: Map<Value, Value>): void {
   const [x, scale, dy] = node.inputs.map((v) => now(v!)); // checked by infer
   const wide = dy.node.op.name === "Cast" ? dy.node.inputs[0]! : dy;
   const parts = layerNormParts(layerNormGradGeometry(node).rows);
-  const attrs = { ...node.attrs, parts, copy: copy ? DTYPES[copy.type.dtype].onnx : 0 };
+  const attrs = { ...node.attrs, parts, copy: copies.length > 0 ? DTYPES[copies[0].type.dtype].onnx : 0 };
   const inputs = [x, scale, isHalf(wide) ? wide : dy, ...(added ? [now(added)] : [])];
   const [dx, dscale, dbias, narrow] = apply(node.op, inputs, attrs, node.from);
   made.set(sum, dx);
   for (const [i, v] of [dscale, dbias].entries())
     made.set(node.outputs[i + 1], apply(OPS.get("ReduceSum")!, [v, intsValue([0], node.from)], { keepdims: 1 }, node.from)[0]);
-  if (copy) made.set(copy, narrow);
+  for (const copy of copies) made.set(copy, narrow);
 }
 
 function renewed(node: Node, now: (old: Value) => Value, made: Map<Value, Value>): void {

@@ -1,11 +1,12 @@
 // Gradients of layer normalization with what surrounds them in a training step: one kernel, run in JavaScript with subgroups and without, against the reference.
 import { expect, test } from "vitest";
 import { DTYPES } from "../../src/ir/dtype.ts";
-import { apply, type Graph } from "../../src/ir/graph.ts";
+import { apply, type Graph, topologicalOrder } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { LayerNormGrad } from "../../src/ops/layer_norm_grad.ts";
 import { input } from "../../src/ops/source.ts";
+import { layerNormGradients } from "../../src/passes/layer_norm_gradients.ts";
 import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
 import { randomNumbers } from "../run/devices.ts";
@@ -46,4 +47,13 @@ test.each([
     const worst = toNumbers(want[name]).reduce((most, v, i) => Math.max(most, Number.isNaN(own[i]) ? Number.POSITIVE_INFINITY : Math.abs(own[i] - v)), 0); // biome-ignore format: a line
     expect(worst, name).toBeLessThan(name === "narrow" ? 2 ** -6 : 1e-5); // the reference rounds it to 8 bits
   }
+});
+
+test("all copies of the sum in 16 bits are the kernel's", () => {
+  const { graph } = training([4, 8]);
+  const [{ value: sum }] = graph.outputs;
+  const [again] = apply(OPS.get("Cast")!, [sum], { to: DTYPES.bf16.onnx }, "again"); // as passes make them one by one
+  const outputs = [...graph.outputs, { name: "again", value: apply(OPS.get("Neg")!, [again], {}, "again")[0] }];
+  const nodes = topologicalOrder(layerNormGradients(() => true).run({ inputs: graph.inputs, outputs }));
+  expect(nodes.filter((n) => n.op.name === "Cast" && n.outputs[0].type.dtype === "bf16")).toEqual([]);
 });
