@@ -57,6 +57,21 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ open }) 
     }
   });
 
+  test("more tensors than a kernel has buffers for are joined in turns", async () => {
+    const shapes = Array.from({ length: 150 }, (_, i) => [2, 1 + (i % 3), 3]);
+    const inputs = shapes.map((shape, i) => input(`in${i}`, { dtype: "f32", shape }));
+    const [value] = apply(OPS.get("Concat")!, inputs, { axis: 1 }, "join"); // an operator that exists
+    const graph: Graph = { inputs, outputs: [{ name: "y", value }] };
+    const data = Object.fromEntries(shapes.map((shape, i) => [`in${i}`, fromNumbers("f32", shape, randomNumbers(i + 1, elementCount(shape)))])); // biome-ignore format: one idea
+    const program = await compileForGpu(graph, { device: device() });
+    try {
+      expect(program.schedule.steps.every((s) => s.calls)).toBe(true);
+      expect(toNumbers((await program.run(data)).y)).toEqual(toNumbers(evaluateGraph(graph, data).y));
+    } finally {
+      program.free();
+    }
+  });
+
   test.each<[op: string, gates: number, hidden: number, attrs: Attrs]>([
     ["RNNLoop", 1, 5, { direction: "reverse" }],
     ["GRULoop", 3, 24, { direction: "bidirectional" }],

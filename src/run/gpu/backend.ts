@@ -24,6 +24,7 @@ import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { fitsAttention, headAttention, headAttentionGrad } from "./implement_attention.ts";
+import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { implementMatMul } from "./implement_matmul.ts";
@@ -146,16 +147,16 @@ function implement(node: Node, means: Means): Step<GpuKernel> {
   if (own) return { node, calls: own };
   const single = node.op === Group ? null : alone(node);
   const body = single?.body ?? groupAttrs(node).body;
-  if (body.inputs.length + body.outputs.length > target.maxBuffers) return onHost;
   if (body.outputs.every((o) => elementCount(o.value.type.shape) === 0)) return { node, calls: [] };
   const types = [...body.inputs, ...body.outputs.map((o) => o.value)].map((v) => v.type);
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
+  const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
+  if (types.length > target.maxBuffers) return { node, calls: concatInTurns(node, body, reads, means) };
   const written = writtenFor(node, means);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
-  const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   const key = structureKey(body);
   const shapes = [...new Set(readers.map(({ type }) => type.shape.join()))];
   const passes = shapes.length === 1 ? twoPasses(readers, inputs.length, target) : null;
