@@ -10,7 +10,7 @@ export type Direction = "forward" | "transposed";
 /** Nonzeros of a row that a kernel takes in a turn. */
 export const STEP = 4;
 /** Pairs of rows are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
-export const GROUPS = 8;
+export const GROUPS = 16;
 /** Rows of the dense operand that a byte can name: no panel has more. */
 export const NAMED = 256;
 /** Values and coordinates that follow the last ones: code for a pair that begins at the last would reach as far. */

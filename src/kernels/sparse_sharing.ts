@@ -2,7 +2,7 @@
 import { type Columns, countOf, longestFirst, type Pair, type Part } from "./sparse_pairs.ts";
 
 /** From this density on rows have enough columns in common. */
-export const LEAST_SHARING = 0.09;
+export const LEAST_SHARING = 0.15;
 /** A zero that a pair is filled up with costs about as much as this many columns save by being shared. */
 const FILLED = 4;
 
