@@ -8,6 +8,8 @@ import { type Uses, usesOf } from "./uses.ts";
 import { intsValue } from "./view_algebra.ts";
 
 const NAME = "LayerNormGrad";
+/** As differentiation makes it. */
+const isPlain = (node: Node): boolean => node.inputs.length === 3 && node.outputs.length === 3 && layerNormGradGeometry(node).parts === 1;
 const isHalf = ({ type: { dtype } }: Value): boolean => dtype === "bf16" || dtype === "f16";
 
 /** A workgroup each: about what a large GPU runs at a time. */
@@ -45,7 +47,7 @@ export function layerNormGradients(keeps: (node: Node) => boolean): Pass {
     name: "layer norm gradients",
     run(graph: Graph): Graph {
       const uses = usesOf(graph);
-      const due = uses.order.filter((n) => n.op.name === NAME && keeps(n));
+      const due = uses.order.filter((n) => n.op.name === NAME && isPlain(n) && keeps(n));
       if (due.length === 0) return graph;
       const position = new Map(uses.order.map((node, i) => [node, i]));
       const made = new Map<Value, Value>();
