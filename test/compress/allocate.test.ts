@@ -73,6 +73,8 @@ test("times as predicted here: zeros pay where there are many, later for windows
   expect(cost(windows, 0.1)).toBeGreaterThan(cost(product, 0.1));
   expect(cost(windows, 0.1)).toBeLessThan(dense);
   expect(cost({ ...product, kernel: [3, 3] }, 1)).toBeLessThan(dense / 2); // Winograd's kernel
-  expect(cost({ ...product, positions: 512 }, 1)).toBeCloseTo(2 * dense, 6);
+  const [twice, thrice] = [512, 768].map((positions) => cost({ ...product, positions }, 1));
+  expect(thrice - twice).toBeCloseTo(twice - dense, 6); // in proportion to the positions,
+  expect(twice).toBeLessThan(2 * dense); // but weights are read once
   await expect(predictedCost({ device: "cuda:0" })).rejects.toThrow(/for processors only/);
 });
