@@ -9,9 +9,9 @@ import { HeddleError } from "../../src/ir/error.ts";
 import type { Node } from "../../src/ir/graph.ts";
 import { topologicalOrder } from "../../src/ir/graph.ts";
 import { Group, groupAttrs } from "../../src/ir/group.ts";
+import type { Precision } from "../../src/ir/precision.ts";
 import { crossEntropy, Embedding, init, LayerNorm, Module, RandomStream, TransformerEncoderLayer } from "../../src/nn/index.ts";
 import { AdamW } from "../../src/optim/index.ts";
-import type { Precision } from "../../src/ir/precision.ts";
 import { device } from "../../src/tensor/device.ts";
 import { arange, fromArray, jit, setDevice, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
 
