@@ -28,14 +28,21 @@ export async function dawn(): Promise<GPU> {
   }
 }
 
+/** The loader beside the driver, held: koffi unloads what nobody holds any more. */
+let loader: object | undefined;
+/** Why it could not be had, for the message when there is no other. */
+let loaderFailure = "";
+
 /** Dawn finds a loader that is loaded already: one that lies beside the driver that VK_DRIVER_FILES names serves where the system has none. */
 async function loadVulkanLoader(): Promise<void> {
   const [driver] = process.env.VK_DRIVER_FILES?.split(":") ?? [];
   const beside = driver && join(dirname(driver), "libvulkan.so.1");
-  if (!beside || !existsSync(beside)) return;
+  if (loader || !beside || !existsSync(beside)) return;
   try {
-    (await import("koffi")).default.load(beside);
-  } catch {} // without koffi the system's loader has to do
+    loader = (await import("koffi")).default.load(beside);
+  } catch (cause) {
+    loaderFailure = ` (${beside} did not load: ${cause instanceof Error ? cause.message : cause})`; // the system's has to do
+  }
 }
 
 /** What to do where no adapter is found. */
@@ -44,4 +51,4 @@ export const adapterRemedy = (): string =>
     ? "no GPU is found"
     : `no GPU is found: its driver and a Vulkan loader (Debian: libvulkan1) are needed; for tests a software one does: ${
         existsSync(SWIFTSHADER) ? "" : "install Debian's chromium, and "
-      }set VK_DRIVER_FILES=${SWIFTSHADER}`;
+      }set VK_DRIVER_FILES=${SWIFTSHADER}${loaderFailure}`;
