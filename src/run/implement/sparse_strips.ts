@@ -55,7 +55,7 @@ function stripMs(size: Size, { rows, n, height, width, stored, pixels }: SparseS
   const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
   const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
   const product = rates.dense.element * (cost.stored[height / target.lanes - 1] * stored * width * height + cost.result * rows);
-  return COLD_MS + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
+  return COLD_MS.plain.once + (columns * share * product) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
 }
 
 /** A single pixel, by the blocks that are fewest bytes; null: this target has no kernel that would not wait for its sums. */
