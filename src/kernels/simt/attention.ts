@@ -48,13 +48,36 @@ type Variable = ReturnType<SimtBuilder["variable"]>;
 export const beforeOf = ({ queries, keys }: AttentionShape): number => keys - queries;
 
 /** Which rows a workgroup has: heads of one block of places are neighbours in time. */
-export function blockOf(b: SimtBuilder, { batch, heads }: AttentionShape, blocks: number, isReversed: boolean) {
+function blockOf(b: SimtBuilder, { batch, heads }: AttentionShape, blocks: number, isReversed: boolean) {
   const grid = gridOf(blocks * batch * heads, b.target);
   const number = b.let(fn("min", linearGroup(grid), blocks * batch * heads - 1));
   const line = b.let(fn("rem", number, batch * heads));
   const block = fn("div", number, batch * heads);
   const at: Head = { batch: b.let(fn("div", line, heads)), head: b.let(fn("rem", line, heads)) };
   return { grid, line, at, block: b.let(isReversed ? fn("sub", int(blocks - 1), block) : block) };
+}
+
+/** A buffer and where heads lie in it. */
+type HeadBuffer = readonly [number, HeadView];
+
+/** What a workgroup has of one side, `places` long in all: its rows and its subgroup's, tiles of those, and tiles of the other side, which it meets one after the other. */
+export function blockTiles(b: SimtBuilder, shape: AttentionShape, schedule: AttentionSchedule, places: number, isReversed: boolean) {
+  const { rows, subgroups, tile } = schedule;
+  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
+  const place = blockOf(b, shape, Math.ceil(places / block), isReversed);
+  const tilesOf =
+    (size: { readonly rows: number; readonly slots: number }) =>
+    (buffers: readonly HeadBuffer[], places: number): HeadTiles[] =>
+      buffers.map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { ...size, depth: shape.depth, threads, places }));
+  return {
+    block,
+    threads,
+    place,
+    firstRow: b.let(fn("mul", place.block, block)),
+    own: b.let(fn("mul", fn("div", thread(), SUBGROUP), rows)),
+    tilesOfBlock: tilesOf({ rows: block, slots: 1 }),
+    tilesBeside: tilesOf({ rows: tile, slots: 2 }),
+  };
 }
 
 /** What threads with elements of one row compute together. */
@@ -84,22 +107,20 @@ export function attentionKernel(
   target: SimtTarget,
 ): SimtKernel {
   const { batch, heads, queries, keys, depth, isCausal, dtype } = shape;
-  const { rows, subgroups, tile } = schedule;
+  const { rows, tile } = schedule;
   const b = new SimtBuilder(name, target);
   const [q, k, v] = (["q", "k", "v"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const out = b.buffer("out", views.out.dtype, views.out.elements, "write");
   const logs = b.buffer("logs", "f32", batch * heads * queries, "write");
-  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
-  const place = blockOf(b, shape, Math.ceil(queries / block), isCausal);
-  const firstRow = b.let(fn("mul", place.block, block));
-  const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
-  const ofQueries = new HeadTiles(b, q, views.q, place.at, { rows: block, depth, slots: 1, threads, places: queries });
-  const [ofKeys, ofValues] = (
+  const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, queries, isCausal);
+  const [ofQueries] = tilesOfBlock([[q, views.q]], queries);
+  const [ofKeys, ofValues] = tilesBeside(
     [
       [k, views.k],
       [v, views.v],
-    ] as const
-  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: keys }));
+    ],
+    keys,
+  );
   const copy = (at: Reg): void => {
     const slot = b.let(fn("rem", at, 2));
     const from = b.let(fn("mul", at, tile));

@@ -19,15 +19,14 @@ import {
   type AttentionShape,
   addRows,
   beforeOf,
-  blockOf,
+  blockTiles,
   LOG2_E,
   rowOf,
-  SUBGROUP,
   scoresOf,
   seenIn,
   storeRows,
 } from "./attention.ts";
-import { firstOf, HeadTiles, type HeadView, lineOf, rowFragments, sums } from "./head_tiles.ts";
+import { firstOf, type HeadView, lineOf, rowFragments, sums } from "./head_tiles.ts";
 
 type GradientViews = Readonly<Record<"q" | "k" | "v" | "y" | "dy", HeadView>>;
 
@@ -49,28 +48,27 @@ export function queryGradientKernel(
   target: SimtTarget,
 ): SimtKernel {
   const { batch, heads, queries, keys, depth, isCausal, dtype, scale } = shape;
-  const { rows, subgroups, tile } = schedule;
+  const { rows, tile } = schedule;
   const b = new SimtBuilder(name, target);
   const [q, k, v, y, dy] = (["q", "k", "v", "y", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const logs = b.buffer("logs", "f32", batch * heads * queries, "read");
   const out = b.buffer("dq", views.dq.dtype, views.dq.elements, "write");
   const products = b.buffer("products", "f32", batch * heads * queries, "write");
-  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
-  const place = blockOf(b, shape, Math.ceil(queries / block), isCausal);
-  const firstRow = b.let(fn("mul", place.block, block));
-  const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
-  const ofOwn = (
+  const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, queries, isCausal);
+  const ofOwn = tilesOfBlock(
     [
       [q, views.q],
       [dy, views.dy],
-    ] as const
-  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: block, depth, slots: 1, threads, places: queries }));
-  const ofOther = (
+    ],
+    queries,
+  );
+  const ofOther = tilesBeside(
     [
       [k, views.k],
       [v, views.v],
-    ] as const
-  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: keys }));
+    ],
+    keys,
+  );
   const copy = (at: Reg): void => {
     for (const tiles of ofOther) tiles.copy(b.let(fn("rem", at, 2)), b.let(fn("mul", at, tile)));
   };
@@ -180,27 +178,26 @@ export function keyGradientKernel(
   target: SimtTarget,
 ): SimtKernel {
   const { batch, heads, queries, keys, depth, isCausal, dtype, scale } = shape;
-  const { rows, subgroups, tile } = schedule;
+  const { rows, tile } = schedule;
   const b = new SimtBuilder(name, target);
   const [q, k, v, dy] = (["q", "k", "v", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const ofLines = ["logs", "products"].map((of) => b.buffer(of, "f32", batch * heads * queries, "read"));
   const outs = (["dk", "dv"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "write"));
-  const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
-  const place = blockOf(b, shape, Math.ceil(keys / block), false);
-  const firstRow = b.let(fn("mul", place.block, block));
-  const own = b.let(fn("mul", fn("div", thread(), SUBGROUP), rows));
-  const ofOwn = (
+  const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, keys, false);
+  const ofOwn = tilesOfBlock(
     [
       [k, views.k],
       [v, views.v],
-    ] as const
-  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: block, depth, slots: 1, threads, places: keys }));
-  const ofOther = (
+    ],
+    keys,
+  );
+  const ofOther = tilesBeside(
     [
       [q, views.q],
       [dy, views.dy],
-    ] as const
-  ).map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { rows: tile, depth, slots: 2, threads, places: queries }));
+    ],
+    queries,
+  );
   const lines = ofLines.map(() => b.array("f32", 2 * tile));
   const firstLine = b.let(fn("mul", place.line, queries));
   const copy = (at: Reg): void => {
