@@ -1,6 +1,6 @@
 // Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns, and says what networks choose.
 // Cold: copies of all that is kept of the matrix take turns, as layers of a network do. Hot: each timed run follows another with the same copy. Ratios are of medians.
-// Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
+// Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --product forward,dataGradient,weightGradient, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
 import { parseArgs } from "node:util";
 import { createProgress } from "../src/cli/progress.ts";
 import { randomNumbers } from "../src/cli/random.ts";
@@ -27,6 +27,7 @@ const { values: options } = parseArgs({
     shape: { type: "string" },
     sparsity: { type: "string" },
     n: { type: "string" },
+    product: { type: "string", default: PRODUCTS.join(",") },
     threads: { type: "string", default: "1" },
     device: { type: "string" },
     isa: { type: "string" },
@@ -37,6 +38,7 @@ const { values: options } = parseArgs({
 });
 const numbers = (text: string): number[] => text.split(",").map(Number);
 const shapes = options.shape?.split(",") ?? (options.all ? ALL_SHAPES : SHAPES);
+const products = PRODUCTS.filter((name) => options.product.split(",").includes(name));
 const sparsities = numbers(options.sparsity ?? (options.all ? "0.5,0.6,0.7,0.8,0.9,0.95,0.98" : "0.5,0.8,0.9,0.95"));
 /** Large matrices take minutes: by default fewer numbers of columns. */
 const LARGE = 2 ** 24;
@@ -132,7 +134,7 @@ for (const shape of shapes)
   for (const sparsity of sparsities) {
     const matrix = matrixOf(shape, sparsity);
     const copies = Math.max(COPIES, Math.ceil((CACHES * device.target.l2) / matrix.w.byteLength));
-    for (const product of PRODUCTS) {
+    for (const product of products) {
       const weights = new Weights(device, matrix, copies);
       for (const n of columnsOf(matrix)) {
         progress.say(`${shape}, ${sparsity * 100} %, n ${n}: ${product}`);
