@@ -8,9 +8,13 @@ import { type Rule, rulePass } from "./match.ts";
 /** Results larger than this are computed at run time, unless the inputs are about as large: a file of constants should not grow. */
 const MAX_ELEMENTS = 1 << 16;
 
+/** Longer ranges are made where they are read: that takes no memory. */
+const LONG_RANGE = 1 << 12;
+
 const outputElements = (node: Node): number => node.outputs.reduce((n, o) => n + elementCount(o.type.shape), 0);
 
 function isWorthFolding(node: Node, inputs: readonly (TensorData | null)[]): boolean {
+  if (node.op.name === "Range" && outputElements(node) > LONG_RANGE) return false;
   const given = inputs.reduce((n, t) => n + (t ? elementCount(t.shape) : 0), 0);
   return outputElements(node) <= Math.max(MAX_ELEMENTS, 2 * given);
 }

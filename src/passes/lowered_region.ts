@@ -40,8 +40,8 @@ interface Member {
 
 const size = (node: Node): number => Math.max(1, elementCount(node.outputs[0].type.shape));
 
-/** Moves elements without arithmetic, so that doing it again costs an address only. */
-const isPureView = (node: Node): boolean => node.op.kind === "view" && node.op.flops?.(node) === 0;
+/** Moves elements without arithmetic, or counts them, so that doing it again costs an address only. */
+const isPureView = (node: Node): boolean => (node.op.kind === "view" && node.op.flops?.(node) === 0) || node.op.name === "Range";
 
 /** The same elements in the same order: no work outside of a region. */
 export const isReshape = (node: Node): boolean => node.op.name === "Reshape";

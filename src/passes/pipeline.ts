@@ -18,6 +18,7 @@ import { layerNormGradients } from "./layer_norm_gradients.ts";
 import { layout } from "./layout.ts";
 import { mixedPrecision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
+import { pickedClasses } from "./picked_classes.ts";
 import { simplify } from "./simplify.ts";
 import { softmax } from "./softmax.ts";
 import { tiledPools } from "./tiled_pools.ts";
@@ -46,7 +47,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     fold,
     simplify,
     cse, // patterns compare values by identity
-    ...[layerNorm, softmax, gelu, hardSwish, factor],
+    ...[layerNorm, softmax, gelu, hardSwish, factor, pickedClasses],
     ...(keeps ? [attention(keeps)] : []),
     normalizationFolding,
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),

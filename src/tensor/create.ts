@@ -1,7 +1,7 @@
 // Tensors from numbers: lists, constants, ranges.
 import { DTYPES, type DType, type TypedArray } from "../ir/dtype.ts";
 import { elementCount, fromNumbers, type TensorData } from "../ir/tensor.ts";
-import { full as fullValue } from "./build.ts";
+import { full as fullValue, op, scalar } from "./build.ts";
 import { recordStorage } from "./leaks.ts";
 import type { Dims, NestedShape } from "./shapes.ts";
 import { Tensor, tensorFrom } from "./tensor.ts";
@@ -95,9 +95,13 @@ export function arange<D extends DType = "f32">(start: number, end?: number, ste
   const [from, to] = end === undefined ? [0, start] : [start, end];
   if (step === 0) refuse("arange: the step is 0");
   const count = Math.max(0, Math.ceil((to - from) / step));
+  const type = dtype ?? ("f32" as D);
+  // In a compiled function numbers are not read from memory but made where they are wanted.
+  if (currentTrace() && [from, to, step].every(Number.isInteger))
+    return tensorFrom(op("Range", [scalar(type, from), scalar(type, to), scalar(type, step)])) as Tensor<number[], D>; // of this type
   return holding(
     fromNumbers(
-      dtype ?? "f32",
+      type,
       [count],
       Float64Array.from({ length: count }, (_, i) => from + i * step),
     ),
