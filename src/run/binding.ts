@@ -1,6 +1,6 @@
 // A schedule → where everything of it lies: memories, constants to fill in, launches with places in them, stretches to run at a time.
 import type { Memory, Slot } from "../devices/cpu.ts";
-import type { DType, TypedArray } from "../ir/dtype.ts";
+import { DTYPES, type DType, type TypedArray } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Value } from "../ir/graph.ts";
 import type { Kernel } from "../ir/kernel.ts";
@@ -33,6 +33,10 @@ type Content = TypedArray | ((out: Float32Array) => void);
 
 /** A tensor at a place in the program's memories. */
 export type View = (tensor: Pick<PlacedTensor, "dtype" | "shape">, at: Address) => TensorData;
+
+/** What kernels get beside their operands (u8) is bytes to the device, whatever its elements are. */
+const viewAs = (dtype: DType, { buffer, byteOffset, byteLength }: TypedArray): TypedArray =>
+  new DTYPES[dtype].array(buffer, byteOffset, byteLength / DTYPES[dtype].bytes);
 
 /** A schedule with places. */
 export class Binding<K extends AnyKernel = Kernel> {
@@ -218,7 +222,7 @@ export class Binding<K extends AnyKernel = Kernel> {
   /** The constants in the host's form, and where they belong. */
   constants(): PlacedConstant[] {
     return this.contents.map(({ at, dtype, data, bytes }) => {
-      if (typeof data !== "function") return { at, dtype, data };
+      if (typeof data !== "function") return { at, dtype, data: viewAs(dtype, data) };
       const packed = new Float32Array(bytes / 4);
       data(packed);
       return { at, dtype, data: packed };
