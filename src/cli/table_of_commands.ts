@@ -45,6 +45,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["--threads <N>", "Threads for the measurements; default: the physical cores"],
       ["--no-peaks", "Leave the measurements out"],
       ["--measure", "Measure anew by what layers with sparse weights get their kernels, and show it"],
+      ["--clear-cache", "Remove all compiled programs, machine code and plans that are kept"],
       JSON_FLAG,
     ],
     examples: ["doctor", "doctor --json", "doctor --measure --threads 1"],

@@ -1,22 +1,18 @@
 // Keeps compiled programs in a folder of the user's, so that the next process with the same model, shapes and machine need not compile.
 import { createHash } from "node:crypto";
-import { mkdirSync, statSync } from "node:fs";
-import { readdir, rm, stat, utimes } from "node:fs/promises";
-import { homedir } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { chooseFolder, MOST_BYTES, makeOurs, removeOldest, Unusable } from "../devices/cache_folder.ts";
 import type { CompiledKernel } from "../devices/cpu.ts";
 import { type Device, isGpu } from "../devices/open.ts";
 import { buildId } from "./build_id.ts";
-import { assertOurs, CheckedFile, Unusable, writeChecked } from "./checked_file.ts";
+import { CheckedFile, writeChecked } from "./checked_file.ts";
 import type { GpuProgram } from "./gpu/program.ts";
 import type { StoredGpuProgram } from "./gpu/stored.ts";
 import type { ProgramPlan } from "./image.ts";
 import { Program } from "./program.ts";
 
 const SUFFIX = ".heddle";
-const DEFAULT_MAX_BYTES = 1 << 30;
-/** A file under a temporary name that is older than this was left behind by a process that ended. */
-const ABANDONED_MS = 3_600_000;
 
 export interface CacheOptions {
   /** false: none; a folder; undefined: what HEDDLE_CACHE says ("off", or a folder), or else the system's folder for caches. */
@@ -37,28 +33,13 @@ function say(message: string): void {
   if (Number(process.env.HEDDLE_DEBUG) >= 1) process.stderr.write(`heddle: cache: ${message}\n`);
 }
 
-/** Where programs are kept, or null for nowhere. */
-function chooseFolder(option: false | string | undefined): string | null {
-  const wanted = option ?? process.env.HEDDLE_CACHE;
-  if (wanted === false || wanted === "off") return null;
-  return wanted ? resolve(wanted) : systemFolder();
-}
-
-function systemFolder(): string {
-  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
-  if (process.platform === "win32") return join(LOCALAPPDATA || join(homedir(), "AppData", "Local"), "heddle", "cache");
-  if (process.platform === "darwin") return join(homedir(), "Library", "Caches", "heddle");
-  return join(XDG_CACHE_HOME && isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(homedir(), ".cache"), "heddle");
-}
-
 /** The cache, or null where there is to be none or cannot be one. */
-export function openCache({ cache }: CacheOptions, maxBytes = DEFAULT_MAX_BYTES): ProgramCache | null {
+export function openCache({ cache }: CacheOptions, mostBytes = MOST_BYTES): ProgramCache | null {
   try {
     const folder = chooseFolder(cache);
     if (!folder) return null;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    assertOurs(statSync(folder));
-    return new ProgramCache(folder, maxBytes);
+    makeOurs(folder);
+    return new ProgramCache(folder, mostBytes);
   } catch (e) {
     say(`not used: ${(e as Error).message}`); // the system's errors and ours
     return null;
@@ -70,7 +51,7 @@ export class ProgramCache {
   /** Use openCache. */
   constructor(
     readonly folder: string,
-    private readonly maxBytes: number,
+    private readonly mostBytes: number,
   ) {}
 
   private path(key: string): string {
@@ -101,7 +82,7 @@ export class ProgramCache {
     try {
       await writeChecked(path, { key, value } satisfies Stored, parts);
       say(`${path} written`);
-      await this.removeOldest();
+      await removeOldest(this.folder, this.mostBytes);
     } catch (e) {
       say(`${path} cannot be written: ${(e as Error).message}`);
     }
@@ -142,24 +123,6 @@ export class ProgramCache {
   async store(key: string, device: Device, program: Program | GpuProgram): Promise<void> {
     const { value, parts } = isOnCpu(program) ? storedForm(program) : (await import("./gpu/stored.ts")).storedForm(program);
     await this.write(programKey(key, device), value, parts);
-  }
-
-  /** Removes what was used longest ago until the rest fits. */
-  private async removeOldest(): Promise<void> {
-    const names = (await readdir(this.folder)).filter((name) => name.endsWith(SUFFIX) || name.endsWith(".tmp"));
-    const files = await Promise.all(
-      names.map(async (name) => {
-        const path = join(this.folder, name);
-        const stats = await stat(path).catch(() => null); // another process may have removed it
-        return { path, bytes: stats?.size ?? 0, time: stats?.mtimeMs ?? 0 };
-      }),
-    );
-    let total = 0;
-    for (const { path, bytes, time } of files.sort((a, b) => b.time - a.time)) {
-      const isAbandoned = path.endsWith(".tmp") && Date.now() - time > ABANDONED_MS;
-      total += bytes;
-      if (total > this.maxBytes || isAbandoned) await rm(path, { force: true });
-    }
   }
 }
 

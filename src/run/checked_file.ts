@@ -1,7 +1,8 @@
 // Plain data and bytes ↔ a file that is read back as it was written, by its owner alone, or not at all.
 import { createHash, randomBytes } from "node:crypto";
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { assertOurs, UNFINISHED, Unusable } from "../devices/cache_folder.ts";
 
 /** 64 bytes: the magic number with the format's version, a hash of the head, and the head's length. The head is JSON; parts follow it. */
 const MAGIC = "heddle cache 1\n\0";
@@ -18,16 +19,6 @@ interface Part {
 interface Head {
   readonly data: unknown;
   readonly parts: readonly Part[];
-}
-
-/** Why a file is not used. */
-export class Unusable extends Error {}
-
-/** Throws where another user could have written it: what is in the cache is executed. */
-export function assertOurs({ uid, mode }: Stats): void {
-  if (!process.getuid) return; // Windows: the user's folders are the user's
-  if (uid !== process.getuid()) throw new Unusable("it belongs to another user");
-  if (mode & 0o022) throw new Unusable("others may write to it");
 }
 
 const hashOf = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
@@ -141,7 +132,7 @@ export async function writeChecked(path: string, data: unknown, parts: readonly 
   prelude.write(MAGIC, "latin1");
   hashOf(head).copy(prelude, HASH_AT);
   prelude.writeUInt32LE(head.length, LENGTH_AT);
-  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
+  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}${UNFINISHED}`;
   try {
     const file = await open(temporary, "wx", 0o600);
     try {

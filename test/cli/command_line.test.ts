@@ -218,6 +218,15 @@ describe("bench and profile", () => {
     const report = json("doctor", "--no-peaks");
     expect(report).toMatchObject({ ok: true, node: process.version, wasm: { simd: true }, peaks: null, missing: expect.any(Array) });
   });
+  test("doctor says what the cache holds, and clears it", () => {
+    heddle("run", model, "--random", "--threads", "1");
+    const held = json("doctor", "--no-peaks");
+    expect(held).toMatchObject({ cache: { folder: join(folder, "cache"), kept: { cubin: { files: 0 } } } });
+    expect((held as { cache: { kept: { heddle: { files: number } } } }).cache.kept.heddle.files).toBeGreaterThan(0);
+    const cleared = json("doctor", "--no-peaks", "--clear-cache");
+    expect(cleared).toMatchObject({ cache: { kept: { heddle: { files: 0, bytes: 0 } }, clearedBytes: expect.any(Number) } });
+    expect(readdirSync(join(folder, "cache"))).toEqual([]);
+  });
   test("doctor --measure says by what sparse layers are chosen", () => {
     const { sparse } = json("doctor", "--no-peaks", "--measure", "--threads", "1") as {
       sparse: { threads: number; rates: object; layers: { measured: object; predicted: { denseMs: number; sparseMs: number } }[] };

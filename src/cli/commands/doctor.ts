@@ -1,5 +1,6 @@
 // heddle doctor: what this machine can do, how fast it is at best, and what is missing.
 
+import { chooseFolder, clearFolder, KINDS, type Kind, keptFiles, MOST_BYTES } from "../../devices/cache_folder.ts";
 import type { CpuDevice } from "../../devices/cpu.ts";
 import { type CudaFacts, cudaFacts, type WebGpuFacts, webGpuFacts } from "../../devices/gpu_facts.ts";
 import { machineFacts } from "../../devices/machine.ts";
@@ -35,6 +36,7 @@ export const doctor: Command = async (invocation) => {
   const [cuda, webgpu] = [await cudaFacts(), { package: packageVersion("webgpu"), ...(await webGpuFacts()) }];
   const peaks = invocation.options.peaks === false ? null : await measure(invocation, threads, measurePeaksOf);
   const sparse = flagOption(invocation.options, "measure") ? await measure(invocation, threads, measuredRates) : null;
+  const cache = await cacheFacts(flagOption(invocation.options, "clearCache"));
   const packages = {
     koffi: packageVersion("koffi"),
     onnxruntimeNode: packageVersion("onnxruntime-node"),
@@ -50,6 +52,7 @@ export const doctor: Command = async (invocation) => {
     caches: { l1: machine.l1, l2: machine.l2, l3: machine.l3 },
     cores: { logical: machine.logicalCores, physical: machine.physicalCores, usable: machine.usableCores },
     memoryBytes: machine.memoryBytes,
+    cache,
     ...packages,
     wasm,
     cuda,
@@ -60,6 +63,35 @@ export const doctor: Command = async (invocation) => {
   const missing = missingThings(facts, fault);
   return outcome({ ok: facts.device !== null, ...facts, missing });
 };
+
+/** What is kept between processes, by kind. */
+interface CacheFacts {
+  readonly folder: string | null;
+  readonly mostBytes: number;
+  readonly kept: Readonly<Record<Kind, { readonly files: number; readonly bytes: number }>>;
+  readonly clearedBytes?: number;
+}
+
+async function cacheFacts(isCleared: boolean): Promise<CacheFacts> {
+  const folder = chooseFolder();
+  const clearedBytes = isCleared && folder ? await clearFolder(folder) : undefined;
+  const all = folder ? await keptFiles(folder) : [];
+  const counts = KINDS.map((kind) => {
+    const own = all.filter((f) => f.kind === kind);
+    return [kind, { files: own.length, bytes: own.reduce((n, { bytes }) => n + bytes, 0) }] as const;
+  });
+  const kept = Object.fromEntries(counts) as CacheFacts["kept"]; // of all kinds
+  return { folder, mostBytes: MOST_BYTES, kept, ...(clearedBytes !== undefined && { clearedBytes }) };
+}
+
+const KIND_NAMES: Readonly<Record<Kind, string>> = { heddle: "programs", cubin: "GPU kernels", plan: "library plans" };
+
+function cacheText({ folder, mostBytes, kept, clearedBytes }: CacheFacts): string {
+  if (!folder) return "nothing is kept";
+  if (clearedBytes !== undefined) return `${folder}, ${bytesText(clearedBytes)} removed`;
+  const held = KINDS.filter((kind) => kept[kind].files > 0).map((kind) => `${kept[kind].files} ${KIND_NAMES[kind]} ${bytesText(kept[kind].bytes)}`); // biome-ignore format: short
+  return `${folder}, ${held.join(", ") || "empty"}, at most ${bytesText(mostBytes)}`;
+}
 
 /** Whether the x86 device opens, and why not. */
 async function tryX86(): Promise<[works: boolean, fault: string]> {
@@ -119,6 +151,7 @@ interface Facts {
   readonly caches: { readonly l1: number; readonly l2: number; readonly l3: number };
   readonly cores: { readonly logical: number; readonly physical: number; readonly usable: number };
   readonly memoryBytes: number;
+  readonly cache: CacheFacts;
   readonly koffi: string | null;
   readonly onnxruntimeNode: string | null;
   readonly onnxruntimeWeb: string | null;
@@ -180,6 +213,7 @@ function textOf(f: Facts & { readonly missing: readonly Missing[] }): string {
     ["caches", `${bytesText(l1)} L1, ${bytesText(l2)} L2, ${l3 > 0 ? bytesText(l3) : "no"} L3`],
     ["cores", `${f.cores.physical} physical, ${f.cores.logical} logical, ${f.cores.usable} usable by this process`],
     ["memory", bytesText(f.memoryBytes)],
+    ["cache", cacheText(f.cache)],
     ["koffi", f.koffi ?? "not installed"],
     ["WebAssembly", `SIMD ${yes(f.wasm.simd)}, relaxed SIMD ${yes(f.wasm.relaxed)}, threads ${yes(f.wasm.threads)}`],
     ["CUDA", cudaText(f.cuda)],
