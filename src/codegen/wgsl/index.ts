@@ -64,10 +64,12 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
 const HELPERS: Readonly<Record<string, string>> = {
   hd_isnan: "fn hd_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
   hd_isinf: "fn hd_isinf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }",
-  // GPUs divide to 2.5 ULP: what is left is divided again, but where the quotient is zero or not finite.
+  // GPUs divide to 2.5 ULP: what is left, exact by halves of 12 bits (fma may round twice), is divided again, but where the quotient is zero or not finite.
   hd_div: `fn hd_div(a: f32, b: f32) -> f32 {
   let q = a / b;
-  let s = q + fma(-q, b, a) / b;
+  let h = bitcast<vec2<f32>>(bitcast<vec2<u32>>(vec2(q, b)) & vec2(0xfffff000u));
+  let l = vec2(q, b) - h;
+  let s = q + (a - h.x * h.y - h.x * l.y - l.x * h.y - l.x * l.y) / b;
   return select(q, s, q != 0.0 && (bitcast<u32>(s) & 0x7f800000u) != 0x7f800000u);
 }`,
   // Beyond ±15 it is ±1, where some implementations overflow.
