@@ -1,21 +1,22 @@
 // NumPy's .npy bytes ↔ tensor (format versions 1 to 3: numpy.lib.format).
-import { DTYPES, type DType } from "../ir/dtype.ts";
+import { DTYPES, type DType, isFloat8 } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { elementCount, stridesOf, type TensorData } from "../ir/tensor.ts";
 
 const MAGIC = "\x93NUMPY";
 
-/** NumPy's type strings, without the byte order. bfloat16 has none. */
+/** NumPy's type strings, without the byte order; of bfloat16 and float8 what ml_dtypes writes, which leaves out whether V1 is of the other kind, without a negative zero. */
 const CODES: Partial<Record<DType, string>> = {
   f32: "f4", f64: "f8", f16: "f2", i8: "i1", u8: "u1", i16: "i2", u16: "u2", i32: "i4", u32: "u4", i64: "i8", u64: "u8", bool: "b1",
+  bf16: "V2", f8e4m3fn: "V1", f8e5m2: "f1",
 }; // biome-ignore format: a table
 
-/** Bytes of a version 1 file, little endian, in C order. Throws HeddleError for bfloat16, which NumPy does not have. */
+/** Bytes of a version 1 file, little endian, in C order. Throws HeddleError for types that a reader would take for others. */
 export function writeNpy(tensor: TensorData): Uint8Array {
   const { dtype, shape, data } = tensor;
   const code = CODES[dtype];
   if (!code) throw new HeddleError("unsupported", `npy: ${dtype} has no NumPy type; convert it to f32`);
-  const order = DTYPES[dtype].bytes === 1 ? "|" : "<";
+  const order = DTYPES[dtype].bytes === 1 && !isFloat8(dtype) ? "|" : "<";
   const sizes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
   const dict = `{'descr': '${order}${code}', 'fortran_order': False, 'shape': (${sizes}), }`;
   const total = Math.ceil((MAGIC.length + 4 + dict.length + 1) / 64) * 64; // data starts aligned

@@ -25,7 +25,7 @@ export interface OpenSafetensors extends AsyncDisposable {
 
 const CODES: Readonly<Record<DType, string>> = {
   f64: "F64", f32: "F32", f16: "F16", bf16: "BF16", i64: "I64", u64: "U64", i32: "I32", u32: "U32", i16: "I16", u16: "U16", i8: "I8",
-  u8: "U8", bool: "BOOL",
+  u8: "U8", bool: "BOOL", f8e4m3fn: "F8_E4M3", f8e4m3fnuz: "F8_E4M3FNUZ", f8e5m2: "F8_E5M2", f8e5m2fnuz: "F8_E5M2FNUZ",
 }; // biome-ignore format: a table
 
 const DTYPE_OF: ReadonlyMap<string, DType> = new Map((Object.keys(CODES) as DType[]).map((dtype) => [CODES[dtype], dtype]));

@@ -1,6 +1,10 @@
 // Element types: ONNX's set, their size, and the typed array that holds them on the host.
 
-export type DType = "f32" | "f64" | "f16" | "bf16" | "i8" | "u8" | "i16" | "u16" | "i32" | "u32" | "i64" | "u64" | "bool";
+/** Types with arithmetic, or that are numbers as they are stored. */
+export type PlainDType = "f32" | "f64" | "f16" | "bf16" | "i8" | "u8" | "i16" | "u16" | "i32" | "u32" | "i64" | "u64" | "bool";
+/** Floats of 8 bits: only conversions know their numbers (ir/float8.ts), all else moves their codes. */
+export type Float8 = "f8e4m3fn" | "f8e4m3fnuz" | "f8e5m2" | "f8e5m2fnuz";
+export type DType = PlainDType | Float8;
 
 export type TypedArray =
   | Float32Array
@@ -23,7 +27,7 @@ interface TypedArrayConstructor {
 export interface DTypeInfo {
   readonly bytes: number;
   readonly kind: "float" | "int" | "uint" | "bool";
-  /** Host storage; f16 and bf16 are raw bits in a Uint16Array, bool is 0 or 1 in a Uint8Array. */
+  /** Host storage; f16 and bf16 are raw bits in a Uint16Array, float8 numbers codes in a Uint8Array, bool is 0 or 1 in one. */
   readonly array: TypedArrayConstructor;
   /** ONNX TensorProto.DataType. */
   readonly onnx: number;
@@ -50,8 +54,15 @@ export const DTYPES: Readonly<Record<DType, DTypeInfo>> = {
   u32: row(4, "uint", Uint32Array, 12),
   u64: row(8, "uint", BigUint64Array, 13),
   bf16: row(2, "float", Uint16Array, 16),
+  f8e4m3fn: row(1, "uint", Uint8Array, 17),
+  f8e4m3fnuz: row(1, "uint", Uint8Array, 18),
+  f8e5m2: row(1, "uint", Uint8Array, 19),
+  f8e5m2fnuz: row(1, "uint", Uint8Array, 20),
 };
 
 export const isFloat = (t: DType): boolean => DTYPES[t].kind === "float";
-/** ONNX TensorProto.DataType number → dtype, or undefined where heddle has none (string, complex, float8). */
+export const isFloat8 = (t: DType): t is Float8 => t.startsWith("f8");
+/** What elements are moved as: float8 numbers as their codes. */
+export const asMoved = (t: DType): PlainDType => (isFloat8(t) ? "u8" : t);
+/** ONNX TensorProto.DataType number → dtype, or undefined where heddle has none (string, complex, 4 bits). */
 export const dtypeFromOnnx = (code: number): DType | undefined => (Object.keys(DTYPES) as DType[]).find((t) => DTYPES[t].onnx === code);

@@ -1,6 +1,6 @@
 // Turns a scalar expression over output variables into a JavaScript loop nest and runs it: float64 arithmetic, exact integers, one rounding at the end.
 import { moveElements } from "./constant_expr.ts";
-import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
+import { asMoved, DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError, invariant } from "./error.ts";
 import type { Expr } from "./expr.ts";
 import { childrenOf } from "./expr_parts.ts";
@@ -74,7 +74,8 @@ const HELPERS = {
 
 /** Limits a JavaScript number that holds an exact integer, or a float to be truncated, to the type's bits. */
 function wrap(dtype: DType, s: string): string {
-  switch (dtype) {
+  const moved = asMoved(dtype);
+  switch (moved) {
     case "i8":
       return `(${s} << 24 >> 24)`;
     case "u8":
@@ -98,7 +99,7 @@ function wrap(dtype: DType, s: string): string {
     case "bool":
       return s;
     default:
-      return dtype satisfies never;
+      return moved satisfies never;
   }
 }
 

@@ -1,5 +1,6 @@
 // Graph → text, one line a node, always the same for the same graph; parse.ts reads it back.
-import type { DType } from "./dtype.ts";
+import { type DType, isFloat8 } from "./dtype.ts";
+import { float8ToNumber } from "./float8.ts";
 import { type AttrValue, type Graph, type Node, type TensorType, topologicalOrder, type Value } from "./graph.ts";
 import { bf16ToNumber, halfToNumber, type TensorData } from "./tensor.ts";
 
@@ -91,6 +92,7 @@ function elementPrinter(dtype: DType): (x: number | bigint) => string {
   if (dtype === "f16") return (x) => printNumber(halfToNumber(Number(x)));
   if (dtype === "bf16") return (x) => printFloat32(bf16ToNumber(Number(x)));
   if (dtype === "f32") return (x) => printFloat32(Number(x));
+  if (isFloat8(dtype)) return (x) => printNumber(float8ToNumber(dtype, Number(x)));
   return (x) => (typeof x === "bigint" ? String(x) : printNumber(x));
 }
 

@@ -1,5 +1,5 @@
 // The SIMT kernel language: what each thread of a workgroup does, with shared memory, barriers, subgroups and matrix fragments; printed as CUDA C and as WGSL.
-import type { DType } from "./dtype.ts";
+import { asMoved, type DType } from "./dtype.ts";
 import { invariant } from "./error.ts";
 
 /** What a register holds. Narrow integers are sign- or zero-extended to i32; of i64 only values that fit 32 bits; half floats are f32 outside of fragments. */
@@ -141,7 +141,8 @@ export interface SimtTarget {
 
 /** What a register holds of an element of this type; undefined: none does. */
 export function registerType(dtype: DType): RegisterType | undefined {
-  switch (dtype) {
+  const moved = asMoved(dtype);
+  switch (moved) {
     case "f32":
     case "f16":
     case "bf16":
@@ -161,7 +162,7 @@ export function registerType(dtype: DType): RegisterType | undefined {
     case "u64":
       return undefined;
     default:
-      return dtype satisfies never;
+      return moved satisfies never;
   }
 }
 

@@ -1,6 +1,7 @@
 // Host tensors: a typed array with a shape, and element access as float64 or bigint whatever the dtype.
-import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
+import { DTYPES, type DType, isFloat8, type TypedArray } from "./dtype.ts";
 import { HeddleError } from "./error.ts";
+import { float8ToNumber, numberToFloat8 } from "./float8.ts";
 
 export type Shape = readonly number[];
 
@@ -111,20 +112,20 @@ export function toNumbers({ dtype, data }: TensorData): Float64Array {
   const out = new Float64Array(data.length);
   if (dtype === "f16") for (let i = 0; i < out.length; i++) out[i] = halfToNumber(data[i] as number);
   else if (dtype === "bf16") for (let i = 0; i < out.length; i++) out[i] = bf16ToNumber(data[i] as number);
+  else if (isFloat8(dtype)) for (let i = 0; i < out.length; i++) out[i] = float8ToNumber(dtype, data[i] as number);
   else for (let i = 0; i < out.length; i++) out[i] = Number(data[i]);
   return out;
 }
 
 /** One element as float64. */
 export function toNumber({ dtype, data }: TensorData, i: number): number {
-  const stored = data[i];
-  return dtype === "f16" ? halfToNumber(stored as number) : dtype === "bf16" ? bf16ToNumber(stored as number) : Number(stored);
+  return toNumbers({ dtype, shape: [1], data: data.subarray(i, i + 1) })[0];
 }
 
 /** Stored as something else than numbers of the same value. */
-const isRaw = (dtype: DType): boolean => dtype === "f16" || dtype === "bf16" || dtype === "i64" || dtype === "u64";
+const isRaw = (dtype: DType): boolean => dtype === "f16" || dtype === "bf16" || dtype === "i64" || dtype === "u64" || isFloat8(dtype);
 
-/** A tensor of `dtype` from float64 values, converted as C does: floats rounded, integers truncated and wrapped, bool is x ≠ 0. */
+/** A tensor of `dtype` from float64 values, converted as C does: floats rounded (float8: too large ones are infinity or NaN), integers truncated and wrapped, bool is x ≠ 0. */
 export function fromNumbers(dtype: DType, shape: Shape, values: ArrayLike<number>): TensorData {
   const n = elementCount(shape);
   if (values.length !== n) throw new HeddleError("bad-input", `tensor: shape (${shape}) wants ${n} values, got ${values.length}`);
@@ -132,6 +133,7 @@ export function fromNumbers(dtype: DType, shape: Shape, values: ArrayLike<number
   const out = new DTYPES[dtype].array(n);
   if (dtype === "f16") for (let i = 0; i < n; i++) out[i] = numberToHalf(values[i]);
   else if (dtype === "bf16") for (let i = 0; i < n; i++) out[i] = numberToBf16(values[i]);
+  else if (isFloat8(dtype)) for (let i = 0; i < n; i++) out[i] = numberToFloat8(dtype, values[i]);
   else if (dtype === "bool") for (let i = 0; i < n; i++) out[i] = values[i] !== 0 ? 1 : 0;
   else if (dtype === "i64" || dtype === "u64") for (let i = 0; i < n; i++) out[i] = toBigInt(values[i]);
   else for (let i = 0; i < n; i++) out[i] = values[i];

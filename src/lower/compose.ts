@@ -1,4 +1,5 @@
 // Composes the readers of a group's nodes into readers of its outputs.
+import { asMoved } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import { constant } from "../ir/expr.ts";
@@ -65,7 +66,7 @@ function remembering(reader: Reader, numbering: Numbering): Reader {
 /** Scalars are constants of the code; larger tensors are only looked at by operators while they are compiled. */
 function constantReader(value: TensorData): Reader {
   const { dtype, shape } = value;
-  const element = elementCount(shape) === 1 ? constant(dtype, toNumbers(value)[0]) : undefined;
+  const element = elementCount(shape) === 1 ? constant(dtype, toNumbers({ ...value, dtype: asMoved(dtype) })[0]) : undefined;
   return {
     type: { dtype, shape },
     at() {

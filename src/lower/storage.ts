@@ -1,5 +1,5 @@
 // Element types in memory and in vector registers: floats as f32 lanes, integers as i32 lanes, booleans as masks.
-import { DTYPES, type DType } from "../ir/dtype.ts";
+import { asMoved, DTYPES, type DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import type { Int, KernelBuilder, Vec } from "../ir/kernel.ts";
 import type { MemoryType } from "../ir/kernel_ops.ts";
@@ -9,7 +9,8 @@ export type LaneKind = "float" | "int" | "mask";
 
 /** undefined: no vector register holds it (f64, u32, u64). */
 export function laneKind(dtype: DType): LaneKind | undefined {
-  switch (dtype) {
+  const moved = asMoved(dtype);
+  switch (moved) {
     case "f32":
     case "f16":
     case "bf16":
@@ -28,15 +29,16 @@ export function laneKind(dtype: DType): LaneKind | undefined {
     case "u64":
       return undefined;
     default:
-      return dtype satisfies never;
+      return moved satisfies never;
   }
 }
 
 /** Type in memory of a dtype that lanes hold. */
 export function memoryType(dtype: DType): MemoryType {
-  if (dtype === "bool") return "u8";
-  invariant(dtype !== "f64" && dtype !== "u32" && dtype !== "u64", `${dtype} is not for vector registers`);
-  return dtype;
+  const moved = asMoved(dtype);
+  if (moved === "bool") return "u8";
+  invariant(moved !== "f64" && moved !== "u32" && moved !== "u64", `${dtype} is not for vector registers`);
+  return moved;
 }
 
 /** Lanes as they were loaded to lanes as they are computed with. */

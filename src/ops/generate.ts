@@ -1,5 +1,5 @@
 // Values made from positions: ConstantOfShape, Range, EyeLike, OneHot, Trilu, and the sizes of tensors: Shape, Size.
-import { DTYPES, type DType, isFloat } from "../ir/dtype.ts";
+import { asMoved, DTYPES, type DType, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, select, within } from "../ir/expr.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
@@ -25,7 +25,8 @@ import { noGradient } from "./gradient.ts";
 const indexValue = (dtype: DType, at: Index): Expr => ({ k: "index", dtype, at });
 
 /** The one element of attribute `value`; float32 zero by default. */
-const fillOf = (value: TensorData | undefined): Expr => (value ? constant(value.dtype, toNumbers(value)[0]) : constant("f32", 0));
+const fillOf = (value: TensorData | undefined): Expr =>
+  value ? constant(value.dtype, toNumbers({ ...value, dtype: asMoved(value.dtype) })[0]) : constant("f32", 0);
 
 const ConstantOfShape: Op = defineOp<{ value?: TensorData }>({
   name: "ConstantOfShape",

@@ -1,15 +1,17 @@
-// Between floats and small integers: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear; one scale for all, for each slice of an axis, or for each block.
-import { DTYPES, type DType } from "../ir/dtype.ts";
+// Between floats and small integers, or float8 numbers: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear; one scale for all, for each slice of an axis, or for each block.
+import { DTYPES, type DType, isFloat8 } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, cast, constant, type Expr } from "../ir/expr.ts";
 import { type AttrSpec, defineOp, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { constIndex, divIndex, type Index } from "../ir/index_expr.ts";
-import { elementCount, type Shape } from "../ir/tensor.ts";
+import { elementCount, type Shape, toNumbers } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { dtypeAttribute } from "./cast.ts";
-import { checkDType, FLOATS, f32, inputType, normalizeAxis, scalarOf, tensorOf, the, u8 } from "./define.ts";
+import { ALL, checkDType, FLOATS, f32, inputType, normalizeAxis, scalarOf, tensorOf, the, u8 } from "./define.ts";
+import { fromFloat8, toFloat8 } from "./float8.ts";
+import { constantOf } from "./source.ts";
 
-const SMALL: readonly DType[] = ["u8", "i8", "u16", "i16"];
+const SMALL: readonly DType[] = ["u8", "i8", "u16", "i16", ...ALL.filter(isFloat8)];
 
 /** Least and largest value of an integer type. */
 export function integerRange(dtype: DType): { lo: number; hi: number } {
@@ -21,6 +23,8 @@ export function integerRange(dtype: DType): { lo: number; hi: number } {
 interface ScaleAttrs {
   readonly axis: number;
   readonly block_size: number;
+  /** Whether a float8 that would be too large is the largest. */
+  readonly saturate: number;
 }
 
 const SCALE_ATTRS: Readonly<Record<string, AttrSpec>> = {
@@ -44,8 +48,10 @@ function scaleIndex(index: readonly Index[], scale: Shape, x: Shape, { axis, blo
 function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { axis, block_size }: ScaleAttrs): void {
   const { shape } = inputType(op, inputs, 1, FLOATS);
   const zero = inputs[2]?.type.shape;
+  const known = inputs[2] && isFloat8(inputs[2].type.dtype) ? constantOf(inputs[2]) : undefined;
   const bad = (why: string) => new HeddleError("bad-model", `${op}: the scale is (${shape}), x is (${x}): ${why}`);
   if (zero && zero.join() !== shape.join() && !(isSingle(zero) && isSingle(shape))) throw bad(`the zero point is (${zero})`);
+  if (known && toNumbers(known).some((z) => z !== 0)) throw bad("a zero point in float8 may be 0 only");
   if (isSingle(shape)) return;
   const at = normalizeAxis(op, axis, x.length);
   if (block_size > 0) {
@@ -54,11 +60,12 @@ function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { a
   } else if (shape.length !== 1 || shape[0] !== x[at]) throw bad(`wanted one number, or ${x[at]} for axis ${at}`);
 }
 
-/** round(x / scale) + zero point, kept inside of the type. */
-function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType): Expr {
+/** round(x / scale) + zero point, kept inside of the type; float8 numbers have no zero point. */
+function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType, { saturate }: ScaleAttrs): Expr {
   const dtype: DType = scale.dtype === "f64" ? "f64" : "f32";
   // The quotient is rounded to its type first (nothing to do but in the float64 reference): quotients just beside a half become one.
   const quotient: Expr = { k: "cast", dtype, a: call("div", cast(dtype, x), cast(dtype, scale)) };
+  if (isFloat8(to)) return toFloat8(quotient, to, saturate !== 0);
   const steps = call("round", quotient);
   const moved = zero ? call("add", steps, cast(dtype, zero)) : steps;
   const { lo, hi } = integerRange(to);
@@ -93,7 +100,7 @@ export const QuantizeLinear: Op = defineOp<ScaleAttrs & { output_dtype: number }
     const { type } = node.outputs[0];
     const at = (index: readonly Index[]): Expr => {
       const read = (r: Reader) => readScale(r, index, type.shape, node.attrs);
-      return quantized(x.at(index), read(the(scale)), zero ? read(zero) : null, type.dtype);
+      return quantized(x.at(index), read(the(scale)), zero ? read(zero) : null, type.dtype, node.attrs);
     };
     return [{ type, at }];
   },
@@ -102,6 +109,8 @@ export const QuantizeLinear: Op = defineOp<ScaleAttrs & { output_dtype: number }
     { inputs: [f32(2, 3, 4), tensorOf("f32", [0.1, 0.2, 0.5]), tensorOf("i8", [0, -5, 7])] },
     { inputs: [f32(2, 6), tensorOf("f32", [1, 2, 3, 4], [2, 2])], attrs: { block_size: 3 } },
     { inputs: [f32(7), scalarOf("f32", 0.01)] },
+    { inputs: [f32(3, 5), scalarOf("f32", 0.1), scalarOf("f8e4m3fn", 0)], range: [-60, 60] },
+    { inputs: [f32(2, 3), tensorOf("f32", [0.1, 2, 5]), tensorOf("f8e5m2", [0, 0, 0])] },
   ],
 });
 
@@ -120,8 +129,9 @@ export const DequantizeLinear: Op = defineOp<ScaleAttrs>({
     const { type } = node.outputs[0];
     const at = (index: readonly Index[]): Expr => {
       const read = (r: Reader) => readScale(r, index, type.shape, node.attrs);
-      const whole = cast("i32", x.at(index));
-      const moved = zero ? call("sub", whole, cast("i32", read(zero))) : whole;
+      const given = x.at(index);
+      const whole = isFloat8(given.dtype) ? fromFloat8(given) : cast("i32", given);
+      const moved = zero && whole.dtype === "i32" ? call("sub", whole, cast("i32", read(zero))) : whole;
       const wide: DType = type.dtype === "f64" ? "f64" : "f32";
       return cast(type.dtype, call("mul", cast(wide, moved), cast(wide, read(the(scale)))));
     };
@@ -131,6 +141,7 @@ export const DequantizeLinear: Op = defineOp<ScaleAttrs>({
     { inputs: [u8(3, 5), scalarOf("f32", 0.1), scalarOf("u8", 3)] },
     { inputs: [tensorOf("i8", [-128, 0, 5, 127], [2, 2]), tensorOf("f32", [0.1, 2]), tensorOf("i8", [1, -1])], attrs: { axis: 0 } },
     { inputs: [tensorOf("i32", [-1000, 70000]), scalarOf("f32", 0.5)] },
+    { inputs: [tensorOf("f8e4m3fn", [-1, 0.25, 448, 2 ** -9], [2, 2]), tensorOf("f32", [0.1, 2])], attrs: { axis: 0 } },
     { inputs: [u8(4, 2), tensorOf("f32", [1, 2, 3, 4], [2, 2])], attrs: { axis: -2, block_size: 2 } },
   ],
 });

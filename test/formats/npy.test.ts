@@ -13,7 +13,7 @@ const header = (dict: string, version = 1): Uint8Array => {
 const file = (dict: string, data: readonly number[], version = 1) => Uint8Array.from([...header(dict, version), ...data]);
 
 describe("npy", () => {
-  const kinds: DType[] = ["f32", "f64", "f16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"];
+  const kinds: DType[] = ["f32", "f64", "f16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool", "bf16", "f8e4m3fn", "f8e5m2"];
   it.each(kinds)("%s comes back", (dtype) => {
     for (const shape of [[], [3], [2, 0], [2, 3]]) {
       const count = shape.reduce((a, b) => a * b, 1);
@@ -52,8 +52,12 @@ describe("npy", () => {
   ])("refuses %#", (bytes, message) => {
     expect(() => readNpy(bytes, "x.npy")).toThrow(message);
   });
-  it("has no bfloat16", () => {
-    expect(() => writeNpy(fromNumbers("bf16", [1], [1]))).toThrow("npy: bf16 has no NumPy type; convert it to f32");
+  it("names bfloat16 and float8 as ml_dtypes does", () => {
+    const descr = (dtype: DType): string | undefined => /'descr': '(..?.)'/.exec(Buffer.from(writeNpy(fromNumbers(dtype, [1], [1]))).toString("latin1"))?.[1]; // biome-ignore format: short
+    expect([descr("bf16"), descr("f8e4m3fn"), descr("f8e5m2")]).toEqual(["<V2", "<V1", "<f1"]);
+  });
+  it("does not write what would be read as another type", () => {
+    expect(() => writeNpy(fromNumbers("f8e4m3fnuz", [1], [1]))).toThrow("npy: f8e4m3fnuz has no NumPy type; convert it to f32");
   });
 });
 

@@ -1,6 +1,5 @@
 // SIMT kernels to CUDA C, with no header: one translation unit for all kernels of a program, compiled at run time.
-import type { DType } from "../../ir/dtype.ts";
-import { DTYPES } from "../../ir/dtype.ts";
+import { asMoved, DTYPES, type DType, type PlainDType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { Reg, Register, RegisterType, SharedArray, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
@@ -66,11 +65,11 @@ const HALVES: Readonly<Partial<Record<DType, string>>> = { f16: "half", bf16: "b
 
 /** Element types in memory. */
 function memoryType(dtype: DType): string {
-  const types: Readonly<Record<DType, string>> = {
+  const types: Readonly<Record<PlainDType, string>> = {
     f32: "float", f64: "double", f16: "hd_half", bf16: "hd_bf16", i8: "signed char", u8: "unsigned char", i16: "short", u16: "unsigned short",
     i32: "int", u32: "unsigned", i64: "long long", u64: "unsigned long long", bool: "unsigned char",
   }; // biome-ignore format: a table
-  return types[dtype];
+  return types[asMoved(dtype)];
 }
 
 const FLOAT_FUNCTIONS: Readonly<Record<string, string>> = {

@@ -1,5 +1,5 @@
 // SIMT kernels to WGSL: one module a kernel, buffers as bindings 0, 1, … of group 0.
-import type { DType } from "../../ir/dtype.ts";
+import { asMoved, type DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
@@ -15,7 +15,8 @@ export interface WgslOptions {
 
 /** How an element is kept in a storage buffer: there are no types narrower than 32 bits but f16. */
 export function storedType(dtype: DType, hasF16: boolean): Stored | undefined {
-  switch (dtype) {
+  const moved = asMoved(dtype);
+  switch (moved) {
     case "f32":
     case "bf16":
       return "f32";
@@ -35,7 +36,7 @@ export function storedType(dtype: DType, hasF16: boolean): Stored | undefined {
     case "u64":
       return undefined;
     default:
-      return dtype satisfies never;
+      return moved satisfies never;
   }
 }
 

@@ -1,7 +1,7 @@
 // The WebGPU device: the browser's, or Dawn in Node; buffers, cached pipelines, and one submission for a stretch of launches.
 import { FRAGMENT_FEATURES, fragmentTypes } from "../../codegen/wgsl/fragments.ts";
 import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
-import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
+import { asMoved, DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
 import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
@@ -157,8 +157,9 @@ export class WebGpuDevice implements GpuDevice {
   /** In the device's form, as a multiple of 4 bytes. */
   private toStored(dtype: DType, data: TypedArray): Uint8Array<ArrayBuffer> {
     const type = this.stored(dtype);
-    const given = { dtype, shape: [data.length], data };
-    const elements = type === dtype ? data : fromNumbers(type, given.shape, toNumbers(given)).data;
+    const moved = asMoved(dtype);
+    const given = { dtype: moved, shape: [data.length], data };
+    const elements = type === moved ? data : fromNumbers(type, given.shape, toNumbers(given)).data;
     const bytes = new Uint8Array(align(elements.byteLength, 4));
     bytes.set(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength));
     return bytes;
@@ -182,7 +183,7 @@ export class WebGpuDevice implements GpuDevice {
       const copy = staging.getMappedRange().slice(0);
       if (type === dtype) return new array(copy, 0, count);
       const stored = { dtype: type, shape: [count], data: new DTYPES[type].array(copy, 0, count) };
-      return fromNumbers(dtype, stored.shape, toNumbers(stored)).data;
+      return fromNumbers(asMoved(dtype), stored.shape, toNumbers(stored)).data;
     } finally {
       staging.destroy();
     }

@@ -21,7 +21,7 @@ export function onnxDType(code: number, what: string): DType {
 }
 
 const TYPE_NAMES: Readonly<Record<number, string>> = {
-  8: "string", 14: "complex64", 15: "complex128", 17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1",
+  8: "string", 14: "complex64", 15: "complex128", 21: "uint4", 22: "int4", 23: "float4e2m1",
 }; // biome-ignore format: a table
 
 /** Shape from wire dimensions; refuses negative sizes and more than 2^31 elements. */
@@ -98,7 +98,7 @@ function fromTyped(dtype: DType, values: TypedField["values"]): TypedArray {
   const out = new DTYPES[dtype].array(values.length);
   if (dtype === "i64" || dtype === "u64") for (let i = 0; i < values.length; i++) out[i] = values[i];
   else if (dtype === "bool") for (let i = 0; i < values.length; i++) out[i] = values[i] ? 1 : 0;
-  else for (let i = 0; i < values.length; i++) out[i] = Number(values[i]); // half floats are stored as their bits
+  else for (let i = 0; i < values.length; i++) out[i] = Number(values[i]); // floats of 16 and 8 bits are stored as their bits
   return out;
 }
 

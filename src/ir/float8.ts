@@ -1,0 +1,64 @@
+// Floats of 8 bits: a sign, an exponent, a fraction; what their codes stand for, and the code nearest to a number.
+import type { Float8 } from "./dtype.ts";
+
+export interface Float8Format {
+  /** Bits of the fraction. */
+  readonly fraction: number;
+  /** Of the exponent. */
+  readonly bias: number;
+  /** Code of the largest finite number. */
+  readonly largest: number;
+  /** Code of infinity, where there is one. */
+  readonly infinity?: number;
+  /** The only one, or the one that conversions give. Where it is 128 there is no negative zero. */
+  readonly nan: number;
+}
+
+export const FLOAT8: Readonly<Record<Float8, Float8Format>> = {
+  f8e4m3fn: { fraction: 3, bias: 7, largest: 126, nan: 127 },
+  f8e4m3fnuz: { fraction: 3, bias: 8, largest: 127, nan: 128 },
+  f8e5m2: { fraction: 2, bias: 15, largest: 123, infinity: 124, nan: 127 },
+  f8e5m2fnuz: { fraction: 2, bias: 16, largest: 127, nan: 128 },
+};
+
+/** What sets a code's sign. */
+export const SIGN = 128;
+
+/** The size that the format's rule gives to a code without its sign, also beyond the largest number. */
+function sizeOf({ fraction, bias }: Float8Format, code: number): number {
+  const exponent = code >> fraction;
+  const digits = code % 2 ** fraction;
+  return exponent === 0 ? digits * 2 ** (1 - bias - fraction) : (2 ** fraction + digits) * 2 ** (exponent - bias - fraction);
+}
+
+export function float8ToNumber(dtype: Float8, code: number): number {
+  const format = FLOAT8[dtype];
+  const size = code % SIGN;
+  if (code === format.nan || (size > format.largest && size !== format.infinity)) return Number.NaN;
+  return (code < SIGN ? 1 : -1) * (size === format.infinity ? Number.POSITIVE_INFINITY : sizeOf(format, size));
+}
+
+/** To nearest, halves to even codes. Without `saturate` numbers that are too large become infinity, or NaN where there is none. */
+export function numberToFloat8(dtype: Float8, x: number, saturate = false): number {
+  const format = FLOAT8[dtype];
+  const { largest, nan, infinity = nan } = format;
+  const hasMinusZero = nan !== SIGN;
+  if (Number.isNaN(x) || (Math.abs(x) === Number.POSITIVE_INFINITY && !hasMinusZero)) return nan;
+  const sign = x < 0 || Object.is(x, -0) ? SIGN : 0;
+  const code = nearestCode(format, Math.abs(x));
+  if (code > largest && !saturate) return hasMinusZero ? sign + infinity : nan;
+  return code === 0 && !hasMinusZero ? 0 : sign + Math.min(code, largest);
+}
+
+/** The code without sign; any that is larger than the largest for sizes beyond it. */
+function nearestCode(format: Float8Format, size: number): number {
+  let [below, above] = [0, format.largest + 1];
+  if (size >= sizeOf(format, above)) return above;
+  while (above - below > 1) {
+    const middle = (below + above) >> 1;
+    if (sizeOf(format, middle) <= size) below = middle;
+    else above = middle;
+  }
+  const [down, up] = [size - sizeOf(format, below), sizeOf(format, above) - size];
+  return down < up || (down === up && below % 2 === 0) ? below : above;
+}
