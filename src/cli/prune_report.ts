@@ -5,8 +5,9 @@ import { readOnnx } from "../formats/onnx/read.ts";
 import { HeddleError } from "../ir/error.ts";
 import { toNumbers } from "../ir/tensor.ts";
 import { OnnxModule } from "../nn/index.ts";
+import { CHART_STYLE, escaped, lineChart, type Series } from "./line_chart.ts";
 import type { SweepPoint } from "./prune_sweep.ts";
-import { percentText, short } from "./units.ts";
+import { countText, msText, percentText, short } from "./units.ts";
 
 /** One model as `heddle bench --json` timed it. */
 export interface BenchPoint {
@@ -55,89 +56,93 @@ async function zerosOf(path: string): Promise<number> {
   return count ? zeros / count : 0;
 }
 
-const [WIDTH, HEIGHT] = [720, 300];
-const MARGIN = { left: 60, right: 20, top: 40, bottom: 44 };
-const COLORS = ["#2563eb", "#d97706", "#059669"];
-
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]!);
-
-interface Series {
-  readonly name: string;
-  readonly points: readonly (readonly [x: number, y: number])[];
+/** Networks of the sweep, the dense one and the one that is written: the last stands apart where it was taught, as the others were not. */
+function overSparsity(sweep: readonly SweepPoint[], name: string, color: 0 | 1, f: (p: SweepPoint) => number | null): Series[] {
+  const points = (of: readonly SweepPoint[]) => of.flatMap((p) => (f(p) === null ? [] : [[p.sparsity, f(p)!] as const])); // looked
+  const [taught, others] = [sweep.filter((p) => p.isTaught), sweep.filter((p) => !p.isTaught)];
+  return [
+    { name, color, kind: "line" as const, points: points(others) },
+    { name: `${name}, distilled`, color, kind: "mark" as const, points: points(taught) },
+  ].filter((series) => series.points.length > 0);
 }
 
-/** Lines over a common axis; `xText` names places on it. */
-function plot(title: string, series: readonly Series[], xText: (x: number) => string): string {
-  const all = series.flatMap(({ points }) => points);
-  const range = (values: readonly number[]): [number, number] => [Math.min(...values), Math.max(...values)];
-  const [[left, right], [low, high]] = [range(all.map(([x]) => x)), range(all.map(([, y]) => y))];
-  const x = (v: number): number => MARGIN.left + ((WIDTH - MARGIN.left - MARGIN.right) * (v - left)) / (right - left || 1);
-  const y = (v: number): number => HEIGHT - MARGIN.bottom - ((HEIGHT - MARGIN.top - MARGIN.bottom) * (v - low)) / (high - low || 1);
-  const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => {
-    const [at, level] = [left + part * (right - left), low + part * (high - low)];
-    return `<path d="M${MARGIN.left} ${y(level).toFixed(1)}H${WIDTH - MARGIN.right}" stroke="#8884"/>
-<text x="${MARGIN.left - 8}" y="${(y(level) + 4).toFixed(1)}" text-anchor="end">${Number(level.toPrecision(4))}</text>
-<text x="${x(at).toFixed(1)}" y="${HEIGHT - MARGIN.bottom + 20}" text-anchor="middle">${escaped(xText(at))}</text>`;
-  });
-  const lines = series.map(({ name, points }, i) => {
-    const path = points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ");
-    const dots =
-      points.length > 40
-        ? ""
-        : points.map(([a, b]) => `<circle cx="${x(a).toFixed(1)}" cy="${y(b).toFixed(1)}" r="3" fill="${COLORS[i]}"/>`).join("");
-    return `<polyline points="${path}" fill="none" stroke="${COLORS[i]}" stroke-width="1.8"/>${dots}
-<text x="${WIDTH - MARGIN.right - 140 * i}" y="22" text-anchor="end" fill="${COLORS[i]}">■ ${escaped(name)}</text>`;
-  });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" font-family="sans-serif" font-size="12" fill="#777">
-<text x="${MARGIN.left}" y="22" font-size="15" font-weight="bold">${escaped(title)}</text>
-${[...marks, ...lines].join("\n")}</svg>`;
+function agreementChart(sweep: readonly SweepPoint[]): string[] {
+  const series = [
+    ...overSparsity(sweep, "mean cosine", 0, (p) => p.meanCosine),
+    ...overSparsity(sweep, "same class", 1, (p) => p.sameClass),
+  ];
+  if (series.length === 0) return [];
+  const yText = (y: number) => `${Number(y.toFixed(4))}`;
+  return [lineChart({ title: "Agreement against sparsity", series, xText: wholePercent, yText, x: [0, 1], y: [1] })];
 }
+
+const wholePercent = (x: number): string => `${Math.round(1000 * x) / 10} %`;
 
 /** Each network as it runs here; the dense one as a level; networks that heddle bench timed. */
-function timeSeries(sweep: readonly SweepPoint[], bench: readonly BenchPoint[]): Series[] {
+function timeChart(sweep: readonly SweepPoint[], bench: readonly BenchPoint[]): string[] {
   const dense = sweep.find(({ sparsity }) => sparsity === 0);
   const most = Math.max(...sweep.map(({ sparsity }) => sparsity));
-  const benched = bench.toSorted((a, b) => a.sparsity - b.sparsity);
-  return [
-    ...(sweep.length > 0 ? [{ name: "pruned", points: sweep.map((p) => [p.sparsity, p.ms] as const) }] : []),
-    ...(dense ? [{ name: "dense", points: [[0, dense.ms] as const, [most, dense.ms] as const] }] : []),
-    ...(bench.length > 0 ? [{ name: "heddle bench", points: benched.map((p) => [p.sparsity, p.ms] as const) }] : []),
+  const benched = bench.toSorted((a, b) => a.sparsity - b.sparsity).map((p) => [p.sparsity, p.ms] as const);
+  const lines: Series[] = [
+    { name: "pruned", kind: "line", color: 0, points: sweep.map((p) => [p.sparsity, p.ms]) },
+    { name: "dense", kind: "level", color: 1, points: dense ? [0, most].map((x) => [x, dense.ms]) : [] },
+    { name: "heddle bench", kind: "line", color: 2, points: benched },
   ];
+  const series = lines.filter(({ points }) => points.length > 0);
+  if (series.length === 0) return [];
+  return [lineChart({ title: "Time against sparsity, ms", series, xText: wholePercent, yText: (y) => `${y}`, x: [0, 1], y: [0] })];
+}
+
+const lossChart = (losses: readonly number[]): string[] =>
+  losses.length > 1
+    ? [
+        lineChart({
+          title: "Distillation",
+          series: [{ name: "loss", kind: "line", color: 0, points: losses.map((loss, i) => [i + 1, loss]) }],
+          xText: (x) => `${x}`,
+          yText: (y) => `${y}`,
+        }),
+      ]
+    : [];
+
+const STYLE = `:root{color-scheme:light dark;--line:#8883}
+body{font:15px/1.5 system-ui,sans-serif;margin:2.5em auto;padding:0 1.2em;max-width:760px}
+h1{font-size:1.5em;margin:0 0 .8em;overflow-wrap:anywhere}h2{font-size:1.1em;margin:2em 0 .3em}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:.6em;margin:0 0 2em}
+dl div{border:1px solid var(--line);border-radius:8px;padding:.5em .8em}dt{font-size:.8em;opacity:.7}dd{margin:0;font-weight:600;overflow-wrap:anywhere}
+svg{display:block;margin:1.6em 0}table{border-collapse:collapse;width:100%;font-size:.87em;font-variant-numeric:tabular-nums}
+th{text-align:left;border-bottom:2px solid var(--line)}td,th{padding:.25em .7em .25em 0}td{border-bottom:1px solid var(--line)}
+.n{text-align:right}.bar{background:linear-gradient(#2563eb55 0 0) 0/var(--part) 100% no-repeat;padding-left:.4em}`;
+
+/** What there is to know of a layer; the density also as a bar. */
+function layerRow({ name, operator, shape, weights, density, error }: LayerReport): string {
+  const cell = (text: string, kind = "n"): string => `<td${kind && ` class="${kind}"`}>${escaped(text)}</td>`;
+  const bar = `<td class="bar" style="--part:${(100 * density).toFixed(1)}%">${percentText(density)}</td>`;
+  return `<tr>${cell(name, "")}${cell(operator, "")}${cell(shape.join("×"), "")}${cell(countText(weights))}${bar}${cell(error === null ? "–" : short(error))}</tr>`;
+}
+
+/** The network that was asked for: what is not the dense one and not of the sweep. */
+function timeFacts(sweep: readonly SweepPoint[]): Report["facts"] {
+  const [dense, written] = [sweep.find(({ sparsity }) => sparsity === 0), sweep.find((p) => p.isWritten)];
+  if (!dense || !written) return [];
+  return [[`time; dense: ${msText(dense.ms)}`, `${msText(written.ms)} (${short(dense.ms / written.ms)}×)`]];
 }
 
 export function reportPage({ title, facts, layers, sweep, bench, losses }: Report): string {
-  const row = (cells: readonly string[], tag: "td" | "th" = "td"): string =>
-    `<tr>${cells.map((c) => `<${tag}>${escaped(c)}</${tag}>`).join("")}</tr>`;
-  const plots: string[] = [];
-  const judged = (of: "meanCosine" | "sameClass"): Series["points"] =>
-    sweep.flatMap((p) => (p[of] === null ? [] : [[p.sparsity, p[of]] as const]));
-  if (judged("meanCosine").length > 0)
-    plots.push(
-      plot(
-        "Agreement against sparsity",
-        [
-          { name: "mean cosine", points: judged("meanCosine") },
-          { name: "same class", points: judged("sameClass") },
-        ],
-        percentText,
-      ),
-    );
-  const timed = timeSeries(sweep, bench);
-  if (timed.length > 0) plots.push(plot("Time against sparsity, ms", timed, percentText));
-  if (losses.length > 1)
-    plots.push(plot("Distillation", [{ name: "loss", points: losses.map((loss, i) => [i + 1, loss]) }], (x) => `${Math.round(x)}`));
-  const layerRows = layers.map((l) =>
-    row([l.name, l.operator, l.shape.join("×"), `${l.weights}`, percentText(l.density), l.error === null ? "–" : short(l.error)]),
+  const tiles = [...facts, ...timeFacts(sweep)].map(([name, value]) => `<div><dt>${escaped(name)}</dt><dd>${escaped(value)}</dd></div>`);
+  const head = ["weight", "operator", "shape", "weights", "density", "error"].map(
+    (name) => `<th${name === "weights" || name === "error" ? ' class="n"' : ""}>${name}</th>`,
   );
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>${escaped(title)}</title>
-<style>:root{color-scheme:light dark}body{font:14px sans-serif;margin:2em auto;max-width:780px}svg{max-width:100%;height:auto}td,th{padding:2px 14px 2px 0;text-align:left}</style></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escaped(title)}</title>
+<style>${STYLE}
+${CHART_STYLE}</style></head>
 <body><h1>${escaped(title)}</h1>
-<table>${facts.map((fact) => row(fact)).join("\n")}</table>
-${plots.join("\n")}
-<h3>Layers</h3>
-<p>Error: squared distance of the layer's outputs from the dense layer's, in parts of their squared length.</p>
-<table>${row(["weight", "operator", "shape", "weights", "density", "error"], "th")}
-${layerRows.join("\n")}</table></body></html>
+<dl>${tiles.join("\n")}</dl>
+${[...agreementChart(sweep), ...timeChart(sweep, bench), ...lossChart(losses)].join("\n")}
+<h2>Layers</h2>
+<p>Density: the part of the weights that stays. Error: squared distance of the layer's outputs from the dense layer's, in parts of their squared length.</p>
+<table><tr>${head.join("")}</tr>
+${layers.map(layerRow).join("\n")}</table></body></html>
 `;
 }

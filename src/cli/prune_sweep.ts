@@ -18,6 +18,9 @@ export interface SweepPoint {
   readonly sameClass: number | null;
   /** The median of runs in turns with the others. */
   readonly ms: number;
+  /** Whether it is the network that was asked for, and whether it learned from the dense one: the others did not. */
+  readonly isWritten: boolean;
+  readonly isTaught: boolean;
 }
 
 /** A network that is there already. */
@@ -25,6 +28,8 @@ export interface Known {
   readonly bytes: Uint8Array;
   readonly sparsity: number;
   readonly agreement: HeldOut | null;
+  readonly isWritten?: boolean;
+  readonly isTaught?: boolean;
 }
 
 export interface SweepTask {
@@ -49,18 +54,19 @@ export async function sweepSparsities(task: SweepTask): Promise<SweepPoint[]> {
   const { model, pruneOptions, sparsities, known, judge, progress } = task;
   const networks: Known[] = [...known];
   for (const sparsity of sparsities) {
-    progress(`report: ${percentText(sparsity)} sparse`);
-    const { weights, density } = await pruneOnnx(model, { ...pruneOptions, sparsity, errors: false, progress: () => {} });
+    const say = (text: string): void => progress(`report, ${percentText(sparsity)} sparse: ${text}`);
+    const { weights, density } = await pruneOnnx(model, { ...pruneOptions, sparsity, errors: false, progress: say });
     const bytes = replaceWeights(model, weights);
     networks.push({ bytes, sparsity: 1 - density, agreement: judge && (await judge(bytes)) });
   }
   progress("report: timing");
   const times = await mediansOf(networks, task);
-  const points = networks.map(({ sparsity, agreement }, i) => ({
+  const points = networks.map(({ sparsity, agreement, isWritten = false, isTaught = false }, i) => ({
     sparsity,
     meanCosine: agreement?.meanCosine ?? null,
     sameClass: agreement?.sameClass ?? null,
     ms: rounded(times[i]),
+    ...{ isWritten, isTaught },
   }));
   return points.sort((a, b) => a.sparsity - b.sparsity);
 }

@@ -1,5 +1,6 @@
 // The page of heddle prune: a picture draws what it is given, where it belongs, and loads nothing.
 import { expect, test } from "vitest";
+import { niceTicks } from "../../src/cli/line_chart.ts";
 import { type Report, reportPage } from "../../src/cli/prune_report.ts";
 
 const report: Report = {
@@ -11,7 +12,7 @@ const report: Report = {
     { sparsity: 0.5, meanCosine: 0.99, sameClass: 0.96, ms: 3 },
     { sparsity: 0.75, meanCosine: 0.95, sameClass: 0.9, ms: 2 },
     { sparsity: 1, meanCosine: 0.5, sameClass: 0.2, ms: 1 },
-  ],
+  ].map((p) => ({ ...p, isWritten: p.sparsity === 0.75, isTaught: false })),
   bench: [],
   losses: [],
 };
@@ -49,6 +50,40 @@ test("agreement and time against sparsity", () => {
       expect(y).toBeLessThanOrEqual(300);
     }
 });
+
+test("a network that was taught stands apart from those that were not; it is the one whose time is told", () => {
+  const sweep = report.sweep.map((p) => ({ ...p, isTaught: p.isWritten }));
+  const page = reportPage({ ...report, sweep });
+  const [agreement, time] = plotsOf(page);
+  expect(agreement.lines.map((line) => line.length)).toEqual([3, 3]);
+  expect(page.match(/<rect [^>]*><title>/g)).toHaveLength(2);
+  expect(page).toContain("<title>same class, distilled: 0.9 at 75 %</title>");
+  expect(time.lines[0]).toHaveLength(4);
+  expect(page).toContain("<dt>time; dense: 4.00 ms</dt><dd>2.00 ms (2.00×)</dd>");
+});
+
+test.each([
+  [
+    [0, 1],
+    [0, 0.2, 0.4, 0.6, 0.8, 1],
+  ],
+  [
+    [0, 76.3],
+    [0, 20, 40, 60, 80],
+  ],
+  [
+    [0.91, 1],
+    [0.9, 0.92, 0.94, 0.96, 0.98, 1],
+  ],
+  [
+    [3, 3],
+    [3, 4],
+  ],
+  [
+    [0, 0],
+    [0, 0.2],
+  ],
+])("round numbers around %j", (values, ticks) => expect(niceTicks(values)).toEqual(ticks));
 
 test("the page needs nothing else, and shows names as they are", () => {
   const page = reportPage(report);

@@ -87,7 +87,7 @@ export const prune: Command = async (invocation) => {
         sparsities: settings.grain && isPattern(settings.grain) ? [] : settings.sweep,
         known: [
           { bytes, sparsity: 0, agreement: judge && (await judge(bytes)) },
-          { bytes: written, sparsity: 1 - result.density, agreement },
+          { bytes: written, sparsity: 1 - result.density, agreement, isWritten: true, isTaught: steps > 0 },
         ],
       })
     : null;
