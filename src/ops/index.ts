@@ -22,6 +22,7 @@ import { headAttentionOps } from "./head_attention.ts";
 import { layerNormGradOps } from "./layer_norm_grad.ts";
 import { logicOps } from "./logic.ts";
 import { lossOps } from "./loss.ts";
+import { maskedAttentionOps } from "./masked_attention.ts";
 import { mathOps } from "./math.ts";
 import { matmulOps } from "./matmul.ts";
 import { maxPoolGradOps } from "./max_pool_grad.ts";
@@ -89,6 +90,7 @@ const families: readonly (readonly Op[])[] = [
   softmaxOps,
   scoreWeightsOps,
   headAttentionOps,
+  maskedAttentionOps,
   layerNormGradOps,
   controlOps,
   einsumOps,

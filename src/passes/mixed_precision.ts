@@ -17,6 +17,7 @@ const CONTRACTIONS: Readonly<Record<string, readonly number[]>> = {
   ScoreWeightsGrad: [0, 1],
   HeadAttention: [0, 1, 2],
   HeadAttentionGrad: [1, 2, 3, 4, 5],
+  MaskedAttention: [0, 1, 2],
 };
 
 /** Contractions whose third input is added to their sums. */

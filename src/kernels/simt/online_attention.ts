@@ -74,19 +74,31 @@ function columnsOf(width: number, across: number): { readonly lanes: 1 | 2 | 4; 
 const depthOf = (depth: number): number => Math.ceil(depth / 4) * 4;
 const powersOf = ({ rows }: OnlineSchedule): number => rows + (rows >= 16 ? PAD : 0);
 
+/** Threads with the same rows that exchange values without shared memory. */
+const togetherOf = ({ across }: OnlineSchedule, { subgroup }: SimtTarget): number => Math.max(1, Math.min(across, subgroup));
+
 /** Elements of shared memory. */
-function sizesOf({ depth, width }: OnlineShape, schedule: OnlineSchedule) {
+function sizesOf({ depth, width }: OnlineShape, schedule: OnlineSchedule, target: SimtTarget) {
   const { rows, tile, across } = schedule;
+  const others = across / togetherOf(schedule, target);
   const { lanes, blocks } = columnsOf(width, across);
   const line = depthOf(depth) + PAD;
   const columns = across * lanes * blocks;
-  return { line, columns, q: rows * line, k: tile * line, v: tile * columns, powers: tile * powersOf(schedule), partials: rows * across };
+  return {
+    line,
+    columns,
+    q: rows * line,
+    k: tile * line,
+    v: tile * columns,
+    powers: tile * powersOf(schedule),
+    partials: others > 1 ? rows * others : 0,
+  };
 }
 
 /** Whether the target's workgroups have the threads and the shared memory. */
-export function fitsOnline(shape: OnlineShape, schedule: OnlineSchedule, { sharedBytes, maxThreads }: SimtTarget): boolean {
-  const { q, k, v, powers, partials } = sizesOf(shape, schedule);
-  return threadsOf(schedule) <= maxThreads && 4 * (q + k + v + powers + partials) + 512 <= sharedBytes;
+export function fitsOnline(shape: OnlineShape, schedule: OnlineSchedule, target: SimtTarget): boolean {
+  const { q, k, v, powers, partials } = sizesOf(shape, schedule, target);
+  return threadsOf(schedule) <= target.maxThreads && 4 * (q + k + v + powers + partials) + 512 <= target.sharedBytes;
 }
 
 /** Queries of all heads, by which parts are kept. */
@@ -131,7 +143,7 @@ class OnlineAttention {
     this.logs = isWhole ? null : b.buffer("logs", "f32", lines, "write");
     this.buffers = { q, k, v, out };
     this.columns = columnsOf(shape.width, schedule.across);
-    this.sizes = sizesOf(shape, schedule);
+    this.sizes = sizesOf(shape, schedule, b.target);
     this.tx = b.let(fn("rem", thread(), schedule.across));
     this.ty = b.let(fn("mul", fn("div", thread(), schedule.across), schedule.own));
   }
@@ -156,7 +168,7 @@ class OnlineAttention {
     const ofKeys = tiles("k", at, shape.depth, sizes.line, tile);
     const ofValues = tiles("v", at, shape.width, sizes.columns, tile);
     const powers = b.array("f32", sizes.powers);
-    const partials = b.array("f32", sizes.partials);
+    const partials = sizes.partials > 0 ? b.array("f32", sizes.partials) : null;
 
     // Tiles that the last row sees, of this part.
     const last = fn("min", fn("div", sum(firstRow, rows - 1), shape.group), shape.queries - 1);
@@ -261,17 +273,17 @@ class OnlineAttention {
   }
 
   /** What the threads of each row have together: in a subgroup by exchange, among several through shared memory. */
-  private overRows(own: readonly Reg[], combine: (a: Reg, x: Reg) => Reg, partials: number): Reg[] {
+  private overRows(own: readonly Reg[], combine: (a: Reg, x: Reg) => Reg, partials: number | null): Reg[] {
     const { b } = this;
     const { across } = this.schedule;
-    const together = Math.max(1, Math.min(across, b.target.subgroup));
+    const together = togetherOf(this.schedule, b.target);
     const values = own.map((value) => {
       let all = b.let(value);
       for (let by = 1; by < together; by *= 2) all = b.let(combine(all, b.let(exchange(all, by))));
       return all;
     });
     const others = across / together;
-    if (others === 1) return values;
+    if (partials === null) return values;
     const place = (i: number) => fn("mul", sum(this.ty, i), others);
     b.when(fn("eq", fn("rem", this.tx, together), 0), () => {
       for (const [i, v] of values.entries()) b.storeShared(partials, sum(place(i), fn("div", this.tx, together)), v);

@@ -28,6 +28,7 @@ import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { implementMatMul } from "./implement_matmul.ts";
+import { fitsMaskedAttention, maskedAttention } from "./implement_online_attention.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
 import { cumSum } from "./implement_scan.ts";
 import { topK } from "./implement_sort.ts";
@@ -85,6 +86,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   ...byOperator({
     HeadAttention: headAttention,
     HeadAttentionGrad: headAttentionGrad,
+    MaskedAttention: maskedAttention,
     LayerNormGrad: layerNormGrad,
     MatMulInteger: integerProductCalls,
   }),
@@ -95,6 +97,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
 const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   HeadAttention: fitsAttention,
   HeadAttentionGrad: fitsAttention,
+  MaskedAttention: fitsMaskedAttention,
   LayerNormGrad: fitsLayerNormGrad,
   MatMulInteger: fitsIntegerProduct,
 });
