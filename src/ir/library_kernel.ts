@@ -4,13 +4,15 @@ import type { Slide } from "./slide.ts";
 
 export type OperandType = "f32" | "f16" | "bf16";
 
-/** What is done to the sums before they are stored, in this order. Of what is read for it: a parameter each, before the output's. */
+/** What is done to the sums before they are stored, in this order. Of what is read or stored for it: a parameter each, before the output's. */
 export interface LibraryTail {
   /** A number is added for each column, or output channel. */
   readonly hasBias: boolean;
   /** A tensor like the output is added. */
   readonly hasAdded: boolean;
   readonly isRelu: boolean;
+  /** Gelu by tanh of products: of the sums, of the sums that are stored too, or its slope at stored ones, times the sums. */
+  readonly gelu?: "value" | "stored" | "slope";
 }
 
 export const NO_TAIL: LibraryTail = { hasBias: false, hasAdded: false, isRelu: false };

@@ -1,6 +1,6 @@
 // Gradients of activation functions: of the output alone where that tells enough, so that the input need not be kept.
 import type { Value } from "../ir/graph.ts";
-import { broadcasting, elementwise, type Formula } from "./gradient.ts";
+import { broadcasting, elementwise, type Formula, type Vjp } from "./gradient.ts";
 
 interface Alpha {
   readonly alpha: number;
@@ -59,20 +59,16 @@ export const mishGradient = elementwise((f, { x, dy }) => {
 });
 
 /** x·Φ(x) → Φ(x) + x·φ(x); with tanh the derivative of its approximation. */
-export const geluGradient = elementwise<{ approximate: string }>((f, { x, dy }, { approximate }) =>
-  f.mul(dy, approximate === "tanh" ? tanhGeluSlope(f, x) : f.add(normalProbability(f, x), f.mul(x, normalDensity(f, x)))),
+export const geluGradient: Vjp<{ approximate: string }> = (context, node) => {
+  const [x] = node.inputs as readonly Value[]; // checked by infer
+  if (node.attrs.approximate === "tanh") return [context.build.op("GeluGrad", [x, context.grad(0)!])]; // of the only output
+  return erfGeluGradient(context, node);
+};
+const erfGeluGradient = elementwise<{ approximate: string }>((f, { x, dy }) =>
+  f.mul(dy, f.add(normalProbability(f, x), f.mul(x, normalDensity(f, x)))),
 );
 const normalProbability = (f: Formula, x: Value): Value => f.add(f.mul(f.op("Erf", f.mul(x, Math.SQRT1_2)), 0.5), 0.5);
 const normalDensity = (f: Formula, x: Value): Value => f.mul(f.exp(f.mul(f.square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-
-/** y = x/2·(1 + t) with t = tanh(√(2/π)·(x + c·x³)). */
-function tanhGeluSlope(f: Formula, x: Value): Value {
-  const [factor, cubic] = [Math.sqrt(2 / Math.PI), 0.044715];
-  const square = f.square(x);
-  const t = f.op("Tanh", f.mul(x, f.add(f.mul(square, cubic), 1), factor));
-  const inner = f.mul(x, f.sub(1, f.square(t)), f.add(f.mul(square, 3 * cubic), 1), factor);
-  return f.mul(f.add(f.add(t, 1), inner), 0.5);
-}
 
 /** y = x·σ(α·x) → σ + α·y·(1 − σ). */
 export const swishGradient = elementwise<Alpha>((f, { x, y, dy }, { alpha }) => {

@@ -16,6 +16,7 @@ import { dynamicOps } from "./dynamic.ts";
 import { einsumOps } from "./einsum.ts";
 import { fourierOps } from "./fourier.ts";
 import { gatherOps } from "./gather.ts";
+import { geluProductOps } from "./gelu_product.ts";
 import { generateOps } from "./generate.ts";
 import { gridSampleOps } from "./grid_sample.ts";
 import { headAttentionOps } from "./head_attention.ts";

@@ -11,6 +11,7 @@ import { flattened } from "./flattened.ts";
 import { fold } from "./fold.ts";
 import { type FuseOptions, fuse } from "./fuse.ts";
 import { gelu } from "./gelu.ts";
+import { geluProducts } from "./gelu_products.ts";
 import { hardSwish } from "./hard_swish.ts";
 import { lateWidening } from "./late_widening.ts";
 import { layerNorm } from "./layer_norm.ts";
@@ -52,7 +53,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     normalizationFolding,
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),
-    ...(keeps ? [layerNormGradients(keeps)] : []),
+    ...(keeps ? [geluProducts(keeps), layerNormGradients(keeps)] : []),
     ...(isLayout ? [layout] : []),
     simplify,
     flattened,

@@ -1,5 +1,5 @@
 // Whole schedules for a GPU with libraries, run in JavaScript: what is given to a library, with which tail, and that all of it together is the network.
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { DTYPES } from "../../src/ir/dtype.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
@@ -77,23 +77,39 @@ function convolution(kernel: LibraryConv, [x, w]: readonly Float64Array[]): Floa
   return convolve(x, outermost, null, { ...kernel, batch: images, group: groups, layout: "NHWC" });
 }
 
+/** Gelu by tanh, and its slope by a difference. */
+function geluAt(x: number): { value: number; slope: number } {
+  const of = (v: number): number => (v / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
+  return { value: of(x), slope: (of(x + 1e-5) - of(x - 1e-5)) / 2e-5 };
+}
+
 function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64Array[]): void {
   const sums = kernel.library === "gemm" ? multiply(kernel, buffers) : convolution(kernel, buffers);
-  const { hasBias, hasAdded, isRelu } = kernel.tail;
+  const { hasBias, hasAdded, isRelu, gelu } = kernel.tail;
   const channels = kernel.library === "gemm" ? kernel.n : kernel.outChannels;
   const [bias, added] = [hasBias ? buffers[2] : null, hasAdded ? buffers[buffers.length - 2] : null];
+  const stored = gelu === "stored" || gelu === "slope" ? buffers[buffers.length - 2] : null;
   const out = buffers[buffers.length - 1];
   expect(out.length).toBe(sums.length);
   for (const [i, s] of sums.entries()) {
     const v = s + (bias ? bias[i % channels] : 0) + (added ? added[i] : 0);
-    out[i] = isRelu ? Math.max(0, v) : v;
+    if (gelu === "stored") stored![i] = v;
+    out[i] = gelu === "slope" ? v * geluAt(stored![i]).slope : gelu ? geluAt(v).value : isRelu ? Math.max(0, v) : v;
   }
 }
 
 const nameOf = (kernel: GpuKernel): string => {
   if (!isLibraryKernel(kernel)) return "ours";
-  const { hasBias, hasAdded, isRelu } = kernel.tail;
-  return [kernel.library, kernel.roundsF32 && "tf32", hasBias && "bias", hasAdded && "added", isRelu && "relu"].filter(Boolean).join(" ");
+  const { hasBias, hasAdded, isRelu, gelu } = kernel.tail;
+  const parts = [
+    kernel.library,
+    kernel.roundsF32 && "tf32",
+    hasBias && "bias",
+    hasAdded && "added",
+    isRelu && "relu",
+    gelu && `gelu ${gelu}`,
+  ];
+  return parts.filter(Boolean).join(" ");
 };
 
 /** The kernels' names, and how far the result is from float64's, of the largest element. */
@@ -169,4 +185,50 @@ test("an image of three channels is convolved in blocks of its strides, and pool
   const { names, error } = run({ inputs: [x], outputs: [{ name: "y", value: op("Mul", [y, numbers([1], 2, 9)]) }] }, data);
   expect(names).toContain("conv bias relu");
   expect(error).toBeLessThan(2 ** -7);
+});
+
+describe("a product takes what follows it", () => {
+  const [rows, depth, columns] = [256, 1024, 2048]; // 2³⁰ operations
+  const tensors = { x: [rows, depth], bias: [columns], added: [rows, columns] } as const;
+  const inputs = Object.entries(tensors).map(([, shape], i) => input(`in${i}`, { dtype: "f32", shape }));
+  const data = Object.fromEntries(
+    inputs.map((v, i) => [`in${i}`, fromNumbers("f32", v.type.shape, randomNumbers(i + 1, elementCount(v.type.shape)))]),
+  );
+  const [x, bias, added] = inputs;
+  const weights = numbers([depth, columns], 1 / 16, 5);
+  const libraryCalls = (y: Value): { names: string[]; error: number } => {
+    const { names, error } = run({ inputs, outputs: [{ name: "y", value: y }] }, data);
+    return { names: names.filter((n) => n !== "ours"), error };
+  };
+  const rounded = (v: Value): Value => op("Cast", [v], { to: 16 });
+  const widened = (v: Value): Value => op("Cast", [v], { to: 1 });
+  const sums = op("Add", [op("MatMul", [x, weights]), bias]);
+
+  test("a learned bias and a tensor", () => {
+    const { names, error } = libraryCalls(op("Add", [added, sums]));
+    expect(names).toEqual(["gemm bias added"]);
+    expect(error).toBeLessThan(2 ** -7);
+  });
+  test("a learned bias in 16 bits, ReLU, Gelu by tanh", () => {
+    for (const [name, y] of [
+      ["gemm bias relu", relu(sums)],
+      ["gemm bias gelu value", op("Gelu", [sums], { approximate: "tanh" })],
+    ] as const) {
+      const { names, error } = libraryCalls(widened(rounded(y)));
+      expect(names).toEqual([name]);
+      expect(error).toBeLessThan(2 ** -6);
+    }
+  });
+  test("Gelu by erf stays a kernel of its own", () => {
+    const graph: Graph = { inputs, outputs: [{ name: "y", value: rounded(op("Gelu", [sums])) }] };
+    const { steps } = scheduleGraph(graph, gpuBackend(target, 256, "bf16"), { precision: "bf16" });
+    expect(steps.flatMap(({ calls }) => (calls ?? []).map(({ kernel }) => nameOf(kernel))).filter((n) => n !== "ours")).toEqual(["gemm"]);
+  });
+  test("Gelu that is trained: its sums are stored in 16 bits, its slope is the next product's", () => {
+    const gradient = op("GeluGrad", [sums, op("MatMul", [x, numbers([depth, columns], 1 / 16, 7)])]);
+    const value = op("Gelu", [sums], { approximate: "tanh" });
+    const { names, error } = libraryCalls(op("Add", [widened(rounded(value)), widened(rounded(gradient))]));
+    expect(names).toEqual(["gemm bias gelu stored", "gemm gelu slope"]);
+    expect(error).toBeLessThan(2 ** -6);
+  });
 });

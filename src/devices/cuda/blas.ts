@@ -30,9 +30,10 @@ type Name = keyof typeof FUNCTIONS;
 /** Numbers of the library's enumerations. */
 const DATA: Readonly<Record<OperandType | "i8" | "i32", number>> = { f32: 0, f16: 2, i8: 3, i32: 10, bf16: 14 };
 const COMPUTE = { f32: 68, i32: 72, tf32: 77 } as const;
-const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, bias: 8 } as const;
+const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, bias: 8, auxiliary: 11, auxiliaryStride: 12 } as const;
 /** Bits of an epilogue; none of them: 1. */
 const EPILOGUE = { none: 1, relu: 2, bias: 4 } as const;
+const GELU_EPILOGUE = { value: 32, stored: 160, slope: 192 } as const;
 const LAYOUT = { batchCount: 5, batchStride: 6 } as const;
 const PREFERENCE = { workspaceBytes: 1 } as const;
 /** A proposal: 64 bytes of algorithm, bytes of workspace, status, waves, four reserved words. */
@@ -126,9 +127,13 @@ export class CudaBlas {
       this.check("cublasLtMatmulDescSetAttribute", description, attribute, value, value.byteLength);
     describe(DESCRIPTION.transposeA, Int32Array.of(Number(gemm.isRightTransposed)));
     describe(DESCRIPTION.transposeB, Int32Array.of(Number(gemm.isLeftTransposed)));
-    const epilogue = (tail.hasBias ? EPILOGUE.bias : 0) | (tail.isRelu ? EPILOGUE.relu : 0);
+    const epilogue = (tail.hasBias ? EPILOGUE.bias : 0) | (tail.isRelu ? EPILOGUE.relu : 0) | (tail.gelu ? GELU_EPILOGUE[tail.gelu] : 0);
     describe(DESCRIPTION.epilogue, Int32Array.of(epilogue || EPILOGUE.none));
     if (tail.hasBias) describe(DESCRIPTION.bias, BigUint64Array.of(addresses[2]));
+    if (tail.gelu === "stored" || tail.gelu === "slope") {
+      describe(DESCRIPTION.auxiliary, BigUint64Array.of(addresses[addresses.length - 2]));
+      describe(DESCRIPTION.auxiliaryStride, BigUint64Array.of(BigInt(n)));
+    }
     const matrix = (type: keyof typeof DATA, rows: number, columns: number, stride: number): Handle => {
       const layout = this.create("cublasLtMatrixLayoutCreate", DATA[type], rows, columns, rows);
       this.check("cublasLtMatrixLayoutSetAttribute", layout, LAYOUT.batchCount, Int32Array.of(batch), 4);

@@ -35,6 +35,7 @@ import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
+import { fitsGeluGrad, fitsGeluProduct, geluGradProduct, geluProduct } from "./library_gelu.ts";
 import { fitsIntegerProduct, integerProductCalls } from "./library_integer.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";

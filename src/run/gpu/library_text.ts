@@ -1,8 +1,9 @@
 // What there is to see of a library's kernel: a line that says what it computes.
 import type { LibraryConv, LibraryGemm, LibraryTail } from "../../ir/library_kernel.ts";
 
-const tailText = ({ hasBias, hasAdded, isRelu }: LibraryTail): string =>
-  [hasBias ? " + bias" : "", hasAdded ? " + tensor" : "", isRelu ? ", relu" : ""].join("");
+const GELU = { value: ", gelu", stored: ", stored, gelu", slope: " · slope of gelu" } as const;
+const tailText = ({ hasBias, hasAdded, isRelu, gelu }: LibraryTail): string =>
+  [hasBias ? " + bias" : "", hasAdded ? " + tensor" : "", isRelu ? ", relu" : "", gelu ? GELU[gelu] : ""].join("");
 
 export function libraryText(kernel: LibraryGemm | LibraryConv): string {
   const { name, outType, tail } = kernel;
