@@ -1,6 +1,7 @@
 // SIMT kernels to WGSL: one module a kernel, buffers as bindings 0, 1, … of group 0.
-import { asMoved, type DType } from "../../ir/dtype.ts";
+import type { DType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
+import { asMoved } from "../../ir/float8.ts";
 import type { Reg, Register, RegisterType, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
 import { copyText, FRAGMENT_DIRECTIVES, fragmentText, homeOf } from "./fragments.ts";
@@ -66,12 +67,14 @@ const HELPERS: Readonly<Record<string, string>> = {
   hd_isnan: "fn hd_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
   hd_isinf: "fn hd_isinf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }",
   // GPUs divide to 2.5 ULP: what is left, exact by halves of 12 bits (fma may round twice), is divided again, but where the quotient is zero or not finite.
+  // A bit less of the quotient: NVIDIA's compiler takes a · (1/b), not rounded, for it in sums otherwise.
   hd_div: `fn hd_div(a: f32, b: f32) -> f32 {
-  let q = a / b;
+  let p = a / b;
+  let q = bitcast<f32>(bitcast<u32>(p) & 0xfffffffeu);
   let h = bitcast<vec2<f32>>(bitcast<vec2<u32>>(vec2(q, b)) & vec2(0xfffff000u));
   let l = vec2(q, b) - h;
   let s = q + (a - h.x * h.y - h.x * l.y - l.x * h.y - l.x * l.y) / b;
-  return select(q, s, q != 0.0 && (bitcast<u32>(s) & 0x7f800000u) != 0x7f800000u);
+  return select(p, s, p != 0.0 && (bitcast<u32>(s) & 0x7f800000u) != 0x7f800000u);
 }`,
   // Beyond ±15 it is ±1, where some implementations overflow.
   hd_tanh: "fn hd_tanh(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }",
