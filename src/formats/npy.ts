@@ -1,6 +1,7 @@
 // NumPy's .npy bytes ↔ tensor (format versions 1 to 3: numpy.lib.format).
-import { DTYPES, type DType, isFloat8 } from "../ir/dtype.ts";
+import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
+import { isFloat8 } from "../ir/float8.ts";
 import { elementCount, stridesOf, type TensorData } from "../ir/tensor.ts";
 
 const MAGIC = "\x93NUMPY";

@@ -1,4 +1,5 @@
 // Element types: ONNX's set, their size, and the typed array that holds them on the host.
+import { float8Rows } from "./float8.ts";
 
 /** Types with arithmetic, or that are numbers as they are stored. */
 export type PlainDType = "f32" | "f64" | "f16" | "bf16" | "i8" | "u8" | "i16" | "u16" | "i32" | "u32" | "i64" | "u64" | "bool";
@@ -54,15 +55,9 @@ export const DTYPES: Readonly<Record<DType, DTypeInfo>> = {
   u32: row(4, "uint", Uint32Array, 12),
   u64: row(8, "uint", BigUint64Array, 13),
   bf16: row(2, "float", Uint16Array, 16),
-  f8e4m3fn: row(1, "uint", Uint8Array, 17),
-  f8e4m3fnuz: row(1, "uint", Uint8Array, 18),
-  f8e5m2: row(1, "uint", Uint8Array, 19),
-  f8e5m2fnuz: row(1, "uint", Uint8Array, 20),
+  ...float8Rows((onnx) => row(1, "uint", Uint8Array, onnx)),
 };
 
 export const isFloat = (t: DType): boolean => DTYPES[t].kind === "float";
-export const isFloat8 = (t: DType): t is Float8 => t.startsWith("f8");
-/** What elements are moved as: float8 numbers as their codes. */
-export const asMoved = (t: DType): PlainDType => (isFloat8(t) ? "u8" : t);
 /** ONNX TensorProto.DataType number → dtype, or undefined where heddle has none (string, complex, 4 bits). */
 export const dtypeFromOnnx = (code: number): DType | undefined => (Object.keys(DTYPES) as DType[]).find((t) => DTYPES[t].onnx === code);

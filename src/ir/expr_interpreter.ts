@@ -1,9 +1,10 @@
 // Turns a scalar expression over output variables into a JavaScript loop nest and runs it: float64 arithmetic, exact integers, one rounding at the end.
 import { moveElements } from "./constant_expr.ts";
-import { asMoved, DTYPES, type DType, type TypedArray } from "./dtype.ts";
+import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError, invariant } from "./error.ts";
 import type { Expr } from "./expr.ts";
 import { childrenOf } from "./expr_parts.ts";
+import { asMoved } from "./float8.ts";
 import type { Reader, TensorType } from "./graph.ts";
 import { type Atom, type Index, type IndexVar, linearIndex, newVar, varIndex } from "./index_expr.ts";
 import { SCALAR, type ScalarFn } from "./scalar.ts";

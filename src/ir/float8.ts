@@ -1,5 +1,17 @@
 // Floats of 8 bits: a sign, an exponent, a fraction; what their codes stand for, and the code nearest to a number.
-import type { Float8 } from "./dtype.ts";
+import type { DType, Float8, PlainDType } from "./dtype.ts";
+
+export function isFloat8(t: DType): t is Float8 {
+  return t.startsWith("f8");
+}
+/** What elements are moved as: float8 numbers as their codes. */
+export function asMoved(t: DType): PlainDType {
+  return isFloat8(t) ? "u8" : t;
+}
+/** A row for each type, from its ONNX TensorProto.DataType. */
+export function float8Rows<R>(row: (onnx: number) => R): Record<Float8, R> {
+  return { f8e4m3fn: row(17), f8e4m3fnuz: row(18), f8e5m2: row(19), f8e5m2fnuz: row(20) };
+}
 
 export interface Float8Format {
   /** Bits of the fraction. */

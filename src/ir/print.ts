@@ -1,6 +1,6 @@
 // Graph → text, one line a node, always the same for the same graph; parse.ts reads it back.
-import { type DType, isFloat8 } from "./dtype.ts";
-import { float8ToNumber } from "./float8.ts";
+import type { DType } from "./dtype.ts";
+import { float8ToNumber, isFloat8 } from "./float8.ts";
 import { type AttrValue, type Graph, type Node, type TensorType, topologicalOrder, type Value } from "./graph.ts";
 import { bf16ToNumber, halfToNumber, type TensorData } from "./tensor.ts";
 

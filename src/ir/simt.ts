@@ -1,6 +1,7 @@
 // The SIMT kernel language: what each thread of a workgroup does, with shared memory, barriers, subgroups and matrix fragments; printed as CUDA C and as WGSL.
-import { asMoved, type DType } from "./dtype.ts";
+import type { DType } from "./dtype.ts";
 import { invariant } from "./error.ts";
+import { asMoved } from "./float8.ts";
 
 /** What a register holds. Narrow integers are sign- or zero-extended to i32; of i64 only values that fit 32 bits; half floats are f32 outside of fragments. */
 export type RegisterType = "f32" | "i32" | "u32" | "bool";

@@ -1,7 +1,7 @@
 // Host tensors: a typed array with a shape, and element access as float64 or bigint whatever the dtype.
-import { DTYPES, type DType, isFloat8, type TypedArray } from "./dtype.ts";
+import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError } from "./error.ts";
-import { float8ToNumber, numberToFloat8 } from "./float8.ts";
+import { float8ToNumber, isFloat8, numberToFloat8 } from "./float8.ts";
 
 export type Shape = readonly number[];
 

@@ -1,8 +1,9 @@
 // Composes the readers of a group's nodes into readers of its outputs.
-import { asMoved } from "../ir/dtype.ts";
+
 import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import { constant } from "../ir/expr.ts";
+import { asMoved } from "../ir/float8.ts";
 import { type Graph, type Node, type Reader, type TensorType, topologicalOrder, type Value } from "../ir/graph.ts";
 import type { Index } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";

@@ -1,6 +1,7 @@
 // Element types in memory and in vector registers: floats as f32 lanes, integers as i32 lanes, booleans as masks.
-import { asMoved, DTYPES, type DType } from "../ir/dtype.ts";
+import { DTYPES, type DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
+import { asMoved } from "../ir/float8.ts";
 import type { Int, KernelBuilder, Vec } from "../ir/kernel.ts";
 import type { MemoryType } from "../ir/kernel_ops.ts";
 

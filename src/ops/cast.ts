@@ -1,7 +1,8 @@
 // Conversions between element types.
-import { DTYPES, type DType, dtypeFromOnnx, isFloat8 } from "../ir/dtype.ts";
+import { DTYPES, type DType, dtypeFromOnnx } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { cast } from "../ir/expr.ts";
+import { isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Node, type Op, type Reader, type TensorType, type Value, type VjpContext } from "../ir/graph.ts";
 import { emittable, f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
 import { fromFloat8, toFloat8 } from "./float8.ts";

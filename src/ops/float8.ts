@@ -1,8 +1,8 @@
 // Float8 numbers in expressions: from their codes to float32 and back, by whole numbers and powers of two, exactly.
-import { type Float8, isFloat8 } from "../ir/dtype.ts";
+import type { Float8 } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import { call, cast, constant, type Expr, select } from "../ir/expr.ts";
-import { FLOAT8, SIGN } from "../ir/float8.ts";
+import { FLOAT8, isFloat8, SIGN } from "../ir/float8.ts";
 
 const int = (value: number): Expr => constant("i32", value);
 const float = (value: number): Expr => constant("f32", value);

@@ -1,7 +1,8 @@
 // Values made from positions: ConstantOfShape, Range, EyeLike, OneHot, Trilu, and the sizes of tensors: Shape, Size.
-import { asMoved, DTYPES, type DType, isFloat } from "../ir/dtype.ts";
+import { DTYPES, type DType, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, select, within } from "../ir/expr.ts";
+import { asMoved } from "../ir/float8.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
 import { addIndex, constIndex, type Index, mulIndex, subIndex, valueIndex } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";

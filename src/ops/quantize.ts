@@ -1,7 +1,8 @@
 // Between floats and small integers, or float8 numbers: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear; one scale for all, for each slice of an axis, or for each block.
-import { DTYPES, type DType, isFloat8 } from "../ir/dtype.ts";
+import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, cast, constant, type Expr } from "../ir/expr.ts";
+import { isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { constIndex, divIndex, type Index } from "../ir/index_expr.ts";
 import { elementCount, type Shape, toNumbers } from "../ir/tensor.ts";

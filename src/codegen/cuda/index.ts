@@ -1,6 +1,7 @@
 // SIMT kernels to CUDA C, with no header: one translation unit for all kernels of a program, compiled at run time.
-import { asMoved, DTYPES, type DType, type PlainDType } from "../../ir/dtype.ts";
+import { DTYPES, type DType, type PlainDType } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
+import { asMoved } from "../../ir/float8.ts";
 import type { Reg, Register, RegisterType, SharedArray, SimtKernel, SimtStmt, Source } from "../../ir/simt.ts";
 import { type FragmentStmt, OPERATORS, SimtPrinter } from "../simt_printer.ts";
 import { loadSplit, multiplySplit, SPLIT_PRELUDE, SPLIT_REGISTERS } from "./f32_fragments.ts";

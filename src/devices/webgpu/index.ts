@@ -1,8 +1,9 @@
 // The WebGPU device: the browser's, or Dawn in Node; buffers, cached pipelines, and one submission for a stretch of launches.
 import { FRAGMENT_FEATURES, fragmentTypes } from "../../codegen/wgsl/fragments.ts";
 import { printWgsl, storedType } from "../../codegen/wgsl/index.ts";
-import { asMoved, DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
+import { DTYPES, type DType, type TypedArray } from "../../ir/dtype.ts";
 import { HeddleError, invariant } from "../../ir/error.ts";
+import { asMoved } from "../../ir/float8.ts";
 import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
 import { fromNumbers, toNumbers } from "../../ir/tensor.ts";
