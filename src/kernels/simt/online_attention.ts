@@ -67,7 +67,7 @@ const LEAST = -3.4028234663852886e38;
 export const threadsOf = ({ rows, own, across }: OnlineSchedule): number => (rows / own) * across;
 
 /** Neighbouring columns of values that a thread has, and how many such blocks. */
-function columnsOf(width: number, across: number): { readonly lanes: 1 | 2 | 4; readonly blocks: number } {
+export function columnsOf(width: number, across: number): { readonly lanes: 1 | 2 | 4; readonly blocks: number } {
   const lanes = width <= across ? 1 : width <= 2 * across ? 2 : 4;
   return { lanes, blocks: Math.ceil(width / (across * lanes)) };
 }
