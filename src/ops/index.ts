@@ -93,6 +93,7 @@ const families: readonly (readonly Op[])[] = [
   headAttentionOps,
   maskedAttentionOps,
   layerNormGradOps,
+  geluProductOps,
   controlOps,
   einsumOps,
   lossOps,

@@ -90,6 +90,8 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
     MaskedAttention: maskedAttention,
     LayerNormGrad: layerNormGrad,
     MatMulInteger: integerProductCalls,
+    GeluProduct: geluProduct,
+    GeluGradProduct: geluGradProduct,
   }),
   ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
@@ -101,6 +103,9 @@ const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   MaskedAttention: fitsMaskedAttention,
   LayerNormGrad: fitsLayerNormGrad,
   MatMulInteger: fitsIntegerProduct,
+  GeluGrad: fitsGeluGrad,
+  GeluProduct: fitsGeluProduct,
+  GeluGradProduct: fitsGeluProduct,
 });
 
 const expression: Expression = (inputs, node) => {
