@@ -17,10 +17,21 @@ test.each([
   { size: [40, 120, 240], kind: "fragments" },
   { size: [25600, 96, 12], kind: "plain" },
   { size: [3840, 64, 32], kind: "plain" },
-  { size: [2048, 2048, 2048], kind: "plain" },
+  { size: [2048, 2048, 2048], kind: "fragments" },
+  { size: [3840, 64, 64], kind: "fragments" },
   { size: [4, 1000, 100], kind: "few" },
 ] as const)("$size is for $kind", ({ size: [m, n, k], kind }) => {
   expect(planProduct(product(m, n, k), target).k).toBe(kind);
+});
+
+/** Of an 8-image transposed convolution 172 µs by 128×32, 154 by 128×64 and 240 on plain cores; detection's window of 3×3 over 96 channels 38 by 128×32; 28×28×512 to 128, eight images, 19 by 64×32. */
+test.each([
+  { what: "transposed convolution", size: [131072, 64, 512], tile: [128, 64] },
+  { what: "window for 24 channels", size: [25600, 24, 864], tile: [128, 32] },
+  { what: "pointwise convolution", size: [6272, 128, 512], tile: [64, 32] },
+] as const)("tiles of a $what", ({ size: [m, n, k], tile }) => {
+  const plan = planProduct(product(m, n, k), target);
+  expect(plan.k === "fragments" && [plan.schedule.bm, plan.schedule.bn]).toEqual(tile);
 });
 
 test("few results of a deep product are shared by subgroups; without matrix units for float32 plain cores multiply", () => {

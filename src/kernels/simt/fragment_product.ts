@@ -50,17 +50,14 @@ const SCHEDULES: readonly FragmentSchedule[] = [
 
 /** Of float32: with the most sums of a subgroup first. */
 const F32_SCHEDULES: readonly FragmentSchedule[] = [
-  { bm: 128, bn: 96, bk: 32, wm: 32, wn: 48, stages: 3, cycles: { start: 3355, alone: 1500, shared: 3000 } },
-  { bm: 128, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 2143, alone: 1680, shared: 2350 } },
-  { bm: 128, bn: 48, bk: 32, wm: 32, wn: 48, stages: 3, cycles: { start: 6000, alone: 1050, shared: 1060 } },
-  { bm: 128, bn: 32, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 5500, alone: 760, shared: 700 } },
-  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 4000, alone: 1050, shared: 985 } },
-  { bm: 64, bn: 32, bk: 32, wm: 32, wn: 16, stages: 4, cycles: { start: 3600, alone: 510, shared: 510 } },
-  { bm: 64, bn: 32, bk: 64, wm: 32, wn: 16, stages: 3, slices: 2, cycles: { start: 4400, alone: 875, shared: 875 } },
-  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 4, cycles: { start: 3300, alone: 320, shared: 300 } },
-  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2, cycles: { start: 3600, alone: 550, shared: 550 } },
-  { bm: 32, bn: 32, bk: 128, wm: 16, wn: 16, stages: 2, slices: 4, cycles: { start: 3670, alone: 1150, shared: 1270 } },
-  { bm: 16, bn: 32, bk: 128, wm: 16, wn: 16, stages: 3, slices: 4, cycles: { start: 3570, alone: 560, shared: 650 } },
+  { bm: 128, bn: 64, bk: 32, wm: 64, wn: 32, stages: 3, cycles: { start: 8600, alone: 1110, shared: 1035 } },
+  { bm: 128, bn: 32, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 6200, alone: 660, shared: 575 } },
+  { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 5850, alone: 615, shared: 550 } },
+  { bm: 64, bn: 32, bk: 64, wm: 32, wn: 32, stages: 2, slices: 2, cycles: { start: 5300, alone: 700, shared: 610 } },
+  { bm: 64, bn: 32, bk: 32, wm: 32, wn: 16, stages: 4, cycles: { start: 5200, alone: 335, shared: 338 } },
+  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 4, cycles: { start: 3600, alone: 295, shared: 225 } },
+  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2, cycles: { start: 3950, alone: 425, shared: 420 } },
+  { bm: 16, bn: 32, bk: 128, wm: 16, wn: 16, stages: 3, slices: 4, cycles: { start: 3900, alone: 460, shared: 570 } },
 ];
 
 /** Where copies are held in registers, one stage does: the next tile waits there. */
@@ -103,6 +100,9 @@ export const fragmentSchedules = (operands: Pick<Product, "left" | "right">, tar
   );
 const threadsOf = ({ bm, bn, wm, wn, slices = 1 }: FragmentSchedule): number => ((bm * bn) / (wm * wn)) * slices * SUBGROUP;
 
+/** Two sets of fragments: one is loaded while the other is multiplied. Of float32, which take four times the registers, one: more subgroups hide the loads. */
+const setsOf = (dtype: Operand["dtype"]): 1 | 2 => (dtype === "f32" ? 1 : 2);
+
 /** One operand on its way: memory, a ring of tiles in shared memory, fragments. */
 class Lane {
   readonly array: number;
@@ -125,8 +125,9 @@ class Lane {
     const dtype = operand.dtype as "f16" | "bf16" | "f32"; // as the target's fragments are
     this.array = b.array(dtype as SharedArray["type"], tile.stages * this.slotElements);
     this.share = new Share(b, operand, place, { ...tile, most: 8 });
-    // Two sets: one is loaded while the other is multiplied.
-    this.fragments = [0, 1].map(() => Array.from({ length: subgroupRows / FRAGMENT }, () => b.fragment(side, dtype)));
+    this.fragments = Array.from({ length: setsOf(dtype) }, () =>
+      Array.from({ length: subgroupRows / FRAGMENT }, () => b.fragment(side, dtype)),
+    );
   }
 
   /** Starts the copies of the tile at depth `from` into a slot. */
@@ -187,31 +188,37 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   for (let s = 0; s < ahead; s++) copy(int(s), sum(from, s * bk));
   b.copiesDone(Math.max(0, stages - 2));
   b.barrier();
-  load(0, int(0), 0);
+  const sets = setsOf(product.left.dtype);
+  if (sets === 2) load(0, int(0), 0);
   const slot = b.variable("i32", int(0));
   const filled = b.variable("i32", int(ahead % stages));
   const after = (v: Reg): Reg => {
     const next = b.let(sum(v, 1));
     return b.let(select(fn("eq", next, stages), int(0), next));
   };
+  const nextTile = (): void => {
+    if (stages === 1) b.barrier(); // all have read the tile before the next takes its place
+    // The next tile is there, and all have read the last of this one.
+    b.copiesDone(Math.max(0, stages - 2));
+    b.barrier();
+    b.set(slot, after(slot));
+  };
   const steps = bk / slices / FRAGMENT;
   b.loop(from, to, bk, (at) => {
     for (let step = 0; step < steps; step++) {
-      if (step === steps - 1) {
-        if (stages === 1) b.barrier(); // all have read the tile before the next takes its place
-        // The next tile is there, and all have read the last of this one.
-        b.copiesDone(Math.max(0, stages - 2));
-        b.barrier();
-        b.set(slot, after(slot));
+      const isLast = step === steps - 1;
+      if (sets === 1) load(0, slot, step * FRAGMENT);
+      else {
+        if (isLast) nextTile();
+        load((step + 1) % 2, slot, ((step + 1) % steps) * FRAGMENT);
       }
-      load((step + 1) % 2, slot, ((step + 1) % steps) * FRAGMENT);
       if (step === 0) {
         copy(filled, b.let(sum(at, ahead * bk)));
         b.set(filled, after(filled));
       }
-      const set = step % 2;
       for (const [i, line] of sums.entries())
-        for (const [j, s] of line.entries()) b.multiply(s, left.fragments[set][i], right.fragments[set][j]);
+        for (const [j, s] of line.entries()) b.multiply(s, left.fragments[step % sets][i], right.fragments[step % sets][j]);
+      if (sets === 1 && isLast) nextTile();
     }
   });
   b.copiesDone(0);
