@@ -20,6 +20,7 @@ function random(seed: number): (n: number) => number {
 
 const BINARY: readonly VecOp[] = ["iadd", "isub", "imul", "imin", "imax", "ieq", "ilt", "and", "or", "xor", "andnot"];
 const FLOATS: readonly VecOp[] = ["add", "sub", "mul", "min", "max", "lt", "le", "fma", "fnma", "neg", "abs"];
+const LOOKUPS: readonly VecOp[] = ["lookup", "lookuplow", "lookuphigh"];
 const SHIFTS: readonly VecOp[] = ["ishl", "ishr", "iushr"];
 const WORDS = 512;
 
@@ -154,6 +155,7 @@ class Writer {
     const dst = pick(3) ? vecs[slot] : undefined;
     const [a, b, c] = [this.any(vecs), this.any(vecs), this.any(vecs)];
     const kind = pick(8);
+    const lookups = k.target.name === "avx512" ? LOOKUPS : LOOKUPS.slice(0, 1);
     if (kind < 3) vecs[slot] = k.op(this.any(BINARY), a, b, undefined, dst);
     else if (kind === 3) vecs[slot] = k.op(this.any(SHIFTS), a, undefined, undefined, dst, pick(20));
     else if (kind === 4) {
@@ -165,7 +167,7 @@ class Writer {
         pick(4) ? mask : k.op("ishr", c, undefined, undefined, undefined, 31),
         dst,
       );
-    } else if (kind === 5) vecs[slot] = pick(2) ? k.op("mov", a, undefined, undefined, dst) : k.op("lookup", a, b, c, dst);
+    } else if (kind === 5) vecs[slot] = pick(2) ? k.op("mov", a, undefined, undefined, dst) : k.op(this.any(lookups), a, b, c, dst);
     else {
       const op = this.any(FLOATS);
       const isTernary = op === "fma" || op === "fnma";

@@ -63,6 +63,9 @@ export function interpret(kernel: Kernel, buffers: readonly Uint8Array[]): void 
   for (let tid = 0; tid < kernel.threads; tid++) new Interpreter(kernel, views, tid).run(kernel.body);
 }
 
+/** The 16-bit halves of lanes, low ones first. */
+const halvesOf = (lanes: Int32Array): Uint16Array => new Uint16Array(lanes.buffer, lanes.byteOffset, 2 * lanes.length);
+
 class Interpreter {
   private readonly vecs = new Map<number, Int32Array>();
   private readonly ints = new Map<number, number>();
@@ -176,6 +179,18 @@ class Interpreter {
     if (s.op === "lookup") {
       const table = [...a, ...b];
       this.set(s.dst, (i) => table[c[i] & (table.length - 1)]);
+      return;
+    }
+    if (s.op === "lookuplow" || s.op === "lookuphigh") {
+      const table = [...halvesOf(a), ...halvesOf(b)];
+      const shift = s.op === "lookuplow" ? 0 : 16;
+      this.set(s.dst, (i) => (c[i] & ~(0xffff << shift)) | (table[(c[i] >> shift) & (table.length - 1)] << shift));
+      return;
+    }
+    if (s.op === "bytes") {
+      const [from, which] = [new Uint8Array(a.buffer), new Uint8Array(b.buffer)];
+      const picked = new Int32Array(which.map((n, i) => (n & 0xf0 ? 0 : from[i - (i % 16) + n])).buffer);
+      this.set(s.dst, (i) => picked[i]);
       return;
     }
     const float = FLOAT[s.op];

@@ -95,7 +95,7 @@ describe.each(TARGETS)("$name", (target) => {
     const outs = Array.from({ length: 6 }, () => new Int32Array(lanes));
     runKernel(target, { a, b, c, ...Object.fromEntries(outs.map((o, n) => [`o${n}`, o])) }, (k) => {
       const binary = !UNARY.has(op);
-      const ternary = op === "fma" || op === "fnma" || op === "select" || op === "lookup";
+      const ternary = op === "fma" || op === "fnma" || op === "select" || op.startsWith("lookup");
       const apply = (x: number, y: number, z: number, into?: number): void => {
         const v = [k.load(0, 0), k.load(1, 0), k.load(2, 0)];
         // A second use keeps a load from becoming a memory operand.
@@ -221,6 +221,28 @@ describe.each(TARGETS)("$name", (target) => {
       const want = index.map((i) => [...a, ...b][i & (2 * lanes - 1)]);
       for (const got of run("lookup", a, b, index)) expect(got).toEqual(want);
     }
+  });
+
+  test.runIf(target.name === "avx512")("lookups of halves leave the other half", () => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => (2 * n + 1) * 0x10000 + 2 * n);
+    const b = a.map((n) => n ^ -1);
+    const table = [...new Uint16Array(a.buffer), ...new Uint16Array(b.buffer)];
+    for (const [low, high] of [
+      [3, 5],
+      [64 + 7, -9],
+    ]) {
+      const index = a.map((_, n) => ((high * n) << 16) | ((low * n) & 0xffff));
+      const of = (i: number): number => table[i & (table.length - 1)];
+      for (const got of run("lookuplow", a.slice(), b, index)) expect(got).toEqual(index.map((i) => (i & 0xffff0000) | of(i)));
+      for (const got of run("lookuphigh", a.slice(), b, index)) expect(got).toEqual(index.map((i) => (i & 0xffff) | (of(i >> 16) << 16)));
+    }
+  });
+
+  test("bytes are picked among those of four lanes", () => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => n * 0x04040404 + 0x03020100);
+    const b = a.map((_, n) => 0x01010101 * (n % 3) + 0x0c000408);
+    const want = a.map((_, n) => (n - (n % 4)) * 0x04040404 + b[n]);
+    for (const got of run("bytes", a, b, a)) expect(got).toEqual(want);
   });
 
   test("constants and iota", () => {

@@ -89,6 +89,9 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   lane2: shuffle(2, 2, 2, 2),
   lane3: shuffle(3, 3, 3, 3),
   lookup: own("i8x16.swizzle"),
+  lookuplow: own("i8x16.swizzle"), // no table is that long: refused below
+  lookuphigh: own("i8x16.swizzle"),
+  bytes: direct("i8x16.swizzle"),
   sumlanes: lanes("f32x4.add"),
   maxlanes: lanes("f32x4.pmax"),
   minlanes: lanes("f32x4.pmin"),

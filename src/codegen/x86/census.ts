@@ -1,5 +1,6 @@
 // Counts over a kernel that the emitter decides by: how often each vector is read and written, which integers are read, which lane masks are needed.
 import type { Affine, IntVar, Kernel, PointerAddress, Stmt } from "../../ir/kernel.ts";
+import { OPERATIONS } from "./operations.ts";
 
 export type LoadStmt = Extract<Stmt<PointerAddress>, { k: "load" }>;
 export type VecStmt = Extract<Stmt<PointerAddress>, { k: "vec" }>;
@@ -14,10 +15,13 @@ export interface Census {
   isIntUsed(v: IntVar): boolean;
   /** Constants that are their vector's only write, and are read: they can be set once, anywhere. */
   readonly constants: readonly ConstStmt[];
-  /** Mask register that holds the first `lanes` lanes throughout the kernel (2–7), or 0: none. */
-  maskRegister(lanes: number): number;
+  /** Mask register that holds these bits throughout the kernel (2–7), or 0: none. */
+  maskRegister(bits: number): number;
   readonly maskRegisters: ReadonlyMap<number, number>;
 }
+
+/** The bits of the first lanes. */
+export const laneBits = (lanes: number): number => (1 << lanes) - 1;
 
 /** Lane counts for which a statement needs a mask register on AVX-512; 4, 8 and 16 lanes are whole registers, 1 and 2 of 32 bits scalar moves. */
 export function maskLanes(stmt: Stmt<PointerAddress>): number {
@@ -56,7 +60,7 @@ class Counter {
       [...masks]
         .sort((a, b) => b[1] - a[1] || a[0] - b[0])
         .slice(0, 6)
-        .map(([lanes], i) => [lanes, i + 2]),
+        .map(([bits], i) => [bits, i + 2]),
     );
     return {
       reads,
@@ -64,7 +68,7 @@ class Counter {
       integers: this.integers + 2, // and the arguments
       isIntUsed: (v) => used.has(v.id),
       constants: this.constants.filter(({ dst }) => writes[dst.id] === 1 && reads[dst.id] > 0),
-      maskRegister: (lanes) => maskRegisters.get(lanes) ?? 0,
+      maskRegister: (bits) => maskRegisters.get(bits) ?? 0,
       maskRegisters,
     };
   }
@@ -90,7 +94,11 @@ class Counter {
   }
   private mask(stmt: Stmt<PointerAddress>, weight: number): void {
     const lanes = this.isAvx512 ? maskLanes(stmt) : 0;
-    if (lanes > 0 && lanes < this.kernel.lanes) this.masks.set(lanes, (this.masks.get(lanes) ?? 0) + weight);
+    if (lanes > 0 && lanes < this.kernel.lanes) this.maskWith(laneBits(lanes), weight);
+  }
+
+  private maskWith(bits: number, weight: number): void {
+    this.masks.set(bits, (this.masks.get(bits) ?? 0) + weight);
   }
 
   private block(stmts: readonly Stmt<PointerAddress>[], weight: number): void {
@@ -102,6 +110,8 @@ class Counter {
       }
       this.read(s.a.id);
       if (s.b) this.read(s.b.id);
+      // There is no other way to get this mask.
+      if (OPERATIONS[s.op].form === "halves") this.maskWith(OPERATIONS[s.op].imm, Number.POSITIVE_INFINITY);
       if (s.c) this.read(s.c.id);
       this.write(s.dst.id);
     }

@@ -197,7 +197,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
       asm.op(I.and_imm8, 0, RSP, -64);
       asm.op(I.mov_store, RAX, asm.at(RSP, this.frameBytes - 8));
     }
-    for (const [lanes, k] of this.census.maskRegisters) presetMask(asm, k, lanes, RAX);
+    for (const [bits, k] of this.census.maskRegisters) presetMask(asm, k, bits, RAX);
     const { args, tid } = this.program;
     if (this.registers[args] < 0) asm.op(I.mov_store, RDI, this.slot(args));
     if (this.registers[tid] < 0) asm.op(I.mov_store, RSI, this.slot(tid));

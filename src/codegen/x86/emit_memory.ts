@@ -3,7 +3,7 @@ import { invariant } from "../../ir/error.ts";
 import type { PointerAddress } from "../../ir/kernel.ts";
 import { MEMORY_BYTES } from "../../ir/kernel_ops.ts";
 import { type Assembler, I, XMM, YMM, ZMM } from "./assembler.ts";
-import type { Census } from "./census.ts";
+import { type Census, laneBits } from "./census.ts";
 import type { Row } from "./instructions.ts";
 import type { Step, StmtOf } from "./program.ts";
 
@@ -33,10 +33,10 @@ const maskWords = (lanes: number, width: number, words = 1): number[] =>
 
 /** The mask register with the first `lanes` lanes, set from an integer register when the kernel keeps none. */
 function maskOf(c: MemoryContext, lanes: number): number {
-  const k = c.census.maskRegister(lanes);
+  const k = c.census.maskRegister(laneBits(lanes));
   if (k) return k;
   const temp = c.temp(c.step.vectorTemps);
-  c.asm.op(I.mov_const32, temp, 0, (1 << lanes) - 1);
+  c.asm.op(I.mov_const32, temp, 0, laneBits(lanes));
   c.asm.vec(I.kmovw, XMM, MASK_SCRATCH, 0, temp);
   return MASK_SCRATCH;
 }
@@ -354,7 +354,7 @@ function storeBytes(c: MemoryContext, src: number, to: PointerAddress, bytes: nu
 }
 
 /** Sets a mask register for the whole kernel. */
-export function presetMask(asm: Assembler, k: number, lanes: number, scratch: number): void {
-  asm.op(I.mov_const32, scratch, 0, (1 << lanes) - 1);
-  asm.vec(I.kmovw, XMM, k, 0, scratch);
+export function presetMask(asm: Assembler, k: number, bits: number, scratch: number): void {
+  asm.op(I.mov_const32, scratch, 0, bits);
+  asm.vec(bits >>> 16 ? I.kmovd : I.kmovw, XMM, k, 0, scratch);
 }

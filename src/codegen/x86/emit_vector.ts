@@ -2,6 +2,7 @@
 import { invariant } from "../../ir/error.ts";
 import type { Vec } from "../../ir/kernel.ts";
 import { type Assembler, I, MEM, XMM, YMM, ZMM } from "./assembler.ts";
+import type { Census } from "./census.ts";
 import { MASK_SCRATCH } from "./emit_memory.ts";
 import type { Row } from "./instructions.ts";
 import { bitsOf } from "./needs.ts";
@@ -18,6 +19,7 @@ export interface VectorContext {
   temp(i: number): number;
   /** The constant that is all a vector ever holds. */
   constantOf(v: Vec): StmtOf<"const"> | undefined;
+  readonly census: Census;
   /** Sets the memory operand for what the step takes from memory; returns MEM. */
   memory(): number;
 }
@@ -80,6 +82,9 @@ export function emitVec(c: VectorContext, s: StmtOf<"vec">): void {
       break;
     case "lookup":
       lookup(c, s, dst);
+      break;
+    case "halves":
+      halves(c, s, row, dst);
       break;
     case "lanes":
       lanes(c, instruction, dst, operand(c, s, "a"));
@@ -198,6 +203,17 @@ function lookup(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
   asm.vec(I.vpermps, YMM, high, index, operand(c, s, "b"));
   asm.vec(I.vpslld, YMM, 0, dst, index, 28);
   asm.vec(I.vblendvps, YMM, dst, low, high, dst << 4);
+}
+
+/** The instruction overwrites the index, where the mask is set: so the other half stays. */
+function halves(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, dst: number): void {
+  invariant(c.isAvx512, `${s.op} without AVX-512`);
+  const { asm } = c;
+  const isInPlace = s.c?.id === s.dst.id;
+  const result = isInPlace ? dst : c.temp(0); // dst may be a register of a table
+  if (!isInPlace) asm.vec(I.vmovaps, ZMM, result, 0, operand(c, s, "c"));
+  asm.vec(row.avx512, ZMM, result, operand(c, s, "a"), operand(c, s, "b"), 0, c.census.maskRegister(row.imm));
+  if (!isInPlace) asm.vec(I.vmovaps, ZMM, dst, 0, result);
 }
 
 /** Horizontal reduction by exchanging halves, quarters and so on: the result is in every lane, in an order that does not depend on data. */

@@ -258,6 +258,7 @@ const TABLE = {
   vpermq: "B 66.3A.1 00 Vg,Vm,i1 b8",
   vpermps: "B 66.38.0 16 Vg,Vv,Vm b4",
   vpermi2ps: "E 66.38.0 77 Vg,Vv,Vm b4",
+  vpermi2w: "E 66.38.1 75 Vg,Vv,Vm",
   vpermd: "B 66.38.0 36 Vg,Vv,Vm b4",
   vunpcklps: "B -.0F.0 14 Vg,Vv,Vm b4",
   vunpckhps: "B -.0F.0 15 Vg,Vv,Vm b4",

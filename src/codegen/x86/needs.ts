@@ -1,6 +1,6 @@
 // What the instructions of one statement need: temporary registers, the bits of a constant.
 import { type Affine, type PointerAddress, rangeOf, type Stmt } from "../../ir/kernel.ts";
-import { type Census, maskLanes } from "./census.ts";
+import { type Census, laneBits, maskLanes } from "./census.ts";
 import { OPERATIONS } from "./operations.ts";
 
 type StmtOf<K extends Stmt["k"]> = Extract<Stmt<PointerAddress>, { k: K }>;
@@ -27,6 +27,7 @@ export function needsScratch({ base, terms }: Affine): boolean {
 export function operationTemps({ op, dst, c }: StmtOf<"vec">): number {
   const { form } = OPERATIONS[op];
   if (form === "lookup") return 2;
+  if (form === "halves") return c?.id === dst.id ? 0 : 1;
   return form === "lanes" || (form === "dot" && c?.id !== dst.id) ? 1 : 0;
 }
 
@@ -44,7 +45,7 @@ export function storeTemps({ type }: StmtOf<"store">, isAvx512: boolean): number
 /** One to set a mask register from, where none is kept for these lanes. */
 export function maskTemps(s: StmtOf<"load" | "store" | "gather">, census: Census, isAvx512: boolean): number {
   const lanes = isAvx512 ? maskLanes(s) : 0;
-  return lanes > 0 && lanes < 16 && !census.maskRegister(lanes) ? 1 : 0;
+  return lanes > 0 && lanes < 16 && !census.maskRegister(laneBits(lanes)) ? 1 : 0;
 }
 
 export function pointerTemps({ from, pointer, add }: StmtOf<"pointer">): number {

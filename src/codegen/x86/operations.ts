@@ -4,10 +4,23 @@ import { I, type Row } from "./instructions.ts";
 
 /**
  * form says how `emit_vector.ts` lays the operands out; `memory` which operand (in order of preference) may be a memory operand.
- * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate, which lanes.
+ * lanes: a horizontal reduction by `avx512`. imm: rounding mode, comparison predicate, which lanes, mask of halves.
  */
 export interface OperationRow {
-  readonly form: "move" | "binary" | "unary" | "constant" | "fma" | "dot" | "compare" | "shift" | "select" | "lanes" | "shuffle" | "lookup";
+  readonly form:
+    | "move"
+    | "binary"
+    | "unary"
+    | "constant"
+    | "fma"
+    | "dot"
+    | "compare"
+    | "shift"
+    | "select"
+    | "lanes"
+    | "shuffle"
+    | "lookup"
+    | "halves";
   readonly avx512: Row;
   readonly avx2: Row;
   readonly memory: readonly ("a" | "b" | "c")[];
@@ -81,6 +94,9 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   lane2: row("unary", I.vpermilps, "", { imm: 0xaa }),
   lane3: row("unary", I.vpermilps, "", { imm: 0xff }),
   lookup: row("lookup", I.vpermi2ps, "b", { avx2: I.vpermps }),
+  lookuplow: row("halves", I.vpermi2w, "", { imm: 0x55555555 }),
+  lookuphigh: row("halves", I.vpermi2w, "", { imm: -0x55555556 }),
+  bytes: binary(I.vpshufb),
   sumlanes: row("lanes", I.vaddps),
   maxlanes: row("lanes", I.vmaxps),
   minlanes: row("lanes", I.vminps),
