@@ -1,4 +1,4 @@
-// Nonzeros of a slice of rows to steps: in each, every lane takes one of its rows' from a window of columns that two registers hold.
+// Nonzeros of a slice of rows to steps: in each, every lane takes one of its rows' from a window of columns that a few registers hold.
 import type { Rows } from "./sparse_slices.ts";
 
 /** Called for each window, and for each nonzero. */
@@ -22,11 +22,11 @@ export interface Taken {
 }
 
 /**
- * Each window starts at the first column that any row still wants, at a whole vector; each lane then takes what lies in it, the first columns first.
+ * Each window has two `unit`s of columns and starts at the first column that any row still wants, at a whole unit; each lane then takes what lies in it, the first columns first.
  * `apart`: in a step columns differ modulo lanes, but for extra ones, which no later window would have: then products go from the rows' lanes to the columns' by one permutation.
  * Returns how many steps: windows have `length` each, rounded so that sums are whole.
  */
-export function march(queue: Queue, lanes: number, length: number, apart: boolean, marched?: Marched): number {
+export function march(queue: Queue, { lanes, unit, length, apart }: Windows, marched?: Marched): number {
   const { column, lane, row, i, count } = queue;
   const isTaken = new Uint8Array(count + 1);
   const steps = new Steps(lanes, Math.ceil(length));
@@ -35,10 +35,10 @@ export function march(queue: Queue, lanes: number, length: number, apart: boolea
     const [from, to] = [Math.round(window * length), Math.round((window + 1) * length)];
     while (isTaken[head]) head++;
     if (head === count) return from;
-    const start = column[head] - (column[head] % lanes);
+    const start = column[head] - (column[head] % unit);
     marched?.window(window, start);
     steps.begin(to - from);
-    for (let at = head; at < count && column[at] < start + 2 * lanes && !steps.isFull(); at++)
+    for (let at = head; at < count && column[at] < start + 2 * unit && !steps.isFull(); at++)
       if (!isTaken[at] && (apart ? steps.add(lane[at], column[at] % lanes, at) : steps.addAnywhere(lane[at], at, lanes))) isTaken[at] = 1;
     if (apart) takeLast(queue, isTaken, steps, head, start + lanes);
     if (marched)
@@ -46,6 +46,14 @@ export function march(queue: Queue, lanes: number, length: number, apart: boolea
         marched.take({ step: from + step, lane: lane[at], row: row[at], column: column[at] - start, i: i[at], isExtra }),
       );
   }
+}
+
+/** How windows are: the unit of columns is that of lanes where columns are apart. */
+export interface Windows {
+  readonly lanes: number;
+  readonly unit: number;
+  readonly length: number;
+  readonly apart: boolean;
 }
 
 /** Those that clash and are not in the next window, unless that begins where this one does because of others. */

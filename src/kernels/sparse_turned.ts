@@ -3,9 +3,10 @@ import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, typ
 import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { type Spread, spreadGathered } from "./sparse_gather.ts";
+import { type Bundles, readBundles } from "./sparse_lookup.ts";
 import { copiedBytes, copyVector, PERIOD, periodsOf, type SlicedMatrix } from "./sparse_slices.ts";
 import type { VectorShape } from "./sparse_vector.ts";
-import { type Bundles, readBundles, turnedBits, type WindowsShape } from "./sparse_window.ts";
+import { turnedBits, type WindowsShape } from "./sparse_window.ts";
 
 /** Rows whose sums are apart, so that threads can have some each and yet add in the same order: at least, and how many parts at most. */
 const PART = 256;

@@ -3,8 +3,9 @@ import type { Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { type GatheredShape, gatheredBounds, gatheredKernel, gatheredOf } from "./sparse_gather.ts";
+import { windowsKernel } from "./sparse_lookup.ts";
 import { rowsOf, type SlicedMatrix, sharePeriods, slicesByLength } from "./sparse_slices.ts";
-import { planWindows, stepsOf, type WindowsShape, windowsKernel, windowsOf } from "./sparse_window.ts";
+import { planWindows, stepsOf, type WindowsShape, windowsOf } from "./sparse_window.ts";
 
 /** What a vector of gathered elements takes, in steps of windows: 13 cycles against 3 on Zen 5, 11 against 2, 5 against 4.5. */
 const GATHER_COST: Readonly<Record<SimdTarget["name"], number>> = { avx512: 4, avx2: 5, wasm: 1.2 };
@@ -17,7 +18,7 @@ export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): 
   const { lanes, name } = target;
   const rows = rowsOf(w);
   const sorted = slicesByLength(w.rows, rows, lanes);
-  const plan = planWindows(w.rows, rows, lanes, withTurned);
+  const plan = planWindows(w.rows, rows, target, withTurned);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
   return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);

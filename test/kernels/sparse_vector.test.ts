@@ -154,7 +154,7 @@ describe.each(TARGETS)("$name", (target) => {
 
   test("two rows of a lane share neither infinite weights nor elements", () => {
     const next = random(3);
-    const w = Float32Array.from({ length: 256 * 512 }, () => (next() < 0.1 ? next() + 0.5 : 0));
+    const w = Float32Array.from({ length: 256 * 512 }, () => (next() < 0.05 ? next() + 0.5 : 0));
     const problem = { rows: 256, columns: 512, w, x: Float32Array.from({ length: 512 }, () => next() + 0.5) };
     const { shape } = matrixOf(problem, target);
     if (target.name === "avx512") expect(shape.height).toBe(2 * target.lanes);
@@ -165,6 +165,21 @@ describe.each(TARGETS)("$name", (target) => {
     w.fill(0, 5 * 512, 6 * 512);
     y[5] = 0;
     expectProduct(y, problem);
+  });
+
+  test("windows have as many columns as tables hold", () => {
+    for (const density of [0.2, 0.05]) {
+      const next = random(7);
+      const w = Float32Array.from({ length: 128 * 600 }, () => (next() < density ? next() - 0.5 : 0));
+      const problem = { rows: 128, columns: 600, w, x: Float32Array.from({ length: 600 }, () => next() - 0.5) };
+      const { shape } = matrixOf(problem, target);
+      if (target.name === "avx512") expect(shape).toMatchObject({ unit: 2 * target.lanes, height: (density < 0.1 ? 2 : 1) * target.lanes });
+      else if (shape.walk === "windows") expect(shape.unit).toBe(target.lanes);
+      expectProduct(product(problem, target, 1), problem);
+      problem.x[563] = Number.NaN;
+      const touched = Array.from(product(problem, target, 2), Number.isNaN);
+      expect(touched).toEqual(Array.from({ length: 128 }, (_, r) => w[r * 600 + 563] !== 0));
+    }
   });
 
   test("gathers where windows hold little", () => {

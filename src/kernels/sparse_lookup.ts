@@ -1,0 +1,161 @@
+// Sparse matrix times one vector by its windows: what lanes take of the vector in a step is looked up among elements that registers hold.
+import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import type { Epilogue } from "./epilogue.ts";
+import { sliceCount, slicesKernel } from "./sparse_slices.ts";
+import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, WIDE_BUNDLE, type WindowsShape } from "./sparse_window.ts";
+
+/** Bytes that values and codes are fetched ahead, where they probably come from the last cache, and from memory. */
+const AHEAD = { cache: 2048, memory: 8192 } as const;
+const LINE = 64;
+/** Sums of each row, so that additions do not wait for one another. */
+const SUMS = 3;
+
+/** Bundles as a kernel reads them. */
+export interface Bundles {
+  /** Steps of one. */
+  readonly size: number;
+  /** How far windows reach, in vectors. */
+  readonly reach: number;
+  /** 32 bits for each lane. */
+  code(i: Int): Vec;
+  /** The values of its steps, zeros in lanes that have none. */
+  values(i: Int): (s: number) => Vec;
+  /** The window that begins with a step, in vectors; null: the one before goes on. */
+  windowAt(i: Int, s: number): Int | null;
+  /** Each bundle of a slice. */
+  overSlice(slice: Int, body: (i: Int) => void): void;
+}
+
+/** Buffers: values, codes, records, bounds. */
+export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
+  const { columns, unit, bundles, windows, length, isPacked } = shape;
+  const { lanes } = b;
+  const size = bundleOf(shape, lanes);
+  const startBytes = startBytesOf(shape);
+  const layout = recordLayout(shape, size, startBytes);
+  const values = b.buffer("values", 4 * length, "read");
+  const codes = b.buffer("codes", 4 * bundles * lanes, "read");
+  const records = b.buffer("records", bundles * layout.bytes, "read");
+  const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
+  // A start that is a byte needs no check: as far as it can reach there is memory.
+  const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / unit) - 1;
+  const fetchAhead = (i: Int, start: Int): void => {
+    const ahead = 4 * length + 4 * bundles * lanes > b.target.l2 ? AHEAD.memory : AHEAD.cache;
+    const lines = Math.ceil((4 * length) / bundles / LINE);
+    for (let line = 0; line < lines; line++) b.prefetch(values, plus(times(start, 4), ahead + line * LINE));
+    b.prefetch(codes, plus(times(i, 4 * lanes), ahead));
+  };
+  const begins = Array.from({ length: windows }, (_, window) => Math.round((window * size) / windows));
+  return {
+    size,
+    reach: lastStart + 2,
+    code: (i) => b.load(codes, times(i, 4 * lanes), lanes, "i32"),
+    values: (i) => {
+      if (!isPacked) {
+        fetchAhead(i, times(i, lanes * size));
+        return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
+      }
+      const record = times(i, layout.bytes);
+      const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
+      fetchAhead(i, start);
+      return (s) => {
+        const offset = s === 0 ? 0 : b.loadInt(records, plus(record, layout.offsets + s - 1), "u8", 0, BYTES - 1);
+        return b.expand(values, plus(times(start, 4), times(offset, 4)), records, plus(record, layout.bits + 2 * s));
+      };
+    },
+    windowAt: (i, s) => {
+      const window = begins.indexOf(s);
+      if (window < 0) return null;
+      const at = plus(times(i, layout.bytes), layout.starts + window * startBytes);
+      return b.loadInt(records, at, startBytes === 1 ? "u8" : "u16", 0, lastStart);
+    },
+    overSlice: (slice, body) => {
+      const from = b.loadInt(bounds, times(slice, 4), "i32", 0, bundles);
+      const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, bundles);
+      b.loop(from, to, 1, body);
+    },
+  };
+}
+
+/** What a step reads of the vector: an element for each lane, by its code. Wide windows lie as low halves and high halves, each 64 of them in two registers. */
+interface Lookups {
+  /** Of a thread, before its slices. */
+  prepare(): void;
+  table(vector: number, start: Int): readonly Vec[];
+  /** A step's code where `found` finds it, and where its sign is whether it is the lane's second row, if there are two. */
+  index(packed: Vec, s: number): { readonly index: Vec; readonly sign: Vec };
+  found(table: readonly Vec[], index: Vec): Vec;
+}
+
+function narrowLookups(b: KernelBuilder, shape: WindowsShape): Lookups {
+  const bytes = 4 * b.lanes;
+  const bits = codeBits(shape, b.lanes);
+  return {
+    prepare: () => {},
+    table: (vector, start) => [0, bytes].map((half) => b.load(vector, plus(times(start, bytes), half))),
+    index: (packed, s) => ({
+      index: s === 0 ? b.op("mov", packed) : b.op("iushr", packed, undefined, undefined, undefined, bits * s),
+      sign: shape.height === b.lanes ? packed : b.op("ishl", packed, undefined, undefined, undefined, 32 - bits * (s + 1)),
+    }),
+    found: ([low, high], index) => b.op("lookup", low, high, index, index),
+  };
+}
+
+function wideLookups(b: KernelBuilder, plane: number): Lookups {
+  const bytes = 4 * b.lanes;
+  let patterns: readonly Vec[] = [];
+  return {
+    prepare: () => {
+      // Of a lane's four bytes that of the step, four times.
+      const first = b.op("imul", b.op("and", b.iota(0), b.i32(3)), b.i32(0x04040404));
+      patterns = Array.from({ length: WIDE_BUNDLE }, (_, s) => b.op("iadd", first, b.i32(0x01010101 * s)));
+    },
+    table: (vector, start) => [0, bytes, plane, plane + bytes].map((at) => b.load(vector, plus(times(start, bytes), at))),
+    index: (packed, s) => {
+      const index = b.op("bytes", packed, patterns[s]);
+      return { index, sign: index };
+    },
+    found: ([low0, low1, high0, high1], index) => {
+      b.op("lookuplow", low0, low1, index, index);
+      return b.op("lookuphigh", high0, high1, index, index);
+    },
+  };
+}
+
+/** Buffers: values, codes, records, bounds, then those of slicesKernel. */
+export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
+  const { height, unit } = shape;
+  const { lanes } = target;
+  const b = new KernelBuilder(name, target, threads);
+  const bundles = readBundles(b, shape);
+  const plane = unit > lanes ? bundles.reach * lanes * 4 : null;
+  const { prepare, table, index, found } = plane === null ? narrowLookups(b, shape) : wideLookups(b, plane);
+  /** The parts of a step's values that belong to each row of the lanes. */
+  const byRow = (value: Vec, sign: Vec): Vec[] => {
+    if (height === lanes) return [value];
+    const isSecond = b.op("ishr", sign, undefined, undefined, undefined, 31);
+    return [b.op("andnot", isSecond, value), b.op("and", isSecond, value)];
+  };
+  const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
+    const packed = bundles.code(i);
+    const step = bundles.values(i);
+    let window: readonly Vec[] = [];
+    for (let s = 0; s < bundles.size; s++) {
+      const start = bundles.windowAt(i, s);
+      if (start !== null) window = table(vector, start);
+      const code = index(packed, s);
+      const parts = byRow(step(s), code.sign);
+      const element = found(window, code.index);
+      for (const [row, value] of parts.entries()) {
+        const kept = allFinite ? element : b.op("select", element, b.f32(0), b.op("ne", value, b.f32(0)));
+        b.accumulate(sums[row][s % SUMS], kept, value);
+      }
+    }
+  };
+  const sums = (slice: Int, vector: number, allFinite: boolean): Vec[] => {
+    const parts = Array.from({ length: height / lanes }, () => Array.from({ length: SUMS }, () => b.op("mov", b.f32(0))));
+    bundles.overSlice(slice, (i) => bundle(vector, i, parts, allFinite));
+    return parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
+  };
+  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, plane, fillsUp: true, prepare, sums });
+}
