@@ -102,40 +102,30 @@ interface SortedRows {
   readonly place: Int32Array;
 }
 
-/** Counting twice: by column, then, in that order, by row. */
+/** Blocks come row by row, so that nonzeros of a row come by column, and those of a column by row, however they lie inside of blocks by one coordinate. */
 function sortedByRows(w: Csb, isForward: boolean): SortedRows {
-  const count = w.values.length;
-  const major = new Int32Array(count);
-  const minor = new Int32Array(count);
-  for (let r = 0, b = 0; r < w.blockRows; r++)
-    for (let c = 0; c < w.blockColumns; c++, b++)
-      for (let i = w.pointers[b]; i < w.pointers[b + 1]; i++) {
-        const [row, column] = [r * w.block + w.row[i], c * w.block + w.column[i]];
-        major[i] = isForward ? row : column;
-        minor[i] = isForward ? column : row;
-      }
-  const [rows, depth] = isForward ? [w.rows, w.columns] : [w.columns, w.rows];
-  const byMinor = countingOrder(minor, depth, null).order;
-  const { order, first } = countingOrder(major, rows, byMinor);
-  return { first, minor: order.map((i) => minor[i]), place: order };
-}
-
-/** `before` (or all places in order) sorted by key, places with equal keys as they were. */
-function countingOrder(
-  key: Int32Array,
-  keys: number,
-  before: Int32Array | null,
-): { readonly order: Int32Array; readonly first: Int32Array } {
-  const first = new Int32Array(keys + 1);
-  for (let i = 0; i < key.length; i++) first[key[i] + 1]++;
-  for (let k = 0; k < keys; k++) first[k + 1] += first[k];
+  const { block, blockRows, blockColumns, pointers, row, column, values } = w;
+  const [major, minor] = isForward ? [row, column] : [column, row];
+  const first = new Int32Array((isForward ? w.rows : w.columns) + 1);
+  const minors = new Int32Array(values.length);
+  const place = new Int32Array(values.length);
+  const visit = (put: (majorBase: number, minorBase: number, from: number, to: number) => void): void => {
+    for (let r = 0, b = 0; r < blockRows; r++)
+      for (let c = 0; c < blockColumns; c++, b++) put((isForward ? r : c) * block, (isForward ? c : r) * block, pointers[b], pointers[b + 1]);
+  };
+  visit((base, _, from, to) => {
+    for (let i = from; i < to; i++) first[base + major[i] + 1]++;
+  });
+  for (let k = 1; k < first.length; k++) first[k] += first[k - 1];
   const next = first.slice();
-  const order = new Int32Array(key.length);
-  for (let j = 0; j < key.length; j++) {
-    const i = before ? before[j] : j;
-    order[next[key[i]]++] = i;
-  }
-  return { order, first };
+  visit((base, minorBase, from, to) => {
+    for (let i = from; i < to; i++) {
+      const at = next[base + major[i]]++;
+      minors[at] = minorBase + minor[i];
+      place[at] = i;
+    }
+  });
+  return { first, minor: minors, place };
 }
 
 type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "shares">;

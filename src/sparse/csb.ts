@@ -1,8 +1,8 @@
 // Compressed sparse blocks (Buluç et al., SPAA 2009): square blocks, inside them nonzeros with short local coordinates, so that one copy serves W·X and Wᵀ·G.
 import { HeddleError } from "../ir/error.ts";
 import { type Coo, sortCoo } from "./coo.ts";
-import { stableOrder, startsOf, take } from "./order.ts";
-import { takeValues, type Values, type ValueType } from "./values.ts";
+import { stableOrder } from "./order.ts";
+import { newValues, type Values, type ValueType } from "./values.ts";
 import type { Visit } from "./visit.ts";
 
 /** How nonzeros lie inside a block: by (row, column), by (column, row), or along a Z-curve as Buluç's recursion does. */
@@ -51,25 +51,35 @@ export function csbFromCoo(m: Coo, { block = DEFAULT_BLOCK, order = "row" }: Csb
   if (blocks > MAX_BLOCKS)
     throw new HeddleError("limit", `CSB: ${blocks} blocks of ${block}×${block} for (${rows}, ${columns}); take larger ones`);
   const sorted = sortCoo(m, order === "column" ? "column" : "row");
-  const blockOf = sorted.row.map((r, i) => Math.floor(r / block) * blockColumns + Math.floor(sorted.column[i] / block));
-  const within = order === "z" ? zOrder(sorted, block) : undefined;
-  const taken = stableOrder(blockOf, blocks, within); // stable: inside a block the order stays
+  const within = order === "z" ? zOrder(sorted, block) : null;
+  const size = { count: m.values.length, bits: Math.log2(block), blockColumns };
+  const pointers = startsOfBlocks(sorted, size, blocks);
+  const next = pointers.slice();
   const Local = block <= 256 ? Uint8Array : Uint16Array;
-  const local = (positions: Uint32Array): Locals => new Local(take(positions, taken).map((p) => p & (block - 1)));
-  return {
-    kind: "csb",
-    rows,
-    columns,
-    block,
-    blockRows,
-    blockColumns,
-    order,
-    pointers: startsOf(blockOf, blocks),
-    row: local(sorted.row),
-    column: local(sorted.column),
-    dtype,
-    values: takeValues(dtype, sorted.values, taken),
-  };
+  const [row, column] = [new Local(size.count), new Local(size.count)];
+  const values = newValues(dtype, size.count);
+  const { row: rowOf, column: columnOf, values: valueOf } = sorted;
+  // Stable: inside a block the order stays.
+  for (let j = 0; j < size.count; j++) {
+    const i = within ? within[j] : j;
+    const [r, c] = [rowOf[i], columnOf[i]];
+    const to = next[(r >>> size.bits) * blockColumns + (c >>> size.bits)]++;
+    row[to] = r & (block - 1);
+    column[to] = c & (block - 1);
+    values[to] = valueOf[i];
+  }
+  return { kind: "csb", rows, columns, block, blockRows, blockColumns, order, pointers, row, column, dtype, values };
+}
+
+function startsOfBlocks(
+  { row, column }: Coo,
+  { count, bits, blockColumns }: { readonly count: number; readonly bits: number; readonly blockColumns: number },
+  blocks: number,
+): Uint32Array {
+  const pointers = new Uint32Array(blocks + 1);
+  for (let i = 0; i < count; i++) pointers[(row[i] >>> bits) * blockColumns + (column[i] >>> bits) + 1]++;
+  for (let b = 0; b < blocks; b++) pointers[b + 1] += pointers[b];
+  return pointers;
 }
 
 function zOrder({ row, column }: Coo, block: number): Uint32Array {
