@@ -1,5 +1,6 @@
 // Floats of 8 bits: a sign, an exponent, a fraction; what their codes stand for, and the code nearest to a number.
 import type { DType, Float8, PlainDType } from "./dtype.ts";
+import type { TensorData } from "./tensor.ts";
 
 export function isFloat8(t: DType): t is Float8 {
   return t.startsWith("f8");
@@ -7,6 +8,10 @@ export function isFloat8(t: DType): t is Float8 {
 /** What elements are moved as: float8 numbers as their codes. */
 export function asMoved(t: DType): PlainDType {
   return isFloat8(t) ? "u8" : t;
+}
+/** A tensor as what expressions read of it. */
+export function asCodes(t: TensorData): TensorData {
+  return isFloat8(t.dtype) ? { ...t, dtype: "u8" } : t;
 }
 /** A row for each type, from its ONNX TensorProto.DataType. */
 export function float8Rows<R>(row: (onnx: number) => R): Record<Float8, R> {

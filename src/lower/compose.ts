@@ -3,7 +3,7 @@
 import { HeddleError } from "../ir/error.ts";
 import type { Expr } from "../ir/expr.ts";
 import { constant } from "../ir/expr.ts";
-import { asMoved } from "../ir/float8.ts";
+import { asCodes } from "../ir/float8.ts";
 import { type Graph, type Node, type Reader, type TensorType, topologicalOrder, type Value } from "../ir/graph.ts";
 import type { Index } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";
@@ -67,7 +67,7 @@ function remembering(reader: Reader, numbering: Numbering): Reader {
 /** Scalars are constants of the code; larger tensors are only looked at by operators while they are compiled. */
 function constantReader(value: TensorData): Reader {
   const { dtype, shape } = value;
-  const element = elementCount(shape) === 1 ? constant(dtype, toNumbers({ ...value, dtype: asMoved(dtype) })[0]) : undefined;
+  const element = elementCount(shape) === 1 ? constant(dtype, toNumbers(asCodes(value))[0]) : undefined;
   return {
     type: { dtype, shape },
     at() {

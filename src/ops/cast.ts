@@ -5,7 +5,7 @@ import { cast } from "../ir/expr.ts";
 import { isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Node, type Op, type Reader, type TensorType, type Value, type VjpContext } from "../ir/graph.ts";
 import { emittable, f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
-import { fromFloat8, toFloat8 } from "./float8.ts";
+import { castFloat8 } from "./float8.ts";
 
 /** dtype of an ONNX data type number. Throws for strings, complex numbers and types of 4 bits. */
 export function dtypeAttribute(op: string, code: number): DType {
@@ -19,9 +19,7 @@ const converted = (x: Reader, type: TensorType, { saturate }: FloatAttrs): Reade
   type,
   at(index) {
     const given = x.at(index);
-    if (given.dtype === type.dtype) return given;
-    const number = isFloat8(given.dtype) ? fromFloat8(given) : given;
-    return isFloat8(type.dtype) ? toFloat8(number, type.dtype, saturate !== 0) : cast(type.dtype, number);
+    return isFloat8(given.dtype) || isFloat8(type.dtype) ? castFloat8(type.dtype, given, saturate !== 0) : cast(type.dtype, given);
   },
 });
 

@@ -1,8 +1,24 @@
 // Float8 numbers in expressions: from their codes to float32 and back, by whole numbers and powers of two, exactly.
-import type { Float8 } from "../ir/dtype.ts";
+import type { DType, Float8 } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import { call, cast, constant, type Expr, select } from "../ir/expr.ts";
 import { FLOAT8, isFloat8, SIGN } from "../ir/float8.ts";
+import type { Value } from "../ir/graph.ts";
+import { toNumbers } from "../ir/tensor.ts";
+import { constantOf } from "./source.ts";
+
+/** A number as another type, of which at least one is float8. */
+export function castFloat8(to: DType, x: Expr, saturate: boolean): Expr {
+  if (x.dtype === to) return x;
+  const number = isFloat8(x.dtype) ? fromFloat8(x) : x;
+  return isFloat8(to) ? toFloat8(number, to, saturate) : cast(to, number);
+}
+
+/** What is wrong with a zero point, where it is known when the model is read; undefined: nothing. */
+export function wrongZero(zero: Value | null | undefined): string | undefined {
+  const known = constantOf(zero);
+  return known && toNumbers(known).some((z) => z !== 0) ? "a zero point in float8 may be 0 only" : undefined;
+}
 
 const int = (value: number): Expr => constant("i32", value);
 const float = (value: number): Expr => constant("f32", value);

@@ -2,7 +2,7 @@
 import { DTYPES, type DType, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, constant, type Expr, select, within } from "../ir/expr.ts";
-import { asMoved } from "../ir/float8.ts";
+import { asCodes } from "../ir/float8.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
 import { addIndex, constIndex, type Index, mulIndex, subIndex, valueIndex } from "../ir/index_expr.ts";
 import { elementCount, type TensorData, toNumbers } from "../ir/tensor.ts";
@@ -26,8 +26,7 @@ import { noGradient } from "./gradient.ts";
 const indexValue = (dtype: DType, at: Index): Expr => ({ k: "index", dtype, at });
 
 /** The one element of attribute `value`; float32 zero by default. */
-const fillOf = (value: TensorData | undefined): Expr =>
-  value ? constant(value.dtype, toNumbers({ ...value, dtype: asMoved(value.dtype) })[0]) : constant("f32", 0);
+const fillOf = (value: TensorData | undefined): Expr => (value ? constant(value.dtype, toNumbers(asCodes(value))[0]) : constant("f32", 0));
 
 const ConstantOfShape: Op = defineOp<{ value?: TensorData }>({
   name: "ConstantOfShape",

@@ -5,12 +5,11 @@ import { call, cast, constant, type Expr } from "../ir/expr.ts";
 import { isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { constIndex, divIndex, type Index } from "../ir/index_expr.ts";
-import { elementCount, type Shape, toNumbers } from "../ir/tensor.ts";
+import { elementCount, type Shape } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { dtypeAttribute } from "./cast.ts";
 import { ALL, checkDType, FLOATS, f32, inputType, normalizeAxis, scalarOf, tensorOf, the, u8 } from "./define.ts";
-import { fromFloat8, toFloat8 } from "./float8.ts";
-import { constantOf } from "./source.ts";
+import { fromFloat8, toFloat8, wrongZero } from "./float8.ts";
 
 const SMALL: readonly DType[] = ["u8", "i8", "u16", "i16", ...ALL.filter(isFloat8)];
 
@@ -49,10 +48,10 @@ function scaleIndex(index: readonly Index[], scale: Shape, x: Shape, { axis, blo
 function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { axis, block_size }: ScaleAttrs): void {
   const { shape } = inputType(op, inputs, 1, FLOATS);
   const zero = inputs[2]?.type.shape;
-  const known = inputs[2] && isFloat8(inputs[2].type.dtype) ? constantOf(inputs[2]) : undefined;
   const bad = (why: string) => new HeddleError("bad-model", `${op}: the scale is (${shape}), x is (${x}): ${why}`);
   if (zero && zero.join() !== shape.join() && !(isSingle(zero) && isSingle(shape))) throw bad(`the zero point is (${zero})`);
-  if (known && toNumbers(known).some((z) => z !== 0)) throw bad("a zero point in float8 may be 0 only");
+  const wrong = inputs[2] && isFloat8(inputs[2].type.dtype) ? wrongZero(inputs[2]) : undefined;
+  if (wrong) throw bad(wrong);
   if (isSingle(shape)) return;
   const at = normalizeAxis(op, axis, x.length);
   if (block_size > 0) {
@@ -132,7 +131,7 @@ export const DequantizeLinear: Op = defineOp<ScaleAttrs>({
       const read = (r: Reader) => readScale(r, index, type.shape, node.attrs);
       const given = x.at(index);
       const whole = isFloat8(given.dtype) ? fromFloat8(given) : cast("i32", given);
-      const moved = zero && whole.dtype === "i32" ? call("sub", whole, cast("i32", read(zero))) : whole;
+      const moved = zero && !isFloat8(given.dtype) ? call("sub", whole, cast("i32", read(zero))) : whole;
       const wide: DType = type.dtype === "f64" ? "f64" : "f32";
       return cast(type.dtype, call("mul", cast(wide, moved), cast(wide, read(the(scale)))));
     };
