@@ -8,10 +8,10 @@ import { sparseProductKernel, sparseProductShape } from "../../src/kernels/spars
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
-import { sparseVectorKernel } from "../../src/kernels/sparse_vector.ts";
+import { sparseVectorKernel, type VectorMatrix } from "../../src/kernels/sparse_vector.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
 import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
-import { gemmShape, turned, type Weights } from "./weights.ts";
+import { gemmShape, type Kept, turned, type Weights } from "./weights.ts";
 
 export type Product = "forward" | "dataGradient" | "weightGradient";
 
@@ -55,7 +55,8 @@ export class Ring {
 
   async contestants(product: Product): Promise<Contestant[]> {
     const csr = product === "weightGradient" ? [] : [await this.rows(product)];
-    return [await this.dense(product), await this.sparse(product), ...csr];
+    const learned = product === "forward" && this.operands.n === 1 ? [await this.vector("learned", this.weights.vectorLearned())] : [];
+    return [await this.dense(product), await this.sparse(product), ...csr, ...learned];
   }
 
   /** W·X by any algorithm, over a matrix of the same sizes. */
@@ -171,7 +172,7 @@ export class Ring {
   private sparse(product: Product): Promise<Contestant> {
     if (product === "weightGradient") return this.sampled();
     if (product === "dataGradient") return this.operands.n === 1 ? this.vectorTurned() : this.backward();
-    return this.operands.n === 1 ? this.vector() : this.forward();
+    return this.operands.n === 1 ? this.vector("csb", this.weights.vector()) : this.forward();
   }
   private forward(): Promise<Contestant> {
     const kept = this.weights.forward();
@@ -203,13 +204,12 @@ export class Ring {
     const type = { dtype: "f32" as const, shape: [groups.rows, n] };
     return sparseProductKernel("sparse", sparseProductShape(groups, n), noEpilogue(type), target, threads);
   }
-  private vector(): Promise<Contestant> {
+  private vector(name: string, kept: Kept<VectorMatrix>): Promise<Contestant> {
     const { target, threads } = this.device;
     const { rows } = this.weights.matrix;
-    const kept = this.weights.vector();
     const kernel = sparseVectorKernel("sparse", kept.form.shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), target, threads);
     const [x, output] = [this.put(this.operands.x), this.empty(4 * rows)];
-    return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
+    return this.contestant(name, kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
   }
   /** From the values in the order of the product itself. */
   private vectorTurned(): Promise<Contestant> {

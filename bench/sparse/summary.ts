@@ -41,13 +41,13 @@ function geomeans(
   return out;
 }
 
-/** The three products of one layer and number of columns, one after another: what learning takes. */
+/** The three products of one layer and number of columns, one after another: what learning takes, forward by the form that has both directions. */
 function summed(cases: readonly Timed[], heat: "cold" | "hot") {
   return cases.flatMap(({ product, shape, sparsity, n }) => {
     if (product !== "forward") return [];
     const all = cases.filter((c) => c.shape === shape && c.sparsity === sparsity && c.n === n);
-    const total = (name: string): number => all.reduce((sum, c) => sum + c[heat][name].median, 0);
-    return { product: "summed", sparsity, n, ratio: total("dense") / total("csb") };
+    const total = (name: string): number => all.reduce((sum, c) => sum + (c[heat][name] ?? c[heat].csb).median, 0);
+    return { product: "summed", sparsity, n, ratio: total("dense") / total("learned") };
   });
 }
 

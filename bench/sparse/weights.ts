@@ -105,12 +105,14 @@ export class Weights {
   readonly forward = once(() => this.keep(() => this.grouped("forward", (groups) => ordered(this.values(), groups.place))));
   /** Values in the order of blocks, and where the kernel's order has each of them. */
   readonly backward = once(() => this.keep(() => this.grouped("transposed", (groups) => groups.place, this.values())));
-  readonly vector = once(() =>
-    this.keep(() => {
-      const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, true);
-      return { form, arrays: [ordered(this.values(), form.place), ...vectorIndexOf(form, this.device.threads)] };
-    }),
-  );
+  /** For one column, as a network that does not learn has it. */
+  readonly vector = once(() => this.keep(() => this.vectorForm(false)));
+  /** As a layer that learns has it: the other direction reads the same values. */
+  readonly vectorLearned = once(() => this.keep(() => this.vectorForm(true)));
+  private vectorForm(withTurned: boolean) {
+    const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, withTurned);
+    return { form, arrays: [ordered(this.values(), form.place), ...vectorIndexOf(form, this.device.threads)] };
+  }
   /** The same values, and the index of the other direction. */
   readonly vectorTurned = once(() =>
     this.keep(() => {
