@@ -178,8 +178,8 @@ export class Weights {
     });
   }
   private grouped(direction: Direction, first: (groups: Groups) => Numbers, ...before: readonly Numbers[]) {
-    const { threads } = this.device;
-    const groups = groupsOf(this.matrix.csb(), direction, threads);
+    const { target, threads } = this.device;
+    const groups = groupsOf(this.matrix.csb(), direction, target, threads);
     return { form: groups, arrays: [...before, first(groups), ...indexOf(groups), shareBlockRows(groups, threads)] };
   }
   private csr(coo: Coo) {

@@ -1,30 +1,33 @@
-// The walk of a sparse matrix in either direction: panel by panel of the dense operand, and in each pairs of rows of the result, ordered by how many nonzeros they have there.
+// The walk of a sparse matrix in either direction: panel by panel of the dense operand, and in each some rows of the result at a time, ordered by how many nonzeros they have there.
 import { HeddleError } from "../ir/error.ts";
+import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
-import { type Columns, type Pair, type Part, pairsByCount } from "./sparse_pairs.ts";
-import { LEAST_SHARING, pairsByColumns, sharedFirst } from "./sparse_sharing.ts";
+import { type Bundle, bundlesByCount, type Columns, type Part } from "./sparse_pairs.ts";
+import { bundlesByColumns, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
 
 /** forward: W·X, the result's rows are W's; transposed: Wᵀ·G, they are W's columns. */
 export type Direction = "forward" | "transposed";
 
 /** Nonzeros of a row that a kernel takes in a turn. */
 export const STEP = 4;
-/** Pairs of rows are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
-export const GROUPS = 16;
+/** Bundles of rows are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
+export const GROUPS = 8;
 /** Rows of the dense operand that a byte can name: no panel has more. */
 export const NAMED = 256;
-/** Values and coordinates that follow the last ones: code for a pair that begins at the last would reach as far. */
-export const PADDING = 5 * NAMED;
-/** A visit's word of 64 bits: the row times ROW_UNIT, entries of turns in a loop from COUNT_SHIFT on, where its entries begin from START_SHIFT on. Below ROW_UNIT: turns that both rows of a pair share, or REPEATED where the second row is the first one again. */
+/** Values and coordinates that follow the last ones: code for a bundle that begins at the last would reach as far. */
+export const PADDING = 9 * NAMED;
+/** A visit's word of 64 bits: the row times ROW_UNIT, its entries of turns in a loop from COUNT_SHIFT on, where the bundle's entries begin from START_SHIFT on. Below ROW_UNIT: turns that rows share two by two. */
 export const ROW_UNIT = 64;
 export const COUNT_SHIFT = 23;
 export const START_SHIFT = 33;
-export const REPEATED = ROW_UNIT - 1;
+
+/** Rows side by side: as many chains of sums as keep a processor's multipliers busy, where there are registers for them. */
+export const rowsAbreast = ({ loadsFirst, registers }: SimdTarget): number => (loadsFirst ? 1 : registers >= 32 ? 4 : 2);
 
 /**
  * The index of one direction over the nonzeros of a CSB matrix, in the order in which a kernel meets them.
- * A visit is a row of the result that meets a panel, and two of them, of as many entries, are made side by side. Each panel has GROUPS groups of pairs; in a group they are ordered by counts, so that a processor foresees where loops end.
- * A row's entries are its nonzeros, first those in columns that its partner has, too, and zeros that fill it up.
+ * A visit is a row of the result that meets a panel; a bundle of them, of as many entries, are made side by side. Each panel has GROUPS groups of bundles; in a group they are ordered by counts, so that a processor foresees where loops end.
+ * A row's entries are its nonzeros, first those in columns that its partner has, too, and zeros that fill it up. A bundle has STEP entries of each row in turn, and the last ones of each row at its end.
  */
 export interface Groups {
   readonly block: number;
@@ -41,9 +44,10 @@ export interface Groups {
   readonly nonzeros: number;
   /** Entries. */
   readonly length: number;
-  /** Whether columns that pairs share come first. */
+  /** Rows side by side, and whether columns that pairs of them share come first. */
+  readonly abreast: number;
   readonly shares: boolean;
-  /** First pair of each strip, panel and group, and the end. */
+  /** First bundle of each strip, panel and group, and the end. */
   readonly starts: Int32Array;
   /** Two words of 32 bits a visit, the lower one first. */
   readonly visits: Int32Array;
@@ -70,7 +74,7 @@ const NONZEROS_OF_STRIP = 8192;
 /** From which row of the dense operand on a panel's coordinates count: all NAMED of them exist, where the operand has as many. */
 export const panelBase = (first: number, depth: number): number => Math.max(0, Math.min(first, depth - NAMED));
 
-export function groupsOf(w: Csb, direction: Direction, threads = 1): Groups {
+export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threads = 1): Groups {
   if (w.block > NAMED) throw new HeddleError("unsupported", `sparse product: CSB blocks of ${w.block}, wanted at most ${NAMED}`);
   const isForward = direction === "forward";
   const [rows, depth] = isForward ? [w.rows, w.columns] : [w.columns, w.rows];
@@ -80,9 +84,17 @@ export function groupsOf(w: Csb, direction: Direction, threads = 1): Groups {
   const most = isForward ? ROWS_OF_STRIP : Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP / (panel * density)));
   const strip = blocksOfStrip(blockRows, w.block, threads, most);
   const panels = Math.ceil(depth / panel);
-  const size = { block: w.block, strip, rows, depth, panel, panels, shares: density >= LEAST_SHARING };
-  return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(sortedByRows(w, isForward), size).run() };
+  const sorted = sortedByRows(w, isForward);
+  const walk = (abreast: number): Groups => {
+    const size = { block: w.block, strip, rows, depth, panel, panels, abreast, shares: abreast > 1 && density >= LEAST_SHARING };
+    return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(sorted, size).run() };
+  };
+  const widest = walk(rowsAbreast(target));
+  return widest.abreast > 2 && widest.length > MOST_FILLED * w.values.length ? walk(2) : widest;
 }
+
+/** With more zeros in rows that are as long as their longest neighbour fewer rows go side by side: a few rows are far longer than the others then, or there are few. */
+const MOST_FILLED = 1.05;
 
 /** Strips of equal heights, and a multiple of `threads` of them. */
 const blocksOfStrip = (blockRows: number, block: number, threads: number, most: number): number =>
@@ -111,7 +123,8 @@ function sortedByRows(w: Csb, isForward: boolean): SortedRows {
   const place = new Int32Array(values.length);
   const visit = (put: (majorBase: number, minorBase: number, from: number, to: number) => void): void => {
     for (let r = 0, b = 0; r < blockRows; r++)
-      for (let c = 0; c < blockColumns; c++, b++) put((isForward ? r : c) * block, (isForward ? c : r) * block, pointers[b], pointers[b + 1]);
+      for (let c = 0; c < blockColumns; c++, b++)
+        put((isForward ? r : c) * block, (isForward ? c : r) * block, pointers[b], pointers[b + 1]);
   };
   visit((base, _, from, to) => {
     for (let i = from; i < to; i++) first[base + major[i] + 1]++;
@@ -128,7 +141,7 @@ function sortedByRows(w: Csb, isForward: boolean): SortedRows {
   return { first, minor: minors, place };
 }
 
-type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "shares">;
+type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "abreast" | "shares">;
 
 /** Writes the index, strip by strip and panel by panel. */
 class Walk {
@@ -139,11 +152,14 @@ class Walk {
   private length = 0;
   /** Where each row's nonzeros of the next panel begin. */
   private readonly next: Int32Array;
+  /** Words of 32 bits. */
+  private readonly perBundle: number;
 
   constructor(
     private readonly sorted: SortedRows,
     private readonly size: Size,
   ) {
+    this.perBundle = 2 * size.abreast;
     this.next = sorted.first.slice(0, size.rows);
     const room = Math.ceil(1.05 * sorted.place.length) + 2 * PADDING;
     this.coordinate = new Uint8Array(room);
@@ -156,7 +172,7 @@ class Walk {
     for (let top = 0; top < rows; top += height) for (let c = 0; c < panels; c++) this.panel(top, Math.min(rows, top + height), c);
     const { starts, visits, coordinate, place, length } = this;
     return {
-      starts: Int32Array.from(starts.concat(visits.length / 4)),
+      starts: Int32Array.from(starts.concat(visits.length / this.perBundle)),
       visits: Int32Array.from(visits),
       coordinate: coordinate.slice(0, length + PADDING),
       place: place.slice(0, length + PADDING),
@@ -166,17 +182,17 @@ class Walk {
 
   /** Rows [top, end) that meet panel c. */
   private panel(top: number, end: number, c: number): void {
-    const groups: Pair[][] = Array.from({ length: GROUPS }, () => []);
-    for (const pair of this.pairs(top, end, c)) groups[groupOf(pair.own)].push(pair);
+    const groups: Bundle[][] = Array.from({ length: GROUPS }, () => []);
+    for (const bundle of this.bundles(top, end, c)) groups[groupOf(bundle.own)].push(bundle);
     for (const group of groups) {
-      this.starts.push(this.visits.length / 4);
+      this.starts.push(this.visits.length / this.perBundle);
       group.sort((x, y) => x.shared - y.shared || x.own - y.own);
-      for (const pair of group) this.visit(pair, top, c);
+      for (const bundle of group) this.bundle(bundle, top, c);
     }
   }
 
-  private pairs(top: number, end: number, c: number): Pair[] {
-    const { block, shares } = this.size;
+  private bundles(top: number, end: number, c: number): Bundle[] {
+    const { block, shares, abreast } = this.size;
     const columns = this.columns(c);
     // Not of several blocks, so that the order of sums does not depend on the number of threads.
     const blockOf = ({ row }: Part): number => (shares ? Math.floor((row - top) / block) : 0);
@@ -187,7 +203,7 @@ class Walk {
       parts[kind] ??= [];
       parts[kind].push(part);
     }
-    return parts.flatMap((some) => (shares ? pairsByColumns(some, columns, STEP) : pairsByCount(some)));
+    return parts.flatMap((some) => (shares ? bundlesByColumns(some, abreast, columns, STEP) : bundlesByCount(some, abreast)));
   }
 
   private columns(c: number): Columns {
@@ -207,36 +223,45 @@ class Walk {
     return found;
   }
 
-  private visit({ parts, shared, own }: Pair, top: number, c: number): void {
+  private bundle({ parts, shared, own }: Bundle, top: number, c: number): void {
     const { visits, length } = this;
+    const count = shared + own;
     const turns = own < GROUPS ? 0 : own - groupOf(own);
-    const below = [shared / STEP, parts[0] === parts[1] ? REPEATED : shared / STEP];
+    this.reserve(parts.length * count);
     for (const [h, part] of parts.entries()) {
-      visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | below[h], 2 * this.length);
-      if (shared === 0) for (let i = part.from; i < part.to; i++) this.entry(i, c);
-      else for (const i of sharedFirst(part, parts[1 - h], shared, this.columns(c))) this.entry(i, c);
-      while (this.length < length + (h + 1) * (shared + own)) this.zero();
+      visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | (shared / STEP), 2 * length);
+      const places = shared === 0 ? null : sharedFirst(part, parts[h ^ 1], shared, this.columns(c));
+      this.row(part, places, { h, count, rows: parts.length }, c);
+    }
+    this.length = length + parts.length * count;
+  }
+  /** Entries of row h of a bundle, zeros where the row has a nonzero anyway: zero times an infinity of another column is none. */
+  private row(
+    { from, to }: Part,
+    places: readonly number[] | null,
+    { h, count, rows }: { readonly h: number; readonly count: number; readonly rows: number },
+    c: number,
+  ): void {
+    const { coordinate, place, length, sorted, size } = this;
+    const base = panelBase(c * size.panel, size.depth);
+    const whole = count - (count % STEP);
+    for (let j = 0, last = 0; j < count; j++) {
+      const inTurn = j < whole ? rows * (j - (j % STEP)) + h * STEP + (j % STEP) : rows * whole + h * (count - whole) + j - whole;
+      const isZero = j >= to - from;
+      const i = isZero ? last : (places?.[j] ?? from + j);
+      last = i;
+      coordinate[length + inTurn] = sorted.minor[i] - base;
+      place[length + inTurn] = isZero ? -1 : sorted.place[i];
     }
   }
-  private entry(i: number, c: number): void {
-    const { sorted, size } = this;
-    this.reserve();
-    this.coordinate[this.length] = sorted.minor[i] - panelBase(c * size.panel, size.depth);
-    this.place[this.length++] = sorted.place[i];
-  }
-  /** Where the row has a nonzero anyway: zero times an infinity of another column is none. */
-  private zero(): void {
-    this.reserve();
-    this.coordinate[this.length] = this.coordinate[this.length - 1];
-    this.place[this.length++] = -1;
-  }
-  /** Room for one more entry, and what follows the last. */
-  private reserve(): void {
+  /** Room for so many more entries, and what follows the last. */
+  private reserve(count: number): void {
     const { coordinate, place, length } = this;
-    if (length + PADDING < place.length) return;
-    this.coordinate = new Uint8Array(2 * place.length);
+    if (length + count + PADDING <= place.length) return;
+    const room = 2 * (length + count + PADDING);
+    this.coordinate = new Uint8Array(room);
     this.coordinate.set(coordinate);
-    this.place = new Int32Array(2 * place.length).fill(-1);
+    this.place = new Int32Array(room).fill(-1);
     this.place.set(place);
   }
 }
@@ -245,10 +270,10 @@ const groupOf = (count: number): number => (count < GROUPS ? count : GROUPS - ST
 
 /** Strips of the result that each thread works on: thread t has [shares[t], shares[t + 1]), equal in nonzeros. */
 export function shareBlockRows(groups: Groups, threads: number): Int32Array {
-  const { starts, visits, blockRows, panels, strip, block, length } = groups;
+  const { starts, visits, blockRows, panels, strip, block, length, abreast } = groups;
   // A row costs something without nonzeros, too: it is set and stored.
   const before = (s: number): number => {
-    const at = 4 * starts[s * panels * GROUPS] + 1;
+    const at = 2 * abreast * starts[s * panels * GROUPS] + 1;
     return (at < visits.length ? visits[at] / 2 : length) + s * strip * block;
   };
   const strips = Math.ceil(blockRows / strip);

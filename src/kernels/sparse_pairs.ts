@@ -1,4 +1,4 @@
-// Rows that meet a panel of the dense operand, two by two.
+// Rows that meet a panel of the dense operand, some of them side by side.
 
 /** The part of a row that meets a panel: places [from, to) in an order by rows and columns. */
 export interface Part {
@@ -14,12 +14,13 @@ export interface Columns {
   readonly count: number;
 }
 
-/** Two rows that meet a panel side by side, the longer one first; one that is left over is its own partner. */
-export interface Pair {
-  readonly parts: readonly [Part, Part];
-  /** Columns that both have and that come first. */
+/** Rows that meet a panel side by side. */
+export interface Bundle {
+  /** Where rows run out the last ones are there again. */
+  readonly parts: readonly Part[];
+  /** Columns that the first and the second row have, and the third and the fourth, and that come first. */
   readonly shared: number;
-  /** Further nonzeros of the longer row: the shorter one is filled up to as many. */
+  /** Further entries of each row: shorter ones are filled up to as many. */
   readonly own: number;
 }
 
@@ -27,12 +28,13 @@ export const countOf = ({ from, to }: Part): number => to - from;
 export const longestFirst = (parts: readonly Part[]): Part[] => parts.slice().sort((x, y) => countOf(y) - countOf(x) || x.row - y.row);
 
 /** Rows of equal counts, or nearly. */
-export function pairsByCount(parts: readonly Part[]): Pair[] {
+export function bundlesByCount(parts: readonly Part[], abreast: number): Bundle[] {
   const ordered = longestFirst(parts);
-  const pairs: Pair[] = [];
-  for (let i = 0; i < ordered.length; i += 2) {
-    const first = ordered[i];
-    pairs.push({ parts: [first, ordered[i + 1] ?? first], shared: 0, own: countOf(first) });
+  const bundles: Bundle[] = [];
+  for (let i = 0; i < ordered.length; i += abreast) {
+    const last = Math.min(i + abreast, ordered.length) - 1;
+    const some = Array.from({ length: abreast }, (_, h) => ordered[Math.min(i + h, last)]);
+    bundles.push({ parts: some, shared: 0, own: countOf(some[0]) });
   }
-  return pairs;
+  return bundles;
 }

@@ -2,7 +2,7 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, REPEATED, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
+import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { shareOut } from "./work.ts";
 
 /** Sizes of a product: W (rows, depth) times n columns. */
@@ -21,14 +21,15 @@ export interface SparseProductShape extends DenseShape {
   /** Rows of the dense operand in a panel, and panels. */
   readonly panel: number;
   readonly panels: number;
-  /** Entries, and visits of pairs of rows. */
+  /** Entries, and bundles of rows side by side. */
   readonly length: number;
   readonly visits: number;
+  readonly abreast: number;
   readonly shares: boolean;
 }
 
 export const sparseProductShape = (
-  { rows, depth, block, strip, panel, panels, length, shares, visits }: Groups,
+  { rows, depth, block, strip, panel, panels, length, abreast, shares, visits }: Groups,
   n: number,
 ): SparseProductShape => ({
   rows,
@@ -39,8 +40,9 @@ export const sparseProductShape = (
   panel,
   panels,
   length,
+  abreast,
   shares,
-  visits: visits.length / 4,
+  visits: visits.length / (2 * abreast),
 });
 
 /** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
@@ -127,11 +129,8 @@ export function sparseProductKernel(
   return new SparseProduct(name, shape, epilogue, target, threads, side).build();
 }
 
-/** A row's place among the sums, in ROW_UNITs, and, where it goes into the result, its number in the strip. */
-interface VisitRow {
-  readonly row: Int;
-  readonly inResult: Int | null;
-}
+/** A visit's word, read where it is needed: registers are short. */
+type Visit = () => IntVar;
 
 /** A strip that meets a panel. */
 interface Meeting {
@@ -167,7 +166,7 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, panels, length, visits } = shape;
+    const { rows, depth, n, block, strip, panels, length, visits, abreast } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
@@ -176,7 +175,7 @@ class SparseProduct {
     this.buffers = {
       values: b.buffer("values", 4 * (length + PADDING), "read"),
       coordinates: b.buffer("coordinates", length + PADDING, "read"),
-      visits: b.buffer("visits", 16 * visits, "read"),
+      visits: b.buffer("visits", 8 * abreast * visits, "read"),
       starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
       shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
     };
@@ -262,101 +261,119 @@ class SparseProduct {
       );
   }
 
-  /** Visits of pairs of rows with `rest` nonzeros each after the turns of a loop. */
+  /** Bundles of rows with `rest` nonzeros each after the turns of a loop. */
   private group(rest: number, meeting: Meeting): void {
-    const { b, shape, buffers, target } = this;
+    const { b, shape, buffers } = this;
     const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
     const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
     const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
-    if (target.loadsFirst) b.loop(times(from, 2), times(to, 2), 1, (i) => this.alone(this.word(i), rest, meeting));
-    else b.loop(from, to, 1, (i) => this.pair([this.word(times(i, 2)), this.word(plus(times(i, 2), 1))], rest, meeting));
-  }
-
-  private word(visit: Int): IntVar {
-    return this.b.loadInt(this.buffers.visits, times(visit, 8), "i64", ...INT_RANGE.i64);
-  }
-
-  private rowOf(word: IntVar, isLast: boolean): VisitRow {
-    const { b, height } = this;
-    return {
-      row: b.bits(word, 0, (height - 1) * ROW_UNIT),
-      inResult: isLast ? b.bits(word, Math.log2(ROW_UNIT), height - 1) : null,
-    };
-  }
-
-  /** One row after the other. */
-  private alone(word: IntVar, rest: number, meeting: Meeting): void {
-    const { b, shape } = this;
-    const shared = b.bits(word, 0, REPEATED);
-    b.when(shared, REPEATED, () => {
-      const row = this.rowOf(word, meeting.isLast);
-      const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
-      const sums = this.begin(row, meeting);
-      const count = plus(b.bits(word, COUNT_SHIFT, NAMED - 1), times(shared, STEP), rest);
-      b.loop(start, plus(start, count), 1, (i) => this.one(i, meeting.panel, sums));
-      this.end(row, sums, meeting);
+    b.loop(from, to, 1, (i) => {
+      const bundle = times(i, 8 * shape.abreast);
+      const visits = range(shape.abreast).map(
+        (h): Visit =>
+          () =>
+            b.loadInt(buffers.visits, plus(bundle, 8 * h), "i64", ...INT_RANGE.i64),
+      );
+      if (shape.abreast > 1) this.bundle(visits, rest, meeting);
+      else this.alone(visits[0], rest, meeting);
     });
   }
 
-  /** Two rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
-  private pair([word, other]: readonly IntVar[], rest: number, meeting: Meeting): void {
-    const { b, shape } = this;
-    const rows = [word, other].map((w) => this.rowOf(w, meeting.isLast));
-    const start = b.min(b.bits(word, START_SHIFT, INT_RANGE.i32[1]), shape.length);
-    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
-    const sums = rows.map((row) => this.begin(row, meeting));
-    const shared = shape.shares ? b.set(times(b.bits(word, 0, ROW_UNIT - 1), STEP)) : 0;
-    const second = plus(turns, shared, rest);
-    const begin = shared === 0 ? start : b.set(plus(start, shared));
-    if (shared !== 0) b.loop(start, begin, STEP, (i) => this.sharedTurn(i, plus(i, second), meeting.panel, sums));
-    const end = turns === 0 ? begin : b.set(plus(begin, turns));
-    if (turns !== 0) b.loop(begin, end, STEP, (i) => this.turn([i, plus(i, second)], STEP, meeting.panel, sums));
-    for (let i = 0; i < rest; i += STEP) this.turn([plus(end, i), plus(end, i, second)], Math.min(STEP, rest - i), meeting.panel, sums);
-    for (const [h, row] of rows.entries()) this.end(row, sums[h], meeting);
+  /** Where the entries of a bundle begin. */
+  private start(word: IntVar): IntVar {
+    return this.b.min(this.b.bits(word, START_SHIFT, INT_RANGE.i32[1]), this.shape.length);
   }
 
-  private place(row: Int, tile: PanelTile, v: number): Int {
-    return plus(tile.sums, times(row, this.pitch / ROW_UNIT), v * this.target.lanes * 4);
+  /** One row after the other. */
+  private alone(visit: Visit, rest: number, meeting: Meeting): void {
+    const { b } = this;
+    const word = visit();
+    const start = this.start(word);
+    const sums = this.begin(visit, meeting);
+    b.loop(start, plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1), rest), 1, (i) => this.one(i, meeting.panel, sums));
+    this.end(visit, sums, meeting);
+  }
+
+  /** Rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
+  private bundle(visits: readonly Visit[], rest: number, meeting: Meeting): void {
+    const { b, shape } = this;
+    const { abreast } = shape;
+    const word = visits[0]();
+    const start = this.start(word);
+    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
+    const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
+    const sums = visits.map((visit) => this.begin(visit, meeting));
+    const each = (from: Int, count: Int, turn: (i: Int) => void): Int => {
+      if (count === 0) return from;
+      const end = b.set(plus(from, times(count, abreast)));
+      b.loop(from, end, STEP * abreast, turn);
+      return end;
+    };
+    const own = each(start, shared, (i) => this.sharedTurn(i, meeting.panel, sums));
+    const end = each(own, turns, (i) => this.turn(i, STEP, meeting.panel, sums));
+    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), meeting.panel, sums);
+    for (const [h, visit] of visits.entries()) this.end(visit, sums[h], meeting);
+  }
+
+  private place(visit: Visit, tile: PanelTile): Int {
+    const row = this.b.bits(visit(), 0, (this.height - 1) * ROW_UNIT);
+    return plus(tile.sums, times(row, this.pitch / ROW_UNIT));
   }
   /** A row's sums so far. */
-  private begin({ row }: VisitRow, { tile, isFirst }: Meeting): Vec[] {
+  private begin(visit: Visit, { tile, isFirst }: Meeting): Vec[] {
     const { b, scratch, target } = this;
     const vectors = range(Math.ceil(tile.width / target.lanes));
     const zero = b.f32(0);
-    return vectors.map((v) => (isFirst ? b.op("mov", zero) : b.load(scratch, this.place(row, tile, v))));
+    if (isFirst) return vectors.map(() => b.op("mov", zero));
+    const from = this.place(visit, tile);
+    return vectors.map((v) => b.load(scratch, plus(from, v * target.lanes * 4)));
   }
-  private end({ row, inResult }: VisitRow, sums: readonly Vec[], { tile, strip }: Meeting): void {
-    const { b, shape, scratch, target } = this;
+  private end(visit: Visit, sums: readonly Vec[], { tile, strip, isLast }: Meeting): void {
+    const { b, shape, scratch, target, height } = this;
     const { lanes } = target;
-    if (inResult) {
-      const r = b.min(plus(times(strip, shape.strip * shape.block), inResult), shape.rows - 1);
-      const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
-      this.epilogue.storeTile([sums], { row: r, rowStep: 1, column: (v) => plus(tile.column, v * lanes), lanesOf });
-    } else for (const [v, sum] of sums.entries()) b.store(sum, scratch, this.place(row, tile, v));
+    if (!isLast) {
+      const to = this.place(visit, tile);
+      for (const [v, sum] of sums.entries()) b.store(sum, scratch, plus(to, v * lanes * 4));
+      return;
+    }
+    const rows = shape.strip * shape.block;
+    const row = plus(times(strip, rows), b.bits(visit(), Math.log2(ROW_UNIT), height - 1));
+    const isInside = (this.strips - 1) * rows + height <= shape.rows;
+    const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
+    const at = {
+      row: isInside ? row : b.min(row, shape.rows - 1),
+      rowStep: 1,
+      column: (v: number) => plus(tile.column, v * lanes),
+      lanesOf,
+    };
+    this.epilogue.storeTile([sums], at);
   }
 
   /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. */
-  private turn(places: readonly Int[], count: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
-    if (count === 0) return;
+  private turn(first: Int, count: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
     const { b, buffers, pitch } = this;
+    const places = sums.map((_, h) => plus(first, h * count));
     const words = places.map((i) => b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32));
     const values = places.map((i) => b.quad(buffers.values, times(i, 4)));
     for (let k = 0; k < count; k++)
       for (const [h, word] of words.entries()) this.accumulate(byteTimes(b, word, k, pitch), b.op(LANE[k], values[h]), panel, sums[h]);
   }
-  /** STEP columns that both rows have: what they name is loaded once. */
-  private sharedTurn(first: Int, second: Int, panel: Panel, sums: readonly (readonly Vec[])[]): void {
+  /** STEP columns that two rows have: what they name is loaded once. */
+  private sharedTurn(first: Int, panel: Panel, sums: readonly (readonly Vec[])[]): void {
     const { b, buffers, pitch, target } = this;
-    const word = b.loadInt(buffers.coordinates, first, "i32", ...INT_RANGE.i32);
-    const values = [first, second].map((i) => b.quad(buffers.values, times(i, 4)));
-    for (let k = 0; k < STEP; k++) {
-      const { buffer, at } = this.rowOfPanel(byteTimes(b, word, k, pitch), panel);
-      const lanes = values.map((v) => b.op(LANE[k], v));
-      for (const v of sums[0].keys()) {
-        const part = b.load(buffer, plus(at, v * target.lanes * 4));
-        for (const [h, value] of lanes.entries()) b.accumulate(sums[h][v], value, part);
+    const places = sums.map((_, h) => plus(first, h * STEP));
+    const words = places.map((i, h) => (h % 2 === 0 ? b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32) : null));
+    const values = places.map((i) => b.quad(buffers.values, times(i, 4)));
+    for (let k = 0; k < STEP; k++)
+      for (const [h, word] of words.entries()) {
+        if (!word) continue;
+        const { buffer, at } = this.rowOfPanel(byteTimes(b, word, k, pitch), panel);
+        const lanes = [h, h + 1].map((i) => b.op(LANE[k], values[i]));
+        for (const v of sums[h].keys()) {
+          const part = b.load(buffer, plus(at, v * target.lanes * 4));
+          for (const [i, value] of lanes.entries()) b.accumulate(sums[h + i][v], value, part);
+        }
       }
-    }
   }
   private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
     const { b, buffers, pitch } = this;

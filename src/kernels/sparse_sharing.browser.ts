@@ -1,6 +1,6 @@
-// Browsers' kernel takes one row after the other: pairs share nothing.
-import { pairsByCount } from "./sparse_pairs.ts";
+// Browsers' kernel takes one row after the other: none share anything.
+import { bundlesByCount } from "./sparse_pairs.ts";
 
 export const LEAST_SHARING = 2;
-export const pairsByColumns = pairsByCount;
+export const bundlesByColumns = bundlesByCount;
 export const sharedFirst = (): readonly number[] => [];

@@ -1,17 +1,30 @@
 // Pairs of rows that have nonzeros in the same columns: a processor with registers for both loads what these columns name once.
-import { type Columns, countOf, longestFirst, type Pair, type Part } from "./sparse_pairs.ts";
+import { type Bundle, type Columns, countOf, longestFirst, type Part } from "./sparse_pairs.ts";
 
 /** From this density on rows have enough columns in common. */
 export const LEAST_SHARING = 0.15;
 /** A zero that a pair is filled up with costs about as much as this many columns save by being shared. */
 const FILLED = 4;
 
-/** Each row, longest first, with that of the others left from which it gains most. They share a multiple of `step` columns. */
-export function pairsByColumns(parts: readonly Part[], columns: Columns, step: number): Pair[] {
+/** Pairs, and where more rows are side by side some of about as many columns in common together. They share a multiple of `step`. */
+export function bundlesByColumns(parts: readonly Part[], abreast: number, columns: Columns, step: number): Bundle[] {
+  const pairs = pairsByColumns(parts, columns, step).sort((x, y) => y.shared - x.shared || y.own - x.own);
+  const together = abreast / 2;
+  const bundles: Bundle[] = [];
+  for (let i = 0; i < pairs.length; i += together) {
+    const some = Array.from({ length: together }, (_, h) => pairs[Math.min(i + h, pairs.length - 1)]);
+    const shared = Math.min(...some.map((pair) => pair.shared));
+    bundles.push({ parts: some.flatMap(({ parts }) => parts), shared, own: Math.max(...some.map((p) => p.shared + p.own)) - shared });
+  }
+  return bundles;
+}
+
+/** Each row, longest first, with that of the others left from which it gains most. */
+function pairsByColumns(parts: readonly Part[], columns: Columns, step: number): Bundle[] {
   const rows = longestFirst(parts);
   const bits = rows.map((part) => bitsOf(part, columns));
   const isLeft = rows.map(() => true);
-  const pairs: Pair[] = [];
+  const pairs: Bundle[] = [];
   for (let i = 0; i < rows.length; i++) {
     if (!isLeft[i]) continue;
     let [best, most, both] = [i, Number.NEGATIVE_INFINITY, 0];

@@ -136,7 +136,7 @@ async function measure(device: CpuDevice, problem: Problem) {
     const [x, y] = [trial.empty(4 * n * depth), trial.empty(4 * n * rows)];
     const byRows = noEpilogue({ dtype: "f32", shape: [n, rows] });
     const product = (sharesColumns: boolean) => {
-      const groups = groupsOf(csbFromCoo(coo, { block: blockOf({ rows, depth, n }, sharesColumns, threads) }), "forward", threads);
+      const groups = groupsOf(csbFromCoo(coo, { block: blockOf({ rows, depth, n }, sharesColumns, threads) }), "forward", target, threads);
       const { nonzeros, visits, block } = groups;
       const index = [
         new Float32Array(groups.place.length),

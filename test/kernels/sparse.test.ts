@@ -12,7 +12,6 @@ import {
   groupsOf,
   PADDING,
   panelBase,
-  REPEATED,
   ROW_UNIT,
   STEP,
   shareBlockRows,
@@ -24,7 +23,7 @@ import { cooFromDense } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
 import { random } from "../lower/run_group.ts";
-import { unevenMatrix } from "../sparse/matrices.ts";
+import { randomMatrix, unevenMatrix } from "../sparse/matrices.ts";
 
 interface Matrix {
   readonly rows: number;
@@ -37,6 +36,14 @@ const sparseMatrix = (rows: number, columns: number, density: number): Matrix =>
   columns,
   data: unevenMatrix(rows, columns, density).data as Float32Array, // made of it
 });
+
+/** Rows of about as many nonzeros: as many go side by side as there are registers for. */
+const evenMatrix = (rows: number, columns: number, density: number): Matrix => ({
+  rows,
+  columns,
+  data: randomMatrix(rows, columns, density).data as Float32Array, // made of it
+});
+const WIDEST = { avx512: 4, avx2: 2, wasm: 1 };
 
 function denseMatrix(rows: number, columns: number, seed: number): Matrix {
   const next = random(seed);
@@ -63,7 +70,7 @@ function ordered(w: Csb, place: Int32Array, target: SimdTarget, threads: number)
 }
 
 function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, threads: number): Float32Array {
-  const groups = groupsOf(w, direction, threads);
+  const groups = groupsOf(w, direction, target, threads);
   const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
   const inputs = [
@@ -163,6 +170,21 @@ describe.each(TARGETS)("$name", (target) => {
     }
   });
 
+  test.each([
+    [200, 90, 64, 0.1],
+    [300, 290, 64, 0.05],
+    [170, 130, 30, 0.4],
+    [260, 64, 7, 0.5],
+  ])("rows of about as many nonzeros, (%i, %i), n %i, density %f", (rows, columns, n, density) => {
+    const matrix = evenMatrix(rows, columns, density);
+    const w = csbOf(matrix, 128);
+    const x = denseMatrix(columns, n, 5);
+    expect(groupsOf(w, "forward", target).abreast).toBe(WIDEST[target.name]);
+    const y = product(w, "forward", x, target, 1);
+    expectProduct(y, matrix, false, x);
+    for (const threads of [2, 3]) expect(product(w, "forward", x, target, threads)).toEqual(y);
+  });
+
   test("infinities stay in the rows that have them", () => {
     const matrix = sparseMatrix(70, 90, 0.1);
     const w = csbOf(matrix, 64);
@@ -174,46 +196,51 @@ describe.each(TARGETS)("$name", (target) => {
   });
 });
 
-/** A pair's first row, as numbers: its place, and what both have. */
-const pairOf = ({ visits }: Groups, p: number) => {
-  const [word, at, other, otherAt] = visits.subarray(4 * p, 4 * p + 4);
-  const [row, otherRow] = [word, other].map((w) => (w & 0x7fffff) >> Math.log2(ROW_UNIT));
-  const shared = (word & (ROW_UNIT - 1)) * STEP;
-  return { row, otherRow, shared, isRepeated: (other & (ROW_UNIT - 1)) === REPEATED, turns: word >>> COUNT_SHIFT, first: at / 2, second: otherAt / 2 }; // biome-ignore format: a record
+/** A bundle as numbers: its rows' places, what they have in common two by two, entries of turns, and where all begin. */
+const bundleOf = ({ visits, abreast }: Groups, p: number) => {
+  const words = Array.from(visits.subarray(2 * abreast * p, 2 * abreast * (p + 1)));
+  const low = words.filter((_, i) => i % 2 === 0);
+  const rows = low.map((w) => (w & 0x7fffff) >> Math.log2(ROW_UNIT));
+  return { rows, shared: (low[0] & (ROW_UNIT - 1)) * STEP, turns: low[0] >>> COUNT_SHIFT, first: words[1] / 2 };
 };
+/** Places of row h among the entries of a bundle. */
+const entriesOf = (first: number, h: number, count: number, abreast: number): number[] =>
+  Array.from({ length: count }, (_, j) => {
+    const [turn, size] = [Math.floor(j / STEP), Math.min(STEP, count - STEP * Math.floor(j / STEP))];
+    return first + turn * STEP * abreast + h * size + (j % STEP);
+  });
 
-describe("groups of pairs", () => {
+describe.each(TARGETS)("groups of bundles, $name", (target) => {
   test.each([
-    ["forward", 0.05],
-    ["transposed", 0.05],
-    ["forward", 0.4],
-    ["transposed", 0.4],
+    ["forward", 0.05, "uneven"],
+    ["transposed", 0.05, "even"],
+    ["forward", 0.4, "even"],
+    ["transposed", 0.4, "uneven"],
   ] as const)(
-    "%s, density %f: each nonzero once, in its row and panel, zeros behind them, pairs ordered by counts",
-    (direction, density) => {
-      const matrix = sparseMatrix(300, 700, density);
+    "%s, density %f, %s rows: each nonzero once, in its row and panel, zeros behind them, bundles ordered by counts",
+    (direction, density, kind) => {
+      const matrix = (kind === "even" ? evenMatrix : sparseMatrix)(300, 700, density);
       const w = csbOf(matrix, 64);
-      const groups = groupsOf(w, direction, 2);
-      const { place, starts, coordinate, panel, panels, strip, depth, length } = groups;
+      const groups = groupsOf(w, direction, target, 2);
+      const { place, starts, coordinate, panel, panels, strip, depth, length, abreast } = groups;
+      if (kind === "even") expect(abreast).toBe(WIDEST[target.name]);
       const positions: (readonly [number, number])[] = [];
       visitCsb(w, (r, c, i) => {
         positions[i] = direction === "forward" ? [r, c] : [c, r];
       });
       const found: number[] = [];
-      const columns: number[][] = [];
       let [previous, shared] = [0, 0];
-      /** One row's entries. */
-      const expectRow = (row: number, from: number, count: number, base: number, isRepeated: boolean): void => {
-        expect(from).toBe(previous);
-        previous += count;
-        const real = [...place.subarray(from, previous)].filter((p) => p >= 0);
-        expect([...place.subarray(from, from + real.length)]).toEqual(real);
+      /** One row's columns. */
+      const expectRow = (row: number, entries: readonly number[], base: number, isRepeated: boolean): number[] => {
+        const places = entries.map((i) => place[i]);
+        const real = places.filter((p) => p >= 0);
+        expect(places.slice(0, real.length)).toEqual(real);
         if (!isRepeated) found.push(...real);
-        columns.push([...coordinate.subarray(from, previous)].map((k) => base + k));
-        const own = columns[columns.length - 1];
+        const own = entries.map((i) => base + coordinate[i]);
         expect(own.slice(0, real.length).map((k) => [row, k])).toEqual(real.map((p) => positions[p]));
         // Zeros are where the row has a nonzero anyway.
         expect(new Set(own.slice(0, real.length))).toEqual(new Set(own));
+        return own;
       };
       for (let g = 0; g + 1 < starts.length; g++) {
         const rest = g % GROUPS;
@@ -221,20 +248,22 @@ describe("groups of pairs", () => {
         const top = Math.floor(g / GROUPS / panels) * strip * 64;
         let before = [0, 0];
         for (let p = starts[g]; p < starts[g + 1]; p++) {
-          const pair = pairOf(groups, p);
-          expect(pair.turns % STEP).toBe(0);
-          if (rest < GROUPS - STEP) expect(pair.turns).toBe(0);
-          const counts = [pair.shared, pair.turns];
+          const bundle = bundleOf(groups, p);
+          expect(bundle.turns % STEP).toBe(0);
+          if (rest < GROUPS - STEP) expect(bundle.turns).toBe(0);
+          const counts = [bundle.shared, bundle.turns];
           expect(counts[0] > before[0] || (counts[0] === before[0] && counts[1] >= before[1])).toBe(true);
           before = counts;
-          const count = pair.shared + pair.turns + rest;
+          const count = bundle.shared + bundle.turns + rest;
+          expect(bundle.first).toBe(previous);
+          previous += abreast * count;
           const base = panelBase(number * panel, depth);
-          expectRow(top + pair.row, pair.first, count, base, false);
-          expectRow(top + pair.otherRow, pair.second, count, base, pair.isRepeated);
-          expect(pair.isRepeated).toBe(pair.row === pair.otherRow);
-          const [own, others] = columns.splice(0);
-          expect(own.slice(0, pair.shared)).toEqual(others.slice(0, pair.shared));
-          shared += 2 * pair.shared;
+          const columns = bundle.rows.map((row, h) =>
+            expectRow(top + row, entriesOf(bundle.first, h, count, abreast), base, bundle.rows.indexOf(row) < h),
+          );
+          for (let h = 0; h + 1 < abreast; h += 2)
+            expect(columns[h].slice(0, bundle.shared)).toEqual(columns[h + 1].slice(0, bundle.shared));
+          shared += abreast * bundle.shared;
         }
       }
       expect(previous).toBe(length);
@@ -242,7 +271,7 @@ describe("groups of pairs", () => {
       expect([...place.subarray(length)]).toEqual(new Array(PADDING).fill(-1));
       expect(length).toBeLessThan(1.1 * w.values.length);
       // At random places two rows share 0.4 of their nonzeros, and the rows chosen share more.
-      if (density < 0.1) expect(shared).toBe(0);
+      if (density < 0.1 || abreast === 1) expect(shared).toBe(0);
       else expect(shared / w.values.length).toBeGreaterThan(0.4);
     },
   );

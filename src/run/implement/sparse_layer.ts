@@ -54,7 +54,7 @@ export const implementSparseMatMul: Implementation = (task) => {
   const direction: Direction = attrs.transposed ? "transposed" : "forward";
   if (elementCount(x.type.shape) === (attrs.transposed ? w.rows : w.columns) && w.columns <= MAX_COLUMNS)
     return timesRow(task, w, direction, x, values);
-  const groups = groupsOf(w, direction, task.threads);
+  const groups = groupsOf(w, direction, task.target, task.threads);
   const [order, ordered] = orderedCall(task, values, w.values.length, groups.place);
   return [order, productCall(task, ordered, groups, elementCount(x.type.shape) / groups.depth, channelsLast(false), [valuePlace(x)])];
 };
