@@ -40,10 +40,7 @@ export class SparseLinear extends Module {
     await evaluate(...parameters);
     const [weight, bias = null] = await Promise.all(parameters.map((p) => p.tensorData()));
     const sizes = Float32Array.from(weight.data as Float32Array, Math.abs); // patternOf refuses others
-    const order = Uint32Array.from(sizes, (_, i) => i).sort((a, b) => sizes[a] - sizes[b] || a - b);
-    const mask = new Uint8Array(sizes.length).fill(1);
-    for (const i of order.subarray(0, Math.floor(sparsity * sizes.length))) mask[i] = 0;
-    return new SparseLinear(weight, { bias, mask });
+    return new SparseLinear(weight, { bias, mask: maskOfLargest(sizes, Math.floor(sparsity * sizes.length)) });
   }
 
   /** Share of the weight's elements that exist. */
@@ -68,6 +65,17 @@ export class SparseLinear extends Module {
   }
 }
 
+/** All but the `count` smallest; of equal ones the first go. */
+function maskOfLargest(sizes: Float32Array, count: number): Uint8Array {
+  const mask = new Uint8Array(sizes.length).fill(1);
+  const sorted = sizes.slice().sort();
+  const limit = count > 0 ? sorted[count - 1] : -1;
+  let below = 0;
+  while (below < count && sorted[below] < limit) below++;
+  for (let i = 0, equal = count - below; i < sizes.length; i++) if (sizes[i] < limit || (sizes[i] === limit && equal-- > 0)) mask[i] = 0;
+  return mask;
+}
+
 function patternOf({ dtype, shape, data }: TensorData, mask: ArrayLike<number>): Csb {
   if (dtype !== "f32" || shape.length !== 2 || mask.length !== data.length)
     throw new HeddleError(
@@ -76,16 +84,17 @@ function patternOf({ dtype, shape, data }: TensorData, mask: ArrayLike<number>):
     );
   const weights = data as Float32Array; // as its dtype says
   const [rows, columns] = shape;
-  const kept = Uint32Array.from(weights.keys()).filter((i) => mask[i] !== 0);
-  if (kept.length === 0) throw new HeddleError("bad-argument", "SparseLinear: no element of the weight is left");
-  const coo: Coo = {
-    kind: "coo",
-    rows,
-    columns,
-    dtype: "f32",
-    row: kept.map((i) => Math.floor(i / columns)),
-    column: kept.map((i) => i % columns),
-    values: Float32Array.from(kept, (i) => weights[i]),
-  };
-  return csbFromCoo(coo, { block: kept.length > SPARSE * weights.length ? BLOCK : SPARSE_BLOCK });
+  let count = 0;
+  for (let i = 0; i < mask.length; i++) if (mask[i] !== 0) count++;
+  if (count === 0) throw new HeddleError("bad-argument", "SparseLinear: no element of the weight is left");
+  const [row, column, values] = [new Uint32Array(count), new Uint32Array(count), new Float32Array(count)];
+  for (let r = 0, i = 0, k = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++, i++) {
+      if (mask[i] === 0) continue;
+      row[k] = r;
+      column[k] = c;
+      values[k++] = weights[i];
+    }
+  const coo: Coo = { kind: "coo", rows, columns, dtype: "f32", row, column, values };
+  return csbFromCoo(coo, { block: count > SPARSE * weights.length ? BLOCK : SPARSE_BLOCK });
 }

@@ -58,15 +58,14 @@ export function csbFromCoo(m: Coo, { block = DEFAULT_BLOCK, order = "row" }: Csb
   const Local = block <= 256 ? Uint8Array : Uint16Array;
   const [row, column] = [new Local(size.count), new Local(size.count)];
   const values = newValues(dtype, size.count);
-  const { row: rowOf, column: columnOf, values: valueOf } = sorted;
   // Stable: inside a block the order stays.
   for (let j = 0; j < size.count; j++) {
     const i = within ? within[j] : j;
-    const [r, c] = [rowOf[i], columnOf[i]];
+    const [r, c] = [sorted.row[i], sorted.column[i]];
     const to = next[(r >>> size.bits) * blockColumns + (c >>> size.bits)]++;
     row[to] = r & (block - 1);
     column[to] = c & (block - 1);
-    values[to] = valueOf[i];
+    values[to] = sorted.values[i];
   }
   return { kind: "csb", rows, columns, block, blockRows, blockColumns, order, pointers, row, column, dtype, values };
 }
