@@ -27,6 +27,7 @@ import { fitsAttention, headAttention, headAttentionGrad } from "./implement_att
 import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
+import { logSumExp } from "./implement_log_sum_exp.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { fitsMaskedAttention, maskedAttention } from "./implement_online_attention.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
@@ -161,7 +162,7 @@ function implement(node: Node, means: Means): Step<GpuKernel> {
   if (types.some(({ dtype }) => !target.storedBytes[dtype])) return onHost;
   const reads = single?.reads ?? (node.inputs as readonly Value[]); // a group's inputs are never absent
   if (types.length > target.maxBuffers) return { node, calls: concatInTurns(node, body, reads, means) };
-  const written = writtenFor(node, means);
+  const written = writtenFor(node, means) ?? logSumExp(node, body, reads, means);
   if (written) return { node, calls: written };
   const readers = readersOf(body);
   if (!readers) return onHost;
