@@ -2,6 +2,7 @@
 import type { DType, PlainDType } from "./dtype.ts";
 import type { TensorData } from "./tensor.ts";
 
+export const FLOAT8_TYPES: readonly DType[] = [];
 export function isFloat8(_: DType): void {}
 export function asMoved(t: PlainDType): PlainDType {
   return t;

@@ -38,6 +38,8 @@ export const FLOAT8: Readonly<Record<Float8, Float8Format>> = {
   f8e5m2fnuz: { fraction: 2, bias: 16, largest: 127, nan: 128 },
 };
 
+export const FLOAT8_TYPES = Object.keys(FLOAT8) as Float8[];
+
 /** What sets a code's sign. */
 export const SIGN = 128;
 

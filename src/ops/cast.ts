@@ -2,7 +2,6 @@
 import { DTYPES, type DType, dtypeFromOnnx } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { cast } from "../ir/expr.ts";
-import { isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Node, type Op, type Reader, type TensorType, type Value, type VjpContext } from "../ir/graph.ts";
 import { emittable, f32, i32, i64, inputType, tensorOf, the, u8 } from "./define.ts";
 import { castFloat8 } from "./float8.ts";
@@ -15,13 +14,8 @@ export function dtypeAttribute(op: string, code: number): DType {
   return dtype;
 }
 
-const converted = (x: Reader, type: TensorType, { saturate }: FloatAttrs): Reader => ({
-  type,
-  at(index) {
-    const given = x.at(index);
-    return isFloat8(given.dtype) || isFloat8(type.dtype) ? castFloat8(type.dtype, given, saturate !== 0) : cast(type.dtype, given);
-  },
-});
+const converted = (x: Reader, type: TensorType, attrs: FloatAttrs): Reader =>
+  castFloat8(x, type, attrs) ?? { type, at: (index) => cast(type.dtype, x.at(index)) };
 
 /** A gradient that flows goes from floats to floats. */
 const castBack = <A>({ build, grad }: VjpContext, node: Node<A>): readonly (Value | null)[] =>

@@ -1,7 +1,7 @@
 // Comparisons and tests: numbers in, booleans out.
 import { both, call, constant } from "../ir/expr.ts";
 import type { Op } from "../ir/graph.ts";
-import { bool, FLOATS, f32, i64, NUMBERS, tensorOf } from "./define.ts";
+import { ALL, bool, FLOATS, f32, i64, NUMBERS, tensorOf } from "./define.ts";
 import { binary, mapOp, unary } from "./elementwise.ts";
 
 const samples = [
@@ -29,7 +29,7 @@ const IsInf: Op = mapOp<{ detect_negative: number; detect_positive: number }>({
 });
 
 export const compareOps: readonly Op[] = [
-  binary("Equal", [...NUMBERS, "bool"], "eq", { samples: [...samples, { inputs: [bool(2, 3), bool(3)] }], result: "bool" }),
+  binary("Equal", ALL, "eq", { samples: [...samples, { inputs: [bool(2, 3), bool(3)] }], result: "bool" }),
   binary("Greater", NUMBERS, "gt", { samples, result: "bool" }),
   binary("GreaterOrEqual", NUMBERS, "ge", { samples, result: "bool" }),
   binary("Less", NUMBERS, "lt", { samples, result: "bool" }),

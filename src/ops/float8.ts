@@ -1,23 +1,28 @@
 // Float8 numbers in expressions: from their codes to float32 and back, by whole numbers and powers of two, exactly.
-import type { DType, Float8 } from "../ir/dtype.ts";
-import { invariant } from "../ir/error.ts";
+import type { Float8 } from "../ir/dtype.ts";
+import { type HeddleError, invariant } from "../ir/error.ts";
 import { call, cast, constant, type Expr, select } from "../ir/expr.ts";
 import { FLOAT8, isFloat8, SIGN } from "../ir/float8.ts";
-import type { Value } from "../ir/graph.ts";
+import type { Reader, TensorType, Value } from "../ir/graph.ts";
+import type { Index } from "../ir/index_expr.ts";
 import { toNumbers } from "../ir/tensor.ts";
 import { constantOf } from "./source.ts";
 
-/** A number as another type, of which at least one is float8. */
-export function castFloat8(to: DType, x: Expr, saturate: boolean): Expr {
-  if (x.dtype === to) return x;
-  const number = isFloat8(x.dtype) ? fromFloat8(x) : x;
-  return isFloat8(to) ? toFloat8(number, to, saturate) : cast(to, number);
+/** Numbers as another type; undefined: neither is float8. */
+export function castFloat8(x: Reader, type: TensorType, { saturate }: { readonly saturate: number }): Reader | undefined {
+  const [from, to] = [x.type.dtype, type.dtype];
+  if (from === to || !(isFloat8(from) || isFloat8(to))) return undefined;
+  const at = (index: readonly Index[]): Expr => {
+    const number = isFloat8(from) ? fromFloat8(x.at(index)) : x.at(index);
+    return isFloat8(to) ? toFloat8(number, to, saturate) : cast(to, number);
+  };
+  return { type, at };
 }
 
-/** What is wrong with a zero point, where it is known when the model is read; undefined: nothing. */
-export function wrongZero(zero: Value | null | undefined): string | undefined {
-  const known = constantOf(zero);
-  return known && toNumbers(known).some((z) => z !== 0) ? "a zero point in float8 may be 0 only" : undefined;
+/** Throws where the zero point of float8 numbers is known, and not 0. */
+export function checkZero(inputs: readonly (Value | null)[], bad: (why: string) => HeddleError): void {
+  const zero = constantOf(inputs[2]);
+  if (zero && isFloat8(zero.dtype) && toNumbers(zero).some((z) => z !== 0)) throw bad("a zero point in float8 may be 0 only");
 }
 
 const int = (value: number): Expr => constant("i32", value);
@@ -50,7 +55,7 @@ export function fromFloat8(x: Expr): Expr {
 }
 
 /** The code of a number, to nearest even; too large ones: the largest (`saturate`), infinity, or NaN. */
-export function toFloat8(x: Expr, to: Float8, saturate: boolean): Expr {
+export function toFloat8(x: Expr, to: Float8, saturate: number): Expr {
   const { fraction, bias, largest, nan, infinity = nan } = FLOAT8[to];
   const wide = x.dtype === "f64" ? "f64" : "f32";
   const value = cast(wide, x);

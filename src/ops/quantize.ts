@@ -2,16 +2,16 @@
 import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
 import { call, cast, constant, type Expr } from "../ir/expr.ts";
-import { isFloat8 } from "../ir/float8.ts";
+import { FLOAT8_TYPES, isFloat8 } from "../ir/float8.ts";
 import { type AttrSpec, defineOp, type Op, type Reader, type Value } from "../ir/graph.ts";
 import { constIndex, divIndex, type Index } from "../ir/index_expr.ts";
 import { elementCount, type Shape } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { dtypeAttribute } from "./cast.ts";
-import { ALL, checkDType, FLOATS, f32, inputType, normalizeAxis, scalarOf, tensorOf, the, u8 } from "./define.ts";
-import { fromFloat8, toFloat8, wrongZero } from "./float8.ts";
+import { checkDType, FLOATS, f32, inputType, normalizeAxis, scalarOf, tensorOf, the, u8 } from "./define.ts";
+import { checkZero, fromFloat8, toFloat8 } from "./float8.ts";
 
-const SMALL: readonly DType[] = ["u8", "i8", "u16", "i16", ...ALL.filter(isFloat8)];
+const SMALL: readonly DType[] = ["u8", "i8", "u16", "i16", ...FLOAT8_TYPES];
 
 /** Least and largest value of an integer type. */
 export function integerRange(dtype: DType): { lo: number; hi: number } {
@@ -50,8 +50,7 @@ function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { a
   const zero = inputs[2]?.type.shape;
   const bad = (why: string) => new HeddleError("bad-model", `${op}: the scale is (${shape}), x is (${x}): ${why}`);
   if (zero && zero.join() !== shape.join() && !(isSingle(zero) && isSingle(shape))) throw bad(`the zero point is (${zero})`);
-  const wrong = inputs[2] && isFloat8(inputs[2].type.dtype) ? wrongZero(inputs[2]) : undefined;
-  if (wrong) throw bad(wrong);
+  checkZero(inputs, bad);
   if (isSingle(shape)) return;
   const at = normalizeAxis(op, axis, x.length);
   if (block_size > 0) {
@@ -61,11 +60,11 @@ function checkScale(op: string, inputs: readonly (Value | null)[], x: Shape, { a
 }
 
 /** round(x / scale) + zero point, kept inside of the type; float8 numbers have no zero point. */
-function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType, { saturate }: ScaleAttrs): Expr {
+function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType, saturate: number): Expr {
   const dtype: DType = scale.dtype === "f64" ? "f64" : "f32";
   // The quotient is rounded to its type first (nothing to do but in the float64 reference): quotients just beside a half become one.
   const quotient: Expr = { k: "cast", dtype, a: call("div", cast(dtype, x), cast(dtype, scale)) };
-  if (isFloat8(to)) return toFloat8(quotient, to, saturate !== 0);
+  if (isFloat8(to)) return toFloat8(quotient, to, saturate);
   const steps = call("round", quotient);
   const moved = zero ? call("add", steps, cast(dtype, zero)) : steps;
   const { lo, hi } = integerRange(to);
@@ -100,7 +99,7 @@ export const QuantizeLinear: Op = defineOp<ScaleAttrs & { output_dtype: number }
     const { type } = node.outputs[0];
     const at = (index: readonly Index[]): Expr => {
       const read = (r: Reader) => readScale(r, index, type.shape, node.attrs);
-      return quantized(x.at(index), read(the(scale)), zero ? read(zero) : null, type.dtype, node.attrs);
+      return quantized(x.at(index), read(the(scale)), zero ? read(zero) : null, type.dtype, node.attrs.saturate);
     };
     return [{ type, at }];
   },
@@ -130,8 +129,9 @@ export const DequantizeLinear: Op = defineOp<ScaleAttrs>({
     const at = (index: readonly Index[]): Expr => {
       const read = (r: Reader) => readScale(r, index, type.shape, node.attrs);
       const given = x.at(index);
-      const whole = isFloat8(given.dtype) ? fromFloat8(given) : cast("i32", given);
-      const moved = zero && !isFloat8(given.dtype) ? call("sub", whole, cast("i32", read(zero))) : whole;
+      const { dtype } = given;
+      const whole = isFloat8(dtype) ? fromFloat8(given) : cast("i32", given);
+      const moved = zero && !isFloat8(dtype) ? call("sub", whole, cast("i32", read(zero))) : whole;
       const wide: DType = type.dtype === "f64" ? "f64" : "f32";
       return cast(type.dtype, call("mul", cast(wide, moved), cast(wide, read(the(scale)))));
     };
