@@ -3,6 +3,7 @@ import type { Op } from "../ir/graph.ts";
 import { activationOps } from "./activation.ts";
 import { argReduceOps } from "./arg_reduce.ts";
 import { arithmeticOps } from "./arithmetic.ts";
+import { attentionOps } from "./attention.ts";
 import { castOps } from "./cast.ts";
 import { compareOps } from "./compare.ts";
 import { controlOps } from "./control.ts";
@@ -41,6 +42,7 @@ import { reduceOps } from "./reduce.ts";
 import { resizeOps } from "./resize.ts";
 import { rnnOps } from "./rnn.ts";
 import { roiOps } from "./roi.ts";
+import { rotaryEmbeddingOps } from "./rotary_embedding.ts";
 import { scatterOps } from "./scatter.ts";
 import { scatterRowsOps } from "./scatter_rows.ts";
 import { scoreWeightsOps } from "./score_weights.ts";
@@ -91,6 +93,8 @@ const families: readonly (readonly Op[])[] = [
   softmaxOps,
   scoreWeightsOps,
   headAttentionOps,
+  attentionOps,
+  rotaryEmbeddingOps,
   maskedAttentionOps,
   layerNormGradOps,
   geluProductOps,

@@ -38,7 +38,7 @@ import { encode } from "./wire_writer.ts";
 /** Operators are written in the form of this version of ONNX's operator set (IR version 10), or of a later one that first had an operator. */
 const OPSET = 21;
 const IR_VERSION = 10;
-const LATER: Readonly<Record<string, number>> = { RMSNormalization: 23, Swish: 24 };
+const LATER: Readonly<Record<string, number>> = { RMSNormalization: 23, RotaryEmbedding: 23, Attention: 24, Swish: 24 };
 
 export interface ExportOptions {
   /** Name of the graph in the file. */
