@@ -1,7 +1,17 @@
 // Whole networks pruned: exact densities, groups that go whole, and layers found by their weights.
 import { expect, test } from "vitest";
-import { layersOf, layerUses, pruneOnnx } from "../../src/compress/prune/index.ts";
+import {
+  fedProducts,
+  fitOnMask,
+  inputProducts,
+  layersOf,
+  layerUses,
+  matrixOf,
+  outputError,
+  pruneOnnx,
+} from "../../src/compress/prune/index.ts";
 import { OnnxModule } from "../../src/nn/index.ts";
+import { fromData } from "../../src/tensor/index.ts";
 import { convBatches, convNetwork } from "./sample_networks.ts";
 
 const model = convNetwork();
@@ -53,4 +63,26 @@ test("blocks stay whole through SparseGPT's choice, the fit and distillation", a
       const count = zeros((i) => Math.floor(i / 16 / 8) === columns && Math.floor((i % 16) / 8) === rows, product);
       expect([0, columns === 0 ? 64 : 32]).toContain(count);
     }
+});
+
+test("each layer is fitted to what the fitted layers before it give: fitting it again gains nothing", async () => {
+  const batches = convBatches(12); // so many determine the weights
+  const [dense, pruned] = [new OnnxModule(model), new OnnxModule(model)];
+  const { weights } = await pruneOnnx(model, { sparsity: 0.5, batches, errors: false });
+  for (const [name, parameter] of pruned.namedState()) parameter.value = fromData(weights.get(name)!);
+  const parameters = new Map(dense.namedParameters());
+  const layers = layersOf(layerUses(dense.graph({ x: [4, 3, 8, 8] }), new Set(parameters.keys()))).filter(({ groups }) => groups === 1);
+  const { grams, crosses } = await fedProducts(dense, pruned, layers, batches);
+  const denseGrams = await inputProducts(dense, layers, batches);
+  for (const layer of layers) {
+    const [wanted, fitted] = [
+      matrixOf(layer, await parameters.get(layer.name)!.value.tensorData()),
+      matrixOf(layer, weights.get(layer.name)!),
+    ];
+    const moments = { gram: grams.get(layer.name)!, cross: crosses.get(layer.name)! };
+    const again = fitOnMask(wanted, fitted, Uint8Array.from(fitted, (w) => Number(w !== 0)), layer.columns, moments); // biome-ignore format: one call
+    const denseGram = denseGrams.get(layer.name)!;
+    const [before, after] = [fitted, again].map((matrix) => outputError(wanted, matrix, layer.columns, denseGram, moments));
+    expect(after / before, layer.name).toBeGreaterThan(0.99);
+  }
 });

@@ -104,12 +104,23 @@ export const inputProducts = (network: OnnxModule, layers: readonly Layer[], bat
     return perLayer(network, layers, inputs, (use, i) => products(columnsOf(use, data[i]), columnsOf(use, data[i])));
   });
 
-/** Σ z·xᵀ, where z is what a layer of the first network is fed with, and x what the same layer of the second is. */
-export const crossProducts = (first: OnnxModule, second: OnnxModule, layers: readonly Layer[], batches: readonly Batch[]): Promise<Sums> =>
-  summed(batches, (inputs) => {
-    const [z, x] = [run(first, layers, inputs), run(second, layers, inputs)];
-    return perLayer(first, layers, inputs, (use, i) => products(columnsOf(use, z[i]), columnsOf(use, x[i])));
+/** Σ x·xᵀ and Σ z·xᵀ, where z is what a layer of the first network is fed with, and x what the same layer of the second is. */
+export async function fedProducts(
+  first: OnnxModule,
+  second: OnnxModule,
+  layers: readonly Layer[],
+  batches: readonly Batch[],
+): Promise<{ readonly grams: Sums; readonly crosses: Sums }> {
+  const sums = await summed(batches, (inputs) => {
+    const [z, x] = [first, second].map((network) => run(network, layers, inputs));
+    const withSecond = (fed: Record<string, Tensor>) =>
+      perLayer(first, layers, inputs, (use, i) => products(columnsOf(use, fed[i]), columnsOf(use, x[i])));
+    const [grams, crosses] = [withSecond(x), withSecond(z)].map(Object.entries<Tensor>);
+    return Object.fromEntries([...grams.map(([name, sum]) => [`x ${name}`, sum]), ...crosses.map(([name, sum]) => [`z ${name}`, sum])]);
   });
+  const part = (kind: "x" | "z"): Sums => new Map(layers.map(({ name }) => [name, sums.get(`${kind} ${name}`)!])); // as they were called
+  return { grams: part("x"), crosses: part("z") };
+}
 
 const products = (a: Tensor, b: Tensor): Tensor => a.matmul(b.transpose([0, 2, 1]));
 

@@ -1,6 +1,6 @@
 // Pruning: which weights go, how the others make up for them, and masks that hold while a network learns.
 export { type Allotted, allocateKept } from "./allocate.ts";
-export { type Batch, crossProducts, inputProducts, inputSquares, type Sums } from "./calibrate.ts";
+export { type Batch, fedProducts, inputProducts, inputSquares, type Sums } from "./calibrate.ts";
 export { bestOfRandom, type CandidateOptions, type Chosen } from "./candidates.ts";
 export { cholesky, inverseFactor, invertLower, solveCholesky } from "./cholesky.ts";
 export { type Disagreement, disagreement } from "./disagreement.ts";

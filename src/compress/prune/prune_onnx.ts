@@ -1,5 +1,6 @@
 // A trained network → the same network with most weights zero: chosen, refitted layer by layer, and taught by the dense one.
 
+import { mapInTurns } from "../../devices/turns.ts";
 import type { OnnxModel } from "../../formats/onnx/read.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
 import { HeddleError } from "../../ir/error.ts";
@@ -7,7 +8,7 @@ import { elementCount, type TensorData, toNumbers } from "../../ir/tensor.ts";
 import { OnnxModule } from "../../nn/index.ts";
 import { evaluate, fromData, type Parameter } from "../../tensor/index.ts";
 import { allocateKept } from "./allocate.ts";
-import { type Batch, crossProducts, groupPart, inputProducts, inputSquares, type Sums, shapesOf } from "./calibrate.ts";
+import { type Batch, fedProducts, groupPart, inputProducts, inputSquares, type Sums, shapesOf } from "./calibrate.ts";
 import { bestOfRandom } from "./candidates.ts";
 import { disagreement } from "./disagreement.ts";
 import { type DistillOptions, distill } from "./distill.ts";
@@ -135,7 +136,7 @@ async function choose(setting: Setting, options: PruneOptions): Promise<State[]>
     throw new HeddleError("bad-argument", "prune: by time only single weights are chosen, in scope global, by a method with scores");
   if (method === "sparsegpt" && scope === "layer" && (grain === "element" || isPattern(grain))) {
     const drop = isPattern(grain) ? grain : { sparsity };
-    return layers.map((layer, i) => {
+    return await mapInTurns(layers, (layer, i) => {
       progress(`SparseGPT ${i + 1}/${layers.length} ${layer.name}`);
       return {
         layer,
@@ -147,7 +148,7 @@ async function choose(setting: Setting, options: PruneOptions): Promise<State[]>
     });
   }
   const masks = await masksOf(setting, { ...options, batches, grain, scope });
-  return layers.map((layer, i) => {
+  return await mapInTurns(layers, (layer, i) => {
     const masked = { layer, dense: matrices[i], mask: masks[i], matrix: matrices[i].map((w, j) => (masks[i][j] ? w : 0)) };
     if (method !== "sparsegpt") return masked;
     const rows = sizeOf(layer) / layer.groups;
@@ -248,9 +249,7 @@ async function assign(network: OnnxModule, states: readonly Pick<State, "layer" 
   }
 }
 
-/** Times that the pruned network is run to see what its later layers are fed with, after its earlier ones were refitted. */
-const STAGES = 4;
-
+/** Each is fitted to what the layers before it give after they were fitted: to anything else it does more harm than good. */
 async function fitInOrder(
   dense: OnnxModule,
   pruned: OnnxModule,
@@ -259,28 +258,21 @@ async function fitInOrder(
   progress: (text: string) => void,
 ): Promise<State[]> {
   const fitted: State[] = [];
-  const length = Math.ceil(states.length / STAGES);
-  for (let from = 0; from < states.length; from += length) {
-    const stage = states.slice(from, from + length);
-    const layers = stage.map(({ layer }) => layer);
-    const grams = await inputProducts(pruned, layers, batches);
-    const crosses = await crossProducts(dense, pruned, layers, batches);
-    const done = stage.map((state, i) => {
-      const { layer, mask } = state;
-      progress(`fitting ${from + i + 1}/${states.length} ${layer.name}`);
-      const size = sizeOf(layer) / layer.groups;
-      const { matrix } = byGroups(layer, state.dense, (part, group) => {
-        const own = (all: Float64Array | Mask) => all.subarray(group * size, (group + 1) * size);
-        const moments = { gram: groupPart(grams.get(layer.name)!, layer, group), cross: groupPart(crosses.get(layer.name)!, layer, group) }; // of these layers
-        return {
-          matrix: fitOnMask(part, own(state.matrix) as Float64Array, own(mask) as Mask, layer.columns, moments),
-          mask: own(mask) as Mask,
-        };
-      });
-      return { ...state, matrix };
+  for (const [i, state] of states.entries()) {
+    const { layer, mask } = state;
+    progress(`fitting ${i + 1}/${states.length} ${layer.name}`);
+    const { grams, crosses } = await fedProducts(dense, pruned, [layer], batches);
+    const size = sizeOf(layer) / layer.groups;
+    const { matrix } = byGroups(layer, state.dense, (part, group) => {
+      const own = (all: Float64Array | Mask) => all.subarray(group * size, (group + 1) * size);
+      const moments = { gram: groupPart(grams.get(layer.name)!, layer, group), cross: groupPart(crosses.get(layer.name)!, layer, group) }; // of this layer
+      return {
+        matrix: fitOnMask(part, own(state.matrix) as Float64Array, own(mask) as Mask, layer.columns, moments),
+        mask: own(mask) as Mask,
+      };
     });
-    await assign(pruned, done);
-    fitted.push(...done);
+    fitted.push({ ...state, matrix });
+    await assign(pruned, fitted.slice(-1));
   }
   return fitted;
 }
@@ -311,8 +303,8 @@ async function errorsOf(
 ): Promise<number[]> {
   const layers = states.map(({ layer }) => layer);
   const denseGrams = known ?? (await inputProducts(dense, layers, batches));
-  const [grams, crosses] = [await inputProducts(pruned, layers, batches), await crossProducts(dense, pruned, layers, batches)];
-  return states.map(({ layer, dense: wanted, matrix }) => {
+  const { grams, crosses } = await fedProducts(dense, pruned, layers, batches);
+  return await mapInTurns(states, ({ layer, dense: wanted, matrix }) => {
     const size = sizeOf(layer) / layer.groups;
     let error = 0;
     for (let g = 0; g < layer.groups; g++) {
