@@ -1,7 +1,8 @@
 // Writes a whole file or nothing: under a temporary name first, then renamed.
 import { randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { access, constants, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { HeddleError } from "../ir/error.ts";
 
 /** In the same folder, because a rename is only atomic within one file system. */
@@ -13,9 +14,18 @@ function ioError(path: string, cause: unknown): HeddleError {
   return new HeddleError("io", `${path}: cannot be written: ${why}`, { cause });
 }
 
-/** Readers see the old content or the new one, never a part; `data` may come in parts. Throws HeddleError ("io"). */
+/** Whether a file can be made there is better known before what it is to hold takes an hour. Throws HeddleError ("io"). */
+export async function checkWritable(path: string): Promise<void> {
+  await access(dirname(path), constants.W_OK).catch((cause) => {
+    throw ioError(path, cause);
+  });
+}
+
+/** Readers see the old content or the new one, never a part, also where the process ends meanwhile; `data` may come in parts. Throws HeddleError ("io"). */
 export async function writeFileAtomic(path: string, data: Uint8Array | string | readonly Uint8Array[]): Promise<void> {
   const temporary = temporaryName(path);
+  const removeNow = (): void => rmSync(temporary, { force: true });
+  process.once("exit", removeNow);
   try {
     const file = await open(temporary, "wx");
     try {
@@ -28,6 +38,8 @@ export async function writeFileAtomic(path: string, data: Uint8Array | string | 
   } catch (cause) {
     await rm(temporary, { force: true });
     throw ioError(path, cause);
+  } finally {
+    process.off("exit", removeNow);
   }
 }
 

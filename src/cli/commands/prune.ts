@@ -16,7 +16,7 @@ import {
 import { type OnnxModel, readOnnx } from "../../formats/onnx/read.ts";
 import { replaceWeights } from "../../formats/onnx/replace_weights.ts";
 import { resolveShapes } from "../../formats/onnx/shapes.ts";
-import { writeFileAtomic } from "../../formats/write_file.ts";
+import { checkWritable, writeFileAtomic } from "../../formats/write_file.ts";
 import { HeddleError } from "../../ir/error.ts";
 import { OnnxModule } from "../../nn/index.ts";
 import { setDevice } from "../../tensor/index.ts";
@@ -47,6 +47,8 @@ export const prune: Command = async (invocation) => {
   const path = modelPath(invocation);
   const settings = settingsOf(options);
   const device = deviceOptions(options);
+  for (const file of [settings.output, settings.report]) if (file) await checkWritable(file);
+  const bench: BenchPoint[] = await Promise.all(textsOption(options, "bench").map(readBench));
   setDevice(device);
   const bytes = await readFile(path).catch((cause) => {
     throw new HeddleError("missing", `model ${path}: it cannot be read`, { cause });
@@ -91,7 +93,7 @@ export const prune: Command = async (invocation) => {
         ],
       })
     : null;
-  if (settings.report && sweep) await writeReport(settings.report, { path, pruneOptions, result, agreement, sweep, options });
+  if (settings.report && sweep) await writeReport(settings.report, { path, pruneOptions, result, agreement, sweep, bench });
   const json = {
     model: path,
     output: settings.output ?? null,
@@ -128,17 +130,25 @@ function settingsOf(options: Options): Settings {
   const sparsity = numberOption(options, "sparsity", { min: 0, max: 1 });
   if (sparsity === undefined && !isPattern(grain)) throw new UsageError("--sparsity: wanted, for example --sparsity 0.9");
   if (sparsity !== undefined && isPattern(grain)) throw new UsageError("--sparsity: a grain N:M says it already; leave one out");
+  const method = choiceOption(options, "method", METHODS);
+  const distillSteps = numberOption(options, "distill", { min: 0, max: 1e7, isInteger: true }) ?? 0;
+  if (
+    ((method ?? "magnitude") !== "magnitude" || distillSteps > 0) &&
+    textsOption(options, "data").length === 0 &&
+    !flagOption(options, "generate")
+  )
+    throw new UsageError("--distill and all methods but magnitude need inputs: --data, or --generate for random ones");
   const excluded = new Set(listOption(options, "exclude"));
   return {
     sparsity: sparsity ?? 0,
-    method: choiceOption(options, "method", METHODS),
+    method,
     grain,
     scope: choiceOption(options, "scope", SCOPES),
     allocate: choiceOption(options, "allocate", ["size", "speed"]),
     exclude: (name) => excluded.has(name),
     candidates: numberOption(options, "candidates", { min: 1, max: 1e6, isInteger: true }),
     seed: numberOption(options, "seed", { min: 0, isInteger: true }) ?? 1,
-    distillSteps: numberOption(options, "distill", { min: 0, max: 1e7, isInteger: true }) ?? 0,
+    distillSteps,
     rate: numberOption(options, "rate", { min: 0, max: 10 }),
     output: textOption(options, "output"),
     report: textOption(options, "report"),
@@ -205,11 +215,10 @@ interface ReportTask {
   readonly result: PruneResult;
   readonly agreement: HeldOut | null;
   readonly sweep: readonly SweepPoint[];
-  readonly options: Options;
+  readonly bench: readonly BenchPoint[];
 }
 
-async function writeReport(file: string, { path, pruneOptions, result, agreement, sweep, options }: ReportTask): Promise<void> {
-  const bench: BenchPoint[] = await Promise.all(textsOption(options, "bench").map(readBench));
+async function writeReport(file: string, { path, pruneOptions, result, agreement, sweep, bench }: ReportTask): Promise<void> {
   const facts: (readonly [name: string, value: string])[] = [
     ["model", path],
     ["method", pruneOptions.method ?? "magnitude"],
