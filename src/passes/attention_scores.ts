@@ -1,4 +1,5 @@
 // Reads attention out of a graph: what is multiplied, what its scores are multiplied by, which of them are hidden and what is added.
+import { isFloat } from "../ir/dtype.ts";
 import type { Node, Value } from "../ir/graph.ts";
 import { type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import type { ScoreWeightsAttrs } from "../ops/score_weights.ts";
@@ -31,6 +32,7 @@ export function attended(node: Node, [weights, v]: readonly (Value | null)[]): A
   const { q, k } = found;
   const [a, b, c] = [q, k, v].map(({ type: { shape } }) => shape);
   const rank = a.length;
+  if (q.type.dtype !== v.type.dtype || k.type.dtype !== v.type.dtype) return null;
   const isSame = [b, c].every((s) => s.length === rank && s.slice(0, -2).join() === a.slice(0, -2).join());
   if ((rank !== 3 && rank !== 4) || !isSame || b[rank - 1] !== c[rank - 2]) return null;
   const [ofKeys, ofValues] = [k, v].map(unrepeated);
@@ -40,9 +42,9 @@ export function attended(node: Node, [weights, v]: readonly (Value | null)[]): A
 
 function weighted(weights: Value): Scores | null {
   const rank = weights.type.shape.length;
-  const softmax = madeBy(weights, "Softmax");
+  const softmax = madeBy(uncast(weights), "Softmax");
   const axis = softmax && (softmax.attrs as { readonly axis: number }).axis;
-  if (softmax && (axis === -1 || axis === rank - 1)) return added(softmax.inputs[0]!);
+  if (softmax && (axis === -1 || axis === rank - 1)) return added(uncast(softmax.inputs[0]!));
   const own = madeBy(weights, "ScoreWeights");
   const scores = own && multiplied(own.inputs[0]!);
   if (!own || !scores) return null;
@@ -67,8 +69,15 @@ function chosen(x: Value): Scores | null {
   const [seen, inner] = where.inputs as readonly Value[]; // it has all
   const hidden = numberOf(where.inputs[2]);
   if (hidden === undefined || !sameShape(inner.type.shape, x.type.shape)) return null;
-  // What is added to a score that is infinitely low changes nothing.
-  const found = hidden === Number.NEGATIVE_INFINITY ? added(inner) : capped(inner);
+  if (hidden !== Number.NEGATIVE_INFINITY) {
+    const own = capped(inner);
+    return own && { ...own, seen: unexpanded(seen), hidden };
+  }
+  // What is added to a score that is infinitely low changes nothing, nor does another mask.
+  const found = added(inner);
+  const mask = constantOf(seen);
+  const place = mask && lastSeen(mask, x.type.shape[x.type.shape.length - 1], (e) => e !== 0, (e) => e === 0); // biome-ignore format: one idea
+  if (found && found.before < 0 && place !== undefined && place !== null) return { ...found, before: place };
   return found && !found.seen ? { ...found, seen: unexpanded(seen), hidden } : null;
 }
 
@@ -82,8 +91,8 @@ function capped(x: Value): Scores | null {
 
 /** q · kᵀ, of which all three may be multiplied by numbers. */
 function multiplied(x: Value): Scores | null {
-  const outer = scaled(x);
-  const product = madeBy(outer.x, "MatMul");
+  const outer = scaled(uncast(x));
+  const product = madeBy(uncast(outer.x), "MatMul");
   if (!product) return null;
   const [q, k] = product.inputs.map((v) => scaled(v!)); // it has both
   const scale = outer.scale * q.scale * k.scale;
@@ -108,6 +117,12 @@ function scaled(value: Value): { readonly x: Value; readonly scale: number } {
   const moved =
     node.op.name === "Reshape" ? reshaped(rest.x, shape, node.from) : transposed(rest.x, permOf(node.attrs, shape.length), node.from);
   return { x: moved, scale: rest.scale };
+}
+
+/** Scores and weights of 16 bits go through float32 in files, and are float32 in kernels. */
+function uncast(x: Value): Value {
+  const source = madeBy(x, "Cast")?.inputs[0];
+  return source && isFloat(source.type.dtype) && isFloat(x.type.dtype) ? source : x;
 }
 
 /** What an Expand repeats: masks broadcast anyway. */

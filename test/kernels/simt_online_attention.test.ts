@@ -1,15 +1,10 @@
 // Attention on plain cores, run in JavaScript: ragged tiles, masks, groups, parts of keys, with and without subgroups, against float64.
 import { expect, test } from "vitest";
 import type { SimtTarget } from "../../src/ir/simt.ts";
+import { attentionKernel } from "../../src/kernels/simt/attention.ts";
 import type { HeadView } from "../../src/kernels/simt/head_tiles.ts";
-import {
-  joinedKernel,
-  linesOf,
-  type MaskView,
-  type OnlineSchedule,
-  type OnlineShape,
-  onlineKernel,
-} from "../../src/kernels/simt/online_attention.ts";
+import type { MaskView } from "../../src/kernels/simt/masked_scores.ts";
+import { joinedKernel, linesOf, type OnlineSchedule, type OnlineShape, onlineKernel } from "../../src/kernels/simt/online_attention.ts";
 import { randomNumbers } from "../run/devices.ts";
 import { type Arrival, H200, runKernel } from "./simt_machine.ts";
 
@@ -85,13 +80,15 @@ const TARGETS: readonly (readonly [string, SimtTarget])[] = [
   ["no subgroups", { ...H200, subgroup: 0 }],
 ];
 
+const viewsOf = (shape: OnlineShape) => ({
+  q: view(shape, shape.queries, shape.depth, 1),
+  k: view(shape, shape.keys, shape.depth, 0),
+  v: view(shape, shape.keys, shape.width, 0),
+  out: view(shape, shape.queries, shape.width, 1),
+});
+
 function run(shape: OnlineShape, plan: OnlineSchedule, target: SimtTarget, arrival: Arrival, seen: Float64Array, bias: Float64Array) {
-  const views = {
-    q: view(shape, shape.queries, shape.depth, 1),
-    k: view(shape, shape.keys, shape.depth, 0),
-    v: view(shape, shape.keys, shape.width, 0),
-    out: view(shape, shape.queries, shape.width, 1),
-  };
+  const views = viewsOf(shape);
   const [q, k, v] = [views.q, views.k, views.v].map(({ elements }, i) => Float64Array.from(randomNumbers(i + 1, elements)));
   const y = new Float64Array(views.out.elements).fill(Number.NaN);
   const given = [q, k, v, ...(shape.seen ? [seen] : []), ...(shape.bias ? [bias] : [])];
@@ -136,3 +133,32 @@ test("a row that sees nothing is NaN, as a softmax of −∞ is; others are not"
     expect(want.filter(Number.isNaN)).toHaveLength(8);
   }
 });
+
+const ON_FRAGMENTS: readonly (readonly [name: string, Partial<OnlineShape>])[] = [
+  ["a mask, and what is added", { seen: masks(true), hidden: -1e9, bias: masks(false) }],
+  ["groups, causal with more keys, capped", { heads: 1, group: 2, before: 5, queries: 14, cap: 2 }],
+  ["infinitely low", { seen: masks(true), hidden: Number.NEGATIVE_INFINITY }],
+];
+for (const [name, change] of ON_FRAGMENTS)
+  test(`${name}, on matrix units`, () => {
+    const shape = { ...base, depth: 16, width: 16, ...change };
+    const seen = randomNumbers(7, masks(true).elements).map((x) => Number(x > -0.5));
+    seen.fill(0, 38, 57); // the third query sees nothing
+    seen.fill(0, 0, 17); // the first none of a whole tile
+    const bias = Float64Array.from(randomNumbers(8, masks(true).elements));
+    const views = viewsOf(shape);
+    const [q, k, v] = [views.q, views.k, views.v].map(({ elements }, i) => Float64Array.from(randomNumbers(i + 1, elements)));
+    const { before, cap, hidden, group } = shape;
+    const own = { ...shape, dtype: "bf16", heads: shape.heads * group, isCausal: before !== null } as const;
+    const kernelShape = { ...own, masks: { group, before: before ?? 0, cap, hidden, seen: shape.seen, bias: shape.bias } };
+    const y = new Float64Array(views.out.elements).fill(Number.NaN);
+    const narrow = Object.fromEntries(
+      Object.entries(views).map(([of, each]) => [of, { ...each, dtype: "bf16" }]),
+    ) as unknown as typeof views; // the same names
+    const kernel = attentionKernel("attention", kernelShape, narrow, { rows: 16, subgroups: 1, tile: 16 }, H200);
+    const given = [q, k, v, ...(shape.seen ? [Float64Array.from(seen)] : []), ...(shape.bias ? [bias] : [])];
+    runKernel(kernel, [...given, y], "late");
+    const want = reference(shape, q, k, v, Float64Array.from(seen), bias);
+    for (const [i, x] of want.entries())
+      expect(Number.isNaN(x) ? Number.isNaN(y[i]) : Math.abs(y[i] - x) < 1e-5, `element ${i}: ${y[i]}, wanted ${x}`).toBe(true);
+  });

@@ -16,7 +16,8 @@ import {
   thread,
 } from "../../ir/simt.ts";
 import { gridOf, linearGroup } from "../../lower/simt_group.ts";
-import { firstOf, type Head, HeadTiles, type HeadView, lineOf, rowFragments, sums } from "./head_tiles.ts";
+import { firstOf, type Head, HeadTiles, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
+import { LEAST, MaskedScores, type MaskView, type ScoreChange } from "./masked_scores.ts";
 
 export interface AttentionShape {
   readonly dtype: "f16" | "bf16";
@@ -27,6 +28,19 @@ export interface AttentionShape {
   readonly depth: number;
   readonly isCausal: boolean;
   readonly scale: number;
+  /** What files do besides; training has none of it. */
+  readonly masks?: ScoreMasks;
+}
+
+export interface ScoreMasks {
+  /** Heads of queries that share one of keys and values. */
+  readonly group: number;
+  /** Where causal: query i sees keys 0 to i + before. */
+  readonly before: number;
+  readonly cap: number;
+  readonly seen: MaskView | null;
+  readonly hidden: number;
+  readonly bias: MaskView | null;
 }
 
 /** A subgroup has `rows` places of one side, of which a workgroup has `subgroups` times as many; tiles have `tile` places of the other side. */
@@ -45,7 +59,7 @@ const ROW_THREADS = [1, 2] as const;
 type Variable = ReturnType<SimtBuilder["variable"]>;
 
 /** Queries begin so many places behind keys. */
-export const beforeOf = ({ queries, keys }: AttentionShape): number => keys - queries;
+export const beforeOf = ({ queries, keys, masks }: AttentionShape): number => masks?.before ?? keys - queries;
 
 /** Which rows a workgroup has: heads of one block of places are neighbours in time. */
 function blockOf(b: SimtBuilder, { batch, heads }: AttentionShape, blocks: number, isReversed: boolean) {
@@ -65,18 +79,19 @@ export function blockTiles(b: SimtBuilder, shape: AttentionShape, schedule: Atte
   const { rows, subgroups, tile } = schedule;
   const [block, threads] = [rows * subgroups, subgroups * SUBGROUP];
   const place = blockOf(b, shape, Math.ceil(places / block), isReversed);
+  const beside = { ...place.at, head: b.let(fn("div", place.at.head, shape.masks?.group ?? 1)) };
   const tilesOf =
-    (size: { readonly rows: number; readonly slots: number }) =>
+    (size: { readonly rows: number; readonly slots: number }, at: Head) =>
     (buffers: readonly HeadBuffer[], places: number): HeadTiles[] =>
-      buffers.map(([buffer, view]) => new HeadTiles(b, buffer, view, place.at, { ...size, depth: shape.depth, threads, places }));
+      buffers.map(([buffer, view]) => new HeadTiles(b, buffer, view, at, { ...size, depth: shape.depth, threads, places }));
   return {
     block,
     threads,
     place,
     firstRow: b.let(fn("mul", place.block, block)),
     own: b.let(fn("mul", fn("div", thread(), SUBGROUP), rows)),
-    tilesOfBlock: tilesOf({ rows: block, slots: 1 }),
-    tilesBeside: tilesOf({ rows: tile, slots: 2 }),
+    tilesOfBlock: tilesOf({ rows: block, slots: 1 }, place.at),
+    tilesBeside: tilesOf({ rows: tile, slots: 2 }, beside),
   };
 }
 
@@ -91,14 +106,11 @@ export function overRow(b: SimtBuilder, own: Reg, combine: "max" | "add"): Reg {
 /** The larger of two numbers; where one is NaN, either. */
 const larger = (a: Reg, b: Reg): Reg => select(fn("gt", a, b), a, b);
 
-/** Of a thread's rows in a fragment (0 or 1), which element i is in. */
-export const rowOf = (i: number): 0 | 1 => (i & 2 ? 1 : 0);
-
 export function attentionBytes({ depth }: AttentionShape, { rows, subgroups, tile }: AttentionSchedule): number {
   return 2 * lineOf(depth) * (rows * subgroups + 4 * tile) + 512;
 }
 
-/** Buffers: queries, keys, values, results, and of each query the logarithm of its sum of powers. */
+/** Buffers: queries, keys, values, with masks those that there are, results, and without masks of each query the logarithm of its sum of powers. */
 export function attentionKernel(
   name: string,
   shape: AttentionShape,
@@ -110,8 +122,9 @@ export function attentionKernel(
   const { rows, tile } = schedule;
   const b = new SimtBuilder(name, target);
   const [q, k, v] = (["q", "k", "v"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
+  const masked = shape.masks ? new MaskedScores(b, shape, shape.masks) : null;
   const out = b.buffer("out", views.out.dtype, views.out.elements, "write");
-  const logs = b.buffer("logs", "f32", batch * heads * queries, "write");
+  const logs = masked ? null : b.buffer("logs", "f32", batch * heads * queries, "write");
   const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, queries, isCausal);
   const [ofQueries] = tilesOfBlock([[q, views.q]], queries);
   const [ofKeys, ofValues] = tilesBeside(
@@ -134,7 +147,8 @@ export function attentionKernel(
   const down = rows / FRAGMENT;
   const query = rowFragments(b, ofQueries, dtype, own, down, depth);
   const results = sums(b, down, depth / FRAGMENT);
-  const softmax = new OnlineSoftmax(b, shape.scale, down);
+  const softmax = new OnlineSoftmax(b, shape.scale, down, masked !== null);
+  masked?.begin(place.at, b.let(sum(firstRow, own)), down);
 
   const before = beforeOf(shape);
   const seenBy = (row: Reg): Reg => (isCausal ? fn("min", sum(row, before + 1), keys) : int(keys));
@@ -147,7 +161,8 @@ export function attentionKernel(
     const slot = b.let(fn("rem", at, 2));
     const scores = scoresOf(b, dtype, query, ofKeys, slot, int(0), tile);
     const isSeen = isMasked ? seenIn(b, shape, sum(firstRow, own), b.let(fn("mul", at, tile))) : null;
-    const weights = softmax.weightsOf(scores, results, isSeen, dtype);
+    const changed = masked?.at(b.let(fn("mul", at, tile))) ?? null;
+    const weights = softmax.weightsOf(scores, results, isSeen, changed, dtype);
     addRows(b, dtype, results, weights, ofValues, slot, int(0));
     b.copiesDone();
     b.barrier();
@@ -167,10 +182,10 @@ export function attentionKernel(
         b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.out.place), column)), values),
       (x, r) => fn("mul", x, inverse[r]),
     );
-    for (const r of [0, 1] as const) {
+    for (const r of logs === null ? [] : ([0, 1] as const)) {
       const row = b.let(sum(firstRow, own, i * FRAGMENT + 8 * r, fn("div", fn("rem", thread(), SUBGROUP), 4)));
       const isOwn = fn("and", fn("eq", fn("rem", thread(), 4), 0), fn("lt", row, queries));
-      b.when(isOwn, () => b.store(logs, sum(fn("mul", place.line, queries), row), log[r]));
+      b.when(isOwn, () => b.store(logs!, sum(fn("mul", place.line, queries), row), log[r]));
     }
   }
   return b.build([threads, 1, 1], place.grid);
@@ -261,6 +276,8 @@ class OnlineSoftmax {
     private readonly b: SimtBuilder,
     private readonly scale: number,
     down: number,
+    /** Scores are scaled, and rows may not have seen anything yet. */
+    private readonly isMasked: boolean,
   ) {
     this.factor = scale * LOG2_E;
     const each = (value: number) => Array.from({ length: down }, () => [0, 1].map(() => b.variable("f32", float(value))));
@@ -273,12 +290,16 @@ class OnlineSoftmax {
     scores: readonly (readonly Fragment[])[],
     results: readonly (readonly Fragment[])[],
     isSeen: ReturnType<typeof seenIn> | null,
+    changed: ScoreChange | null,
     dtype: "f16" | "bf16",
   ): Fragment[][] {
     const { b } = this;
     return scores.map((line, i) => {
       const all = line.map((s, j) =>
-        b.readFragment(s).map((x, e) => (isSeen ? b.let(select(isSeen(i, j, e), x, float(Number.NEGATIVE_INFINITY))) : x)),
+        b.readFragment(s).map((own, e) => {
+          const x = changed ? changed(i, j, e, own) : own;
+          return isSeen ? b.let(select(isSeen(i, j, e), x, float(Number.NEGATIVE_INFINITY))) : x;
+        }),
       );
       const growth = ([0, 1] as const).map((r) =>
         this.grow(
@@ -307,7 +328,7 @@ class OnlineSoftmax {
   }
 
   private power(x: Reg, shift: Reg): Reg {
-    return fn("exp2", fn("fma", x, this.factor, shift));
+    return fn("exp2", this.isMasked ? fn("mul", fn("sub", x, shift), LOG2_E) : fn("fma", x, this.factor, shift));
   }
 
   private grow(i: number, r: 0 | 1, scores: readonly Reg[]): { readonly shift: Reg; readonly correction: Reg } {
@@ -318,7 +339,7 @@ class OnlineSoftmax {
       scores.reduce<Reg>((a, x) => b.let(larger(x, a)), most),
       "max",
     );
-    const shift = b.let(fn("mul", now, -this.factor));
+    const shift = b.let(this.isMasked ? fn("max", now, LEAST) : fn("mul", now, -this.factor));
     const correction = b.let(this.power(most, shift));
     b.set(most, now);
     b.set(this.sums[i][r], fn("mul", this.sums[i][r], correction));

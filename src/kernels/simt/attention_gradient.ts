@@ -21,12 +21,11 @@ import {
   beforeOf,
   blockTiles,
   LOG2_E,
-  rowOf,
   scoresOf,
   seenIn,
   storeRows,
 } from "./attention.ts";
-import { firstOf, type HeadView, lineOf, rowFragments, sums } from "./head_tiles.ts";
+import { firstOf, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
 
 type GradientViews = Readonly<Record<"q" | "k" | "v" | "y" | "dy", HeadView>>;
 

@@ -106,3 +106,6 @@ export function rowFragments(
 
 export const sums = (b: SimtBuilder, rows: number, columns: number): Fragment[][] =>
   Array.from({ length: rows }, () => Array.from({ length: columns }, () => b.fragment("sum", "f32")));
+
+/** Of a thread's rows in a fragment (0 or 1), which element i is in. */
+export const rowOf = (i: number): 0 | 1 => (i & 2 ? 1 : 0);

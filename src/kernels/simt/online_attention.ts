@@ -1,19 +1,9 @@
 // Attention on plain cores: tiles of keys and values pass through shared memory, scores stay in registers, where their softmax is corrected tile by tile (Milakov and Gimelshein 2018).
-import type { DType } from "../../ir/dtype.ts";
 import { exchange, float, fn, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, select, sum, thread } from "../../ir/simt.ts";
 import { gridOf, linearGroup } from "../../lower/simt_group.ts";
 import { firstOf, type Head, type HeadView } from "./head_tiles.ts";
+import { cappedScore, LEAST, type MaskView, maskPlace } from "./masked_scores.ts";
 import { PlaceTiles } from "./place_tiles.ts";
-
-/** Where element (batch, head, query, key) of a mask lies: 0 where one is for all. */
-export interface MaskView {
-  readonly dtype: DType;
-  readonly elements: number;
-  readonly batch: number;
-  readonly head: number;
-  readonly query: number;
-  readonly key: number;
-}
 
 export interface OnlineShape {
   readonly batch: number;
@@ -61,9 +51,6 @@ type Row = ReturnType<OnlineAttention["rowsOf"]>[number];
 
 /** Rows of 4 floats more lie in other banks. */
 const PAD = 4;
-/** The least finite float: what is subtracted where no score is larger than −∞, so that its powers are 0 and not NaN. */
-const LEAST = -3.4028234663852886e38;
-
 export const threadsOf = ({ rows, own, across }: OnlineSchedule): number => (rows / own) * across;
 
 /** Neighbouring columns of values that a thread has, and how many such blocks. */
@@ -233,7 +220,7 @@ class OnlineAttention {
       const query = b.let(fn("div", near, shape.group));
       const member = b.let(fn("rem", near, shape.group));
       const head = b.let(sum(fn("mul", at.head, shape.group), member));
-      const maskAt = (of: MaskView | null) => of && b.let(sum(fn("mul", at.batch, of.batch), fn("mul", head, of.head), fn("mul", query, of.query))); // biome-ignore format: short
+      const maskAt = (of: MaskView | null) => of && b.let(maskPlace(of, { ...at, head }, query));
       return { isThere: fn("lt", row, total), query, head, seen: maskAt(shape.seen), bias: maskAt(shape.bias) };
     });
   }
@@ -261,7 +248,7 @@ class OnlineAttention {
   private score(x: Reg, row: Row, key: Reg): Reg {
     const { b, shape, masks } = this;
     const { cap, scale, before, keys, seen, bias } = shape;
-    let score: Reg = cap > 0 ? fn("mul", fn("tanh", fn("mul", x, scale / cap)), cap) : fn("mul", x, scale);
+    let score = cappedScore(x, scale, cap);
     const near = seen || bias ? b.let(fn("min", key, keys - 1)) : key;
     const element = (of: MaskView, first: Reg) => b.let(sum(first, fn("mul", near, of.key)));
     if (seen) score = select(b.load(masks.seen!, element(seen, row.seen!)), score, float(shape.hidden)); // there as the mask is

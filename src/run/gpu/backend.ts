@@ -28,14 +28,15 @@ import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
 import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { logSumExp } from "./implement_log_sum_exp.ts";
+import { fitsMaskedAttention, maskedAttention } from "./implement_masked_attention.ts";
 import { implementMatMul } from "./implement_matmul.ts";
-import { fitsMaskedAttention, maskedAttention } from "./implement_online_attention.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
 import { cumSum } from "./implement_scan.ts";
 import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
+import { fitsFloat8Product, float8ProductCalls } from "./library_float8.ts";
 import { fitsGeluGrad, fitsGeluProduct, geluGradProduct, geluProduct } from "./library_gelu.ts";
 import { fitsIntegerProduct, integerProductCalls } from "./library_integer.ts";
 import * as lines from "./lines.ts";
@@ -91,6 +92,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
     MaskedAttention: maskedAttention,
     LayerNormGrad: layerNormGrad,
     MatMulInteger: integerProductCalls,
+    Float8MatMul: float8ProductCalls,
     GeluProduct: geluProduct,
     GeluGradProduct: geluGradProduct,
   }),
@@ -104,6 +106,7 @@ const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   MaskedAttention: fitsMaskedAttention,
   LayerNormGrad: fitsLayerNormGrad,
   MatMulInteger: fitsIntegerProduct,
+  Float8MatMul: fitsFloat8Product,
   GeluGrad: fitsGeluGrad,
   GeluProduct: fitsGeluProduct,
   GeluGradProduct: fitsGeluProduct,

@@ -17,12 +17,17 @@ const DEEP = 64;
 export function fitsAttention(node: Node, narrow: NarrowPrecision | undefined, target: SimtTarget): boolean {
   const g = attentionGeometry(node);
   const dtype = g.dtype === "f32" ? narrow : g.dtype;
-  const isFragment = target.opensFragments && (dtype === "f16" || dtype === "bf16") && target.fragments.includes(dtype);
-  if (!isFragment || g.depth % 16 !== 0 || g.depth > MOST_DEPTH || g.scale <= 0 || g.batch * g.heads * g.queries * g.keys === 0)
-    return false;
+  if ((dtype !== "f16" && dtype !== "bf16") || g.scale <= 0) return false;
   const shape = shapeOf(g, dtype);
-  const schedule = scheduleOf(shape, target);
-  return attentionBytes(shape, schedule) <= target.sharedBytes && gradientBytes(shape, schedule) <= target.sharedBytes;
+  return fitsFragments(shape, target) && gradientBytes(shape, scheduleOf(shape, target)) <= target.sharedBytes;
+}
+
+/** Whether matrix units do attention of this shape in one kernel. */
+export function fitsFragments(shape: AttentionShape, target: SimtTarget): boolean {
+  const { batch, heads, queries, keys, depth, dtype } = shape;
+  const isFragment = target.opensFragments && target.fragments.includes(dtype) && depth % 16 === 0 && depth <= MOST_DEPTH;
+  if (!isFragment || batch * heads * queries * keys === 0) return false;
+  return attentionBytes(shape, scheduleOf(shape, target)) <= target.sharedBytes;
 }
 
 const shapeOf = ({ batch, heads, queries, keys, depth, causal, scale }: AttentionGeometry, dtype: "f16" | "bf16"): AttentionShape => ({
@@ -36,7 +41,7 @@ const shapeOf = ({ batch, heads, queries, keys, depth, causal, scale }: Attentio
   scale,
 });
 
-function scheduleOf({ batch, heads, queries, depth }: AttentionShape, { units = 0 }: SimtTarget): AttentionSchedule {
+export function scheduleOf({ batch, heads, queries, depth }: AttentionShape, { units = 0 }: SimtTarget): AttentionSchedule {
   const large = { rows: 32, subgroups: 4, tile: 64 };
   const groups = Math.ceil(queries / (large.rows * large.subgroups)) * batch * heads;
   return depth > DEEP || groups < units ? { ...large, rows: 16 } : large;

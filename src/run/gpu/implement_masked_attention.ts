@@ -1,0 +1,100 @@
+// MaskedAttention to kernels on matrix units or plain cores: which shapes they are for, where heads and masks lie, and parts of keys that are joined.
+import type { DType } from "../../ir/dtype.ts";
+import type { Node, Value } from "../../ir/graph.ts";
+import type { NarrowPrecision } from "../../ir/precision.ts";
+import type { SimtTarget } from "../../ir/simt.ts";
+import { elementCount, type Shape, stridesOf } from "../../ir/tensor.ts";
+import { type AttentionShape, attentionKernel } from "../../kernels/simt/attention.ts";
+import type { HeadView } from "../../kernels/simt/head_tiles.ts";
+import type { MaskView } from "../../kernels/simt/masked_scores.ts";
+import { joinedKernel, linesOf, type OnlineSchedule, type OnlineShape, onlineKernel } from "../../kernels/simt/online_attention.ts";
+import { onlineSchedule } from "../../kernels/simt/online_schedule.ts";
+import { maskedGeometry } from "../../ops/masked_attention.ts";
+import { transposed } from "../implement/transposed.ts";
+import { type Place, valuePlace } from "../step.ts";
+import type { DirectImplementation } from "./direct.ts";
+import { fitsFragments, scheduleOf } from "./implement_attention.ts";
+
+/** Deeper heads have too many results for a thread. */
+const MOST_DEPTH = 256;
+/** With more queries matrix units multiply 16-bit floats sooner than plain cores do. */
+const FEW_ROWS = 16;
+
+/** Whether there are kernels for a node, with its operands in 16 bits where they will have those; products around a softmax took longer than any of them on an H200. */
+export function fitsMaskedAttention(node: Node, narrow: NarrowPrecision | undefined, target: SimtTarget): boolean {
+  const g = maskedGeometry(node);
+  const dtype = g.dtype === "f32" ? (narrow ?? "f32") : g.dtype;
+  if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") return false;
+  if (elementCount(node.outputs[0].type.shape) * g.keys * g.depth === 0 || node.inputs.length >= target.maxBuffers) return false;
+  return onFragments(node, dtype, target) !== null || onPlainCores(node, dtype, target) !== null;
+}
+
+/** Null: these do not fit, or plain cores are as quick. */
+function onFragments(node: Node, dtype: DType, target: SimtTarget): AttentionShape | null {
+  const { batch, heads, group, queries, keys, depth, width, scale, cap, hidden, before } = maskedGeometry(node);
+  if ((dtype !== "f16" && dtype !== "bf16") || width !== depth || queries * group <= FEW_ROWS) return null;
+  const [seen, bias] = masksOf(node);
+  const isCausal = before >= 0;
+  const masks = { group, before: isCausal ? before : 0, cap, seen, hidden, bias };
+  const shape = { dtype, batch, heads: heads * group, queries, keys, depth, isCausal, scale, masks };
+  return fitsFragments(shape, target) ? shape : null;
+}
+
+function onPlainCores(
+  node: Node,
+  dtype: DType,
+  target: SimtTarget,
+): { readonly shape: OnlineShape; readonly schedule: OnlineSchedule } | null {
+  const { batch, heads, group, queries, keys, depth, width, scale, cap, hidden, before } = maskedGeometry(node);
+  // Matrix units multiply faster, with their scores in memory as well.
+  const isSlower = dtype !== "f32" && target.fragments.includes(dtype as "f16") && queries * group > FEW_ROWS;
+  if (isSlower || Math.max(depth, width) > MOST_DEPTH) return null;
+  const [seen, bias] = masksOf(node);
+  const shape = { batch, heads, group, queries, keys, depth, width, scale, cap, hidden, before: before < 0 ? null : before, seen, bias };
+  const schedule = onlineSchedule(shape, target);
+  return schedule && { shape, schedule };
+}
+
+const masksOf = ({ inputs }: Node): readonly (MaskView | null)[] => [3, 4].map((i) => (inputs[i] ? maskOf(inputs[i].type) : null));
+
+/** One element for all where an axis has size 1. */
+function maskOf({ dtype, shape }: Value["type"]): MaskView {
+  const [batch, head, query, key] = stridesOf(shape).map((stride, i) => (shape[i] === 1 ? 0 : stride));
+  return { dtype, elements: elementCount(shape), batch, head, query, key };
+}
+
+/** A tensor (N, places, heads, columns), or what it is a permutation of where columns stay neighbours. */
+function viewOf(value: Value): { readonly view: HeadView; readonly value: Value } {
+  const source = transposed(value);
+  const axes = source?.perm ?? [0, 1, 2, 3];
+  const { before } = axes[3] === 3 && source ? source : { before: value };
+  const view = (strides: Shape, perm: readonly number[]): HeadView => {
+    const [batch, place, head] = perm.map((axis) => strides[axis]);
+    return { dtype: value.type.dtype, elements: elementCount(value.type.shape), from: 0, batch, place, head };
+  };
+  return { value: before, view: view(stridesOf(before.type.shape), before === value ? [0, 1, 2, 3] : axes) };
+}
+
+export const maskedAttention: DirectImplementation = (node, name, target, shared) => {
+  const [q, k, v] = node.inputs.slice(0, 3).map((x) => viewOf(x!)); // checked by infer
+  const [result] = node.outputs;
+  const views = { q: q.view, k: k.view, v: v.view, out: viewOf(result).view };
+  const reads = [q.value, k.value, v.value, ...node.inputs.slice(3).filter((x) => x !== null)].map(valuePlace);
+  const keyOf = (shape: object): string => `MaskedAttention ${JSON.stringify([shape, views])} ${String(node.attrs.hidden)}`; // JSON has no infinities
+  const onMatrixUnits = onFragments(node, result.type.dtype, target);
+  if (onMatrixUnits) {
+    const schedule = scheduleOf(onMatrixUnits, target);
+    const kernel = shared(keyOf(onMatrixUnits), name, (n) => attentionKernel(n, onMatrixUnits, views, schedule, target));
+    return [{ kernel, places: [...reads, valuePlace(result)] }];
+  }
+  const plain = onPlainCores(node, result.type.dtype, target);
+  if (!plain) return null;
+  const { shape, schedule } = plain;
+  const { parts } = schedule;
+  const lines = linesOf(shape) * parts;
+  const between: Place[] = parts === 1 ? [] : [4 * lines * shape.width, 4 * lines].map((bytes, id) => ({ k: "temporary", id, bytes }));
+  const first = shared(keyOf(shape), parts === 1 ? name : `${name}_parts`, (n) => onlineKernel(n, shape, views, schedule, target));
+  if (parts === 1) return [{ kernel: first, places: [...reads, valuePlace(result)] }];
+  const second = shared(`joined ${keyOf(shape)}`, name, (n) => joinedKernel(n, shape, views.out, parts, target));
+  return [{ kernel: first, places: [...reads, ...between] }, { kernel: second, places: [...between, valuePlace(result)] }]; // biome-ignore format: short
+};
