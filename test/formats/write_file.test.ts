@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { writeFileAtomic, writeFileAtomicSync } from "../../src/formats/write_file.ts";
+import { checkWritable, writeFileAtomic, writeFileAtomicSync } from "../../src/formats/write_file.ts";
 
 const root = mkdtempSync(join(tmpdir(), "heddle-write-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -31,4 +31,22 @@ describe.each([
     await Promise.all(texts.map((text) => write(join(folder, "many"), text)));
     expect(texts).toContain(readFileSync(join(folder, "many"), "utf8"));
   });
+});
+
+it("says beforehand that a file cannot be written", async () => {
+  await checkWritable(join(root, "new"));
+  await expect(checkWritable(join(root, "none", "b"))).rejects.toThrow("b: cannot be written: its folder does not exist");
+});
+
+it("takes away what it has begun when the process ends", async () => {
+  const folder = join(root, "ended");
+  mkdirSync(folder);
+  const before = process.listeners("exit");
+  const written = writeFileAtomic(join(folder, "a"), [new Uint8Array(1e6), new Uint8Array(1e6)]);
+  while (readdirSync(folder).length === 0) await new Promise(setImmediate);
+  const [atExit] = process.listeners("exit").filter((listener) => !before.includes(listener));
+  atExit(0);
+  expect(readdirSync(folder)).toEqual([]);
+  await expect(written).rejects.toThrow("cannot be written"); // the process went on, here: there is nothing to rename
+  expect(process.listeners("exit")).toEqual(before);
 });
