@@ -4,8 +4,12 @@ import type { Epilogue } from "./epilogue.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
 import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, WIDE_BUNDLE, type WindowsShape } from "./sparse_window.ts";
 
-/** Bytes that values and codes are fetched ahead, where they probably come from the last cache, and from memory. */
-const AHEAD = { cache: 2048, memory: 8192 } as const;
+/** Bytes that values are fetched ahead: memory wants as many, but small matrices a part of theirs, as what lies behind their end is fetched for nothing. */
+const MOST_AHEAD = 8192;
+const LEAST_AHEAD = 1024;
+const AHEAD_PART = 1 / 32;
+/** Codes take a quarter of the bytes, or less. */
+const CODES_AHEAD = 1 / 4;
 const LINE = 64;
 /** Sums of each row, so that additions do not wait for one another. */
 const SUMS = 3;
@@ -39,11 +43,12 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
   const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
   // A start that is a byte needs no check: as far as it can reach there is memory.
   const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / unit) - 1;
+  const part = Math.round((4 * length * AHEAD_PART) / LINE) * LINE;
+  const ahead = Math.min(Math.max(part, LEAST_AHEAD), MOST_AHEAD);
   const fetchAhead = (i: Int, start: Int): void => {
-    const ahead = 4 * length + 4 * bundles * lanes > b.target.l2 ? AHEAD.memory : AHEAD.cache;
     const lines = Math.ceil((4 * length) / bundles / LINE);
     for (let line = 0; line < lines; line++) b.prefetch(values, plus(times(start, 4), ahead + line * LINE));
-    b.prefetch(codes, plus(times(i, 4 * lanes), ahead));
+    b.prefetch(codes, plus(times(i, 4 * lanes), ahead * CODES_AHEAD));
   };
   const begins = Array.from({ length: windows }, (_, window) => Math.round((window * size) / windows));
   return {

@@ -11,11 +11,9 @@ export const WIDE_BUNDLE = 4;
 const WIDE_ROW_BIT = 7;
 /** Windows of a bundle: windows cost loads, steps in which few lanes find something cost steps. */
 const WINDOWS = [1, 2, 3, 4, 5, 6] as const;
-/** What a window of two tables costs, in steps, one of four, and a step with two rows of a lane, of 16 lanes and of fewer, and one in wide windows: measured on Zen 5. */
-const WINDOW_COST = 0.5;
-const WIDE_WINDOW_COST = 0.75;
-const TWO_ROWS_COST = { wide: 1.2, narrow: 1.75 } as const;
-const WIDE_COST = 1.05;
+/** What a window costs, in steps, and a step with two rows of a lane: measured on Zen 5. Where bytes take longer than steps, two rows are for nothing. */
+const WINDOW_COST = { narrow: 0.5, wide: 0.75 } as const;
+const TWO_ROWS_COST = { narrow: 1.1, wide: 1.2, streamed: 1, fewLanes: 1.75 } as const;
 /** Slices that the number of steps is chosen by. */
 const SAMPLED = 8;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
@@ -76,23 +74,23 @@ export interface WindowsPlan extends Slices {
 }
 
 /** The plan that some slices say is the best: rows in their order or by length (not where columns are apart), one or two of a lane, windows. */
-export function planWindows(count: number, rows: Rows, { lanes, name }: SimdTarget, apart: boolean): WindowsPlan {
+export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: SimdTarget, apart: boolean): WindowsPlan {
   let best = { cost: Number.POSITIVE_INFINITY, height: lanes, unit: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
-  const twoRows = lanes === 16 ? TWO_ROWS_COST.wide : TWO_ROWS_COST.narrow;
+  const isStreamed = 4 * rows.place.length > l2;
   const units = name === "avx512" && !apart ? [lanes, 2 * lanes] : [lanes];
   for (const isSorted of apart ? [false] : [false, true])
     for (const height of [lanes, 2 * lanes]) {
       const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
       const sample = sampleOf(rows, cut.slices, lanes);
-      const rowsCost = height > lanes ? twoRows : 1;
       const sorting = isSorted ? (SORTED_COST * sample.length * height) / lanes : 0;
       for (const unit of units) {
         const bundle = bundleOf({ height, unit }, lanes);
-        const [stepCost, windowCost] = unit > lanes ? [rowsCost * WIDE_COST, WIDE_WINDOW_COST] : [rowsCost, WINDOW_COST];
+        const width = unit > lanes ? "wide" : "narrow";
+        const stepCost = height === lanes ? 1 : TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : width];
         for (const windows of WINDOWS) {
           if (windows > bundle) continue;
           const steps = sample.reduce((sum, queue) => sum + march(queue, { lanes, unit, length: bundle / windows, apart }), 0);
-          const cost = sorting + steps * (stepCost + (windowCost * windows) / bundle);
+          const cost = sorting + steps * (stepCost + (WINDOW_COST[width] * windows) / bundle);
           if (cost < best.cost) best = { cost, height, unit, windows, bundle, cut };
         }
       }

@@ -22,13 +22,13 @@ const STREAMS = 400;
 
 /** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
 const FILL: readonly (readonly [number, number])[] = [
-  [0.01, 0.28],
-  [0.02, 0.38],
-  [0.05, 0.55],
-  [0.1, 0.7],
+  [0.01, 0.35],
+  [0.02, 0.5],
+  [0.05, 0.65],
+  [0.1, 0.72],
   [0.2, 0.8],
   [0.5, 0.88],
-  [0.7, 0.93],
+  [0.7, 0.94],
   [1, 1],
 ];
 
@@ -64,9 +64,9 @@ export function vectorForecast(size: Size, density: number, machine: Machine): F
     : forecast(size, steps * cost, steps * lanes * (4 + CODE_BYTES), machine);
 }
 /** Density below which lanes have two rows. */
-const TWO_ROWS = 0.3;
-/** Of a lane in a step: five or six share four bytes. */
-const CODE_BYTES = 0.8;
+const TWO_ROWS = 0.1;
+/** Of a lane in a step: four to six share four bytes. */
+const CODE_BYTES = 0.9;
 
 /** With a pattern in the order of its kernel. */
 export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): Forecast {
