@@ -1,5 +1,5 @@
 // Times every schedule of our matrix product kernels on a GPU, and its library, by replayed launches, and says how far sampled elements are from float64.
-// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16,i8 (tf32: float32 that the library may round; i8: by the library only, turned nt), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
+// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16,i8,f8 (tf32: float32 that the library may round; i8, f8: by the library only, turned nt), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
 // --repeat N, --json.
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/cli/table.ts";
@@ -8,6 +8,7 @@ import type { GpuDevice } from "../../src/devices/gpu.ts";
 import { isGpu, openAnyDevice } from "../../src/devices/open.ts";
 import type { DType } from "../../src/ir/dtype.ts";
 import { HeddleError } from "../../src/ir/error.ts";
+import { isFloat8 } from "../../src/ir/float8.ts";
 import { divIndex, modIndex } from "../../src/ir/index_expr.ts";
 import { type GpuKernel, type LibraryGemm, NO_TAIL, type OperandType } from "../../src/ir/library_kernel.ts";
 import type { SimtParam } from "../../src/ir/simt.ts";
@@ -19,6 +20,7 @@ import { PLAIN_SCHEDULES, plainBytes, plainProduct } from "../../src/kernels/sim
 import type { Product } from "../../src/kernels/simt/product.ts";
 import { noTail } from "../../src/kernels/simt/tail.ts";
 import { lowerSimtReaders } from "../../src/lower/simt_group.ts";
+import { float8Gemm } from "../../src/run/gpu/library_float8.ts";
 import { partsReader } from "../../src/run/gpu/product_calls.ts";
 import { fill, replayed, type Timed, worstError } from "./launches.ts";
 
@@ -35,8 +37,11 @@ const { values: options } = parseArgs({
   },
 });
 
+/** Types as the options name them. */
+type Named = DType | "tf32" | "f8";
+
 interface Row extends Timed {
-  readonly dtype: DType | "tf32";
+  readonly dtype: Named;
   readonly size: string;
   readonly turned: string;
   readonly schedule: string;
@@ -60,13 +65,17 @@ function productOf(dtype: DType, [m, n, k]: readonly number[], turned: string, s
 }
 
 /** What a product is stored as. */
-const sumsOf = <T extends DType>(type: T): Exclude<T, "i8"> | "i32" => (type === "i8" ? "i32" : (type as Exclude<T, "i8">)); // just compared
+const sumsOf = (type: DType): DType => (type === "i8" ? "i32" : isFloat8(type) ? "bf16" : type);
+
+/** Types that only libraries multiply. */
+const isByLibrary = (type: DType): boolean => type === "i8" || isFloat8(type);
 
 /** The library's product. */
 function libraryKernel(name: string, { left, right }: Product, turned: string, { target }: GpuDevice, roundsF32: boolean): LibraryGemm {
   const { rows: m, depth: k } = left;
+  if (left.dtype === "f8e4m3fn") return float8Gemm(name, { m, n: right.rows, k, outType: "bf16" }, target);
   const type = left.dtype as OperandType | "i8"; // of those that libraries multiply
-  const outType = sumsOf(type);
+  const outType = sumsOf(type) as OperandType | "i32"; // of those
   const n = right.rows;
   const param = (of: string, elements: number, access: SimtParam["access"], dtype: OperandType | "i8" | "i32" = type): SimtParam => ({ name: of, dtype, elements, bytes: elements * target.storedBytes[dtype]!, access }); // biome-ignore format: short
   const params = [param("a", m * k, "read"), param("b", k * n, "read"), param("out", m * n, "write", outType)];
@@ -85,7 +94,7 @@ function* schedules(
   const { target } = device;
   if ((!only || only === "library") && target.hasGemm && product.splits === 1)
     yield ["library", (name) => libraryKernel(name, product, turned, device, roundsF32)];
-  if (roundsF32 || product.left.dtype === "i8") return;
+  if (roundsF32 || isByLibrary(product.left.dtype)) return;
   if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
   if ((!only || only === "fragments") && usesFragments(product, target))
@@ -103,17 +112,19 @@ function* schedules(
         ];
 }
 
-async function measure(device: GpuDevice, type: DType | "tf32", size: string, turned: string, splits: number): Promise<Row[]> {
-  if (type === "i8" && turned !== "nt") return []; // as matrix units want bytes
+async function measure(device: GpuDevice, type: Named, size: string, turned: string, splits: number): Promise<Row[]> {
   const roundsF32 = type === "tf32";
-  const dtype = roundsF32 ? "f32" : type;
+  const dtype = roundsF32 ? "f32" : type === "f8" ? "f8e4m3fn" : type;
+  if (isByLibrary(dtype) && turned !== "nt") return []; // as matrix units want bytes
   const [m, n, k] = size.split("x").map(Number);
   const product = productOf(dtype, [m, n, k], turned, splits);
-  const plan = dtype === "i8" ? null : planProduct(product, device.target);
+  const plan = isByLibrary(dtype) ? null : planProduct(product, device.target);
   const chosen = plan?.splits === splits ? productKernel("chosen", product, plan, device.target) : null;
   const [a, b] = [fill(device, dtype, m * k, 1), fill(device, dtype, k * n, 2)];
   const bytes = device.target.storedBytes[sumsOf(dtype)] ?? 4;
   const [parts, out] = [device.alloc(4 * splits * m * n), device.alloc(bytes * m * n)];
+  const one = device.alloc(4);
+  device.write(one, 0, "f32", Float32Array.of(1));
   const rows: Row[] = [];
   try {
     const samples = Array.from({ length: 64 }, (_, i) => ({
@@ -129,7 +140,8 @@ async function measure(device: GpuDevice, type: DType | "tf32", size: string, tu
     for (const [schedule, generate] of schedules(product, turned, device, roundsF32)) {
       const kernels = [generate("product")];
       const range = (memory: typeof out) => ({ memory, offset: 0, bytes: memory.bytes });
-      const launches = [{ kernel: 0, args: [a.memory, b.memory, splits === 1 ? out : parts].map(range) }];
+      const scales = isFloat8(dtype) ? [one, one] : [];
+      const launches = [{ kernel: 0, args: [a.memory, b.memory, ...scales, splits === 1 ? out : parts].map(range) }];
       if (splits > 1) {
         const type = { dtype: "f32", shape: [splits, m, n] } as const;
         kernels.push(lowerSimtReaders("joined", [partsReader({ dtype, shape: [m, n] }, splits, 0)], [type], device.target));
@@ -141,7 +153,7 @@ async function measure(device: GpuDevice, type: DType | "tf32", size: string, tu
       rows.push({ dtype: type, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
     }
   } finally {
-    for (const memory of [a.memory, b.memory, parts, out]) memory.free();
+    for (const memory of [a.memory, b.memory, one, parts, out]) memory.free();
   }
   return rows;
 }
@@ -150,7 +162,7 @@ const device = await openAnyDevice({ device: options.device as "cuda" }); // wro
 if (!isGpu(device)) throw new HeddleError("bad-argument", `bench: --device is ${options.device}, wanted cuda or webgpu`);
 const rows: Row[] = [];
 for (const size of options.sizes.split(","))
-  for (const dtype of options.dtype.split(",") as (DType | "tf32")[])
+  for (const dtype of options.dtype.split(",") as Named[])
     for (const turned of options.turned.split(","))
       for (const splits of options.splits.split(",").map(Number)) {
         const done = await measure(device, dtype, size, turned, splits);

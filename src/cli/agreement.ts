@@ -31,6 +31,7 @@ export const BOUNDS: Readonly<Record<Precision, Bounds>> = {
   tf32: { tolerance: 0.06, minCosine: 0.9999 },
   f16: { tolerance: 0.06, minCosine: 0.9999 },
   bf16: { tolerance: 0.4, minCosine: 0.999 },
+  f8: { tolerance: 4, minCosine: 0.99 },
 };
 
 const incomparable = (name: string, reason: string): Agreement => ({

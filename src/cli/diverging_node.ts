@@ -26,7 +26,7 @@ export interface Divergence {
 }
 
 /** Of a node's largest value: long sums cancel, so that small results have no relative accuracy of their own. Sums that are rounded to less may end one step apart. */
-const TOLERANCE: Readonly<Record<Precision, number>> = { f32: 1e-4, tf32: 2 ** -9, f16: 2 ** -9, bf16: 2 ** -6 };
+const TOLERANCE: Readonly<Record<Precision, number>> = { f32: 1e-4, tf32: 2 ** -9, f16: 2 ** -9, bf16: 2 ** -6, f8: 2 ** -3 };
 
 /** Null: every node agrees. Each node is evaluated on what the device computed before it, so that errors do not add up. */
 export async function firstDivergence(

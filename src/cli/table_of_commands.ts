@@ -25,8 +25,8 @@ const ISA = ["--isa <avx512|avx2>", "Instruction set of device x86; default: the
 const THREADS = ["--threads <N>", "Default: the physical cores this process may use"] as const;
 const SPARSE = ["--sparse <auto|always|never>", "Kernels for layers with sparse weights; default auto: where they are faster"] as const;
 const PRECISION = [
-  "--precision <f32|tf32|bf16|f16>",
-  "What products and convolutions multiply; default f32: as the model says; tf32 only on cuda",
+  "--precision <f32|tf32|bf16|f16|f8>",
+  "What products and convolutions multiply; default f32: as the model says; tf32 and f8 only on cuda",
 ] as const;
 const SEED = ["--seed <N>", "Seed of random inputs (default 1)"] as const;
 const JSON_FLAG = ["--json", "Print the result as one JSON object"] as const;

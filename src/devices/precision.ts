@@ -7,9 +7,9 @@ import type { Device } from "./open.ts";
 export function assertPrecision(device: Pick<Device, "name"> | null, precision: Precision = "f32"): void {
   if (!PRECISIONS.includes(precision))
     throw new HeddleError("bad-argument", `precision ${precision}: there is none of that name, only ${PRECISIONS.join(", ")}`);
-  if (precision === "tf32" && device?.name !== "cuda")
+  if ((precision === "tf32" || precision === "f8") && device?.name !== "cuda")
     throw new HeddleError(
       "bad-argument",
-      `precision tf32: device ${device?.name ?? "reference"} does not multiply it, only cuda does; bf16 and f16 are for every device`,
+      `precision ${precision}: device ${device?.name ?? "reference"} does not multiply it, only cuda does; bf16 and f16 are for every device`,
     );
 }

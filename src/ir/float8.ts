@@ -69,6 +69,20 @@ export function numberToFloat8(dtype: Float8, x: number, saturate = false): numb
   return code === 0 && !hasMinusZero ? 0 : sign + Math.min(code, largest);
 }
 
+/** Codes of many float32 numbers, too large ones as the largest: by the upper half of their bits, which decides but for what lies below, zero or not. */
+export function float8Codes(dtype: Float8, values: Float32Array): Uint8Array {
+  const word = new Uint32Array(1);
+  const number = new Float32Array(word.buffer);
+  const [exact, above] = [0, 1].map((low) =>
+    Uint8Array.from({ length: 1 << 16 }, (_, high) => {
+      word[0] = high * 2 ** 16 + low;
+      return numberToFloat8(dtype, number[0], true);
+    }),
+  );
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint8Array.from(words, (w) => ((w & 0xffff) === 0 ? exact : above)[w >>> 16]);
+}
+
 /** The code without sign; any that is larger than the largest for sizes beyond it. */
 function nearestCode(format: Float8Format, size: number): number {
   let [below, above] = [0, format.largest + 1];

@@ -25,11 +25,11 @@ interface LibraryKernel {
   readonly tail: LibraryTail;
 }
 
-/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32, of bytes as integers. Parameters: a, b, what the tail reads (in the output's type), out. */
+/** out (batch,m,n) = a (batch,m,k) · b (batch,k,n), row-major, sums in float32, of bytes as integers. Parameters: a, b, of float8 numbers the scale of each (a number in float32), what the tail reads (in the output's type), out. */
 export interface LibraryGemm extends LibraryKernel {
   readonly library: "gemm";
-  readonly type: OperandType | "i8";
-  /** Of bytes i32, without a tail; b is stored as (n,k) then, and a as (m,k). */
+  readonly type: OperandType | "i8" | "f8e4m3fn";
+  /** Of bytes i32. Bytes and float8 numbers have no tail; b is stored as (n,k) then, and a as (m,k). */
   readonly outType: OperandType | "i32";
   readonly batch: number;
   readonly m: number;

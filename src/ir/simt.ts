@@ -132,6 +132,8 @@ export interface SimtTarget {
   readonly opensFragments?: boolean;
   /** Whether a library multiplies matrices there. */
   readonly hasGemm?: boolean;
+  /** Whether that library multiplies float8 numbers. */
+  readonly hasFloat8?: boolean;
   /** Whether a library convolves there. */
   readonly hasConvolutions?: boolean;
   /** Most buffers of a kernel. */

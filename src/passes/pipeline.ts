@@ -8,6 +8,7 @@ import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
 import { flattened } from "./flattened.ts";
+import { float8Products, float8Weights } from "./float8_products.ts";
 import { fold } from "./fold.ts";
 import { type FuseOptions, fuse } from "./fuse.ts";
 import { gelu } from "./gelu.ts";
@@ -31,6 +32,8 @@ export interface OptimizeOptions extends FuseOptions {
   readonly layout?: boolean;
   /** Default: all as the graph has it. */
   readonly precision?: NarrowPrecision;
+  /** Products with known weights multiply float8 numbers where there is a kernel for it. */
+  readonly multipliesFloat8?: boolean;
   /** With a precision: what contractions read is stored in its 16 bits only. */
   readonly storesNarrow?: boolean;
   /** Called after each pass, with what it made and how long it took. */
@@ -39,9 +42,10 @@ export interface OptimizeOptions extends FuseOptions {
 
 /** The passes that optimize runs. */
 function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors, keeps, rereads, precision, storesNarrow } = options;
+  const { layout: isLayout = true, anchors, keeps, rereads, precision, multipliesFloat8, storesNarrow } = options;
   const keep = (node: Node) => (anchors?.(node) ?? false) || (keeps?.(node) ?? false);
   return [
+    ...(keeps ? [float8Products(keeps)] : []),
     fold, // shape arithmetic
     tiledPools(keep),
     expand(keep),
@@ -51,6 +55,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     ...[layerNorm, softmax, gelu, hardSwish, factor, pickedClasses],
     ...(keeps ? [attention(keeps)] : []),
     normalizationFolding,
+    ...(keeps && multipliesFloat8 ? [float8Weights(keeps)] : []),
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),
     ...(keeps ? [geluProducts(keeps), layerNormGradients(keeps)] : []),

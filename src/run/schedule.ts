@@ -54,6 +54,7 @@ export function* scheduleInPieces<K extends AnyKernel>(
     keeps: (node) => backend.keeps?.(node, narrowPrecision(precision)) ?? false,
     rereads: backend.rereads,
     precision: narrowPrecision(precision),
+    multipliesFloat8: precision === "f8",
     storesNarrow,
     onPass,
   });

@@ -1,6 +1,7 @@
 // Whole schedules for a GPU with libraries, run in JavaScript: what is given to a library, with which tail, and that all of it together is the network.
 import { describe, expect, test } from "vitest";
 import type { DTYPES } from "../../src/ir/dtype.ts";
+import { asCodes, asMoved, float8ToNumber } from "../../src/ir/float8.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
 import type { Precision } from "../../src/ir/precision.ts";
@@ -15,7 +16,7 @@ import type { Place } from "../../src/run/step.ts";
 import { randomNumbers } from "../run/devices.ts";
 import { H200, runKernel } from "./simt_machine.ts";
 
-const target: SimtTarget = { ...H200, hasGemm: true, hasConvolutions: true };
+const target: SimtTarget = { ...H200, hasGemm: true, hasFloat8: true, hasConvolutions: true };
 
 const op = (name: string, inputs: readonly Value[], attrs: object = {}): Value => apply(OPS.get(name)!, inputs, { ...attrs }, name)[0]; // ONNX's
 const numbers = (shape: readonly number[], scale: number, seed: number): Value =>
@@ -38,14 +39,14 @@ const relu = (x: Value): Value => op("Relu", [x]);
 function memoryOf(data: Readonly<Record<string, TensorData>>, inputs: readonly Value[], owners: ReadonlyMap<Value, Value>) {
   const memory = new Map<unknown, Float64Array>(inputs.map((v, i) => [v, toNumbers(data[`in${i}`])]));
   return (place: Place, { dtype, elements }: { dtype: keyof typeof DTYPES; elements: number }): Float64Array => {
-    if (place.k === "constant") return toNumbers({ dtype, shape: [elements], data: place.data });
+    if (place.k === "constant") return toNumbers({ dtype: asMoved(dtype), shape: [elements], data: place.data });
     if (place.k === "packed") {
       const out = new Float32Array(elements);
       place.pack(out);
       return Float64Array.from(out);
     }
     const constant = place.k === "value" ? constantOf(place.value) : undefined;
-    if (constant) return toNumbers(constant);
+    if (constant) return toNumbers(asCodes(constant));
     const key = place.k === "value" ? (owners.get(place.value) ?? place.value) : `temporary ${place.id}`;
     const known = memory.get(key);
     if (known && known.length >= elements) return known;
@@ -54,6 +55,9 @@ function memoryOf(data: Readonly<Record<string, TensorData>>, inputs: readonly V
     return made;
   };
 }
+
+/** Codes as their numbers times a scale. */
+const decoded = (codes: Float64Array, [scale]: Float64Array): Float64Array => codes.map((code) => float8ToNumber("f8e4m3fn", code) * scale);
 
 /** Products as they lie, with their tail. */
 function multiply({ m, n, k, isRightTransposed }: LibraryGemm, [a, b]: readonly Float64Array[]): Float64Array {
@@ -84,7 +88,9 @@ function geluAt(x: number): { value: number; slope: number } {
 }
 
 function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64Array[]): void {
-  const sums = kernel.library === "gemm" ? multiply(kernel, buffers) : convolution(kernel, buffers);
+  const [a, b, aScale, bScale] = buffers;
+  const operands = kernel.type === "f8e4m3fn" ? [decoded(a, aScale), decoded(b, bScale)] : buffers;
+  const sums = kernel.library === "gemm" ? multiply(kernel, operands) : convolution(kernel, operands);
   const { hasBias, hasAdded, isRelu, gelu } = kernel.tail;
   const channels = kernel.library === "gemm" ? kernel.n : kernel.outChannels;
   const [bias, added] = [hasBias ? buffers[2] : null, hasAdded ? buffers[buffers.length - 2] : null];
@@ -104,6 +110,7 @@ const nameOf = (kernel: GpuKernel): string => {
   const parts = [
     kernel.library,
     kernel.roundsF32 && "tf32",
+    kernel.type === "f8e4m3fn" && "f8",
     hasBias && "bias",
     hasAdded && "added",
     isRelu && "relu",
@@ -177,6 +184,45 @@ test("bytes are multiplied by the library as integers, whatever their zero point
   expect(multiplied("u8", [scalar("u8", 120), scalar("u8", 128)], "u8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
   expect(multiplied("i8", [], "i8")).toEqual({ names: ["gemm"], error: 0 });
   expect(multiplied("u8", [], "i8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
+});
+
+describe("float8", () => {
+  const [m, k, n] = [64, 1024, 2048];
+  const scalar = (value: number, dtype: "f32" | "f8e4m3fn" = "f32"): Value => constantValue(fromNumbers(dtype, [], [value]));
+  const quantized = (x: Value, scale: number): Value =>
+    op("DequantizeLinear", [op("QuantizeLinear", [x, scalar(scale), scalar(0, "f8e4m3fn")]), scalar(scale)]);
+
+  test("what a file dequantizes is multiplied by the library as it is, in any order of the weights' axes", () => {
+    const { x, data } = given([m, k]);
+    const product = op("MatMul", [quantized(x, 1 / 256), quantized(numbers([k, n], 1, 2), 1 / 300)]);
+    const weights = quantized(numbers([n, k], 1, 2), 1 / 300);
+    const turned = op("Gemm", [quantized(x, 1 / 256), weights, numbers([n], 1, 3)], { transB: 1 });
+    const cases = [
+      [product, ["ours", "gemm f8"]],
+      [turned, ["ours", "gemm f8", "ours"]],
+    ] as const;
+    for (const [value, names] of cases) {
+      const got = run({ inputs: [x], outputs: [{ name: "y", value }] }, data, "f32");
+      expect(got.names).toEqual(names);
+      expect(got.error).toBeLessThan(1e-6);
+    }
+  });
+
+  test("other devices multiply the numbers", () => {
+    const { x } = given([m, k]);
+    const value = op("MatMul", [quantized(x, 1 / 256), quantized(numbers([k, n], 1, 2), 1 / 300)]);
+    const { steps } = scheduleGraph({ inputs: [x], outputs: [{ name: "y", value }] }, gpuBackend(H200, 256));
+    expect(steps.map(({ node }) => node.op.name)).not.toContain("Float8MatMul");
+  });
+
+  test("asked for as a precision: known weights, and what the device finds the scale of", () => {
+    const { x, data } = given([m, k]);
+    const value = op("Relu", [op("MatMul", [x, numbers([k, n], 1 / Math.sqrt(k), 2)])]);
+    const got = run({ inputs: [x], outputs: [{ name: "y", value }] }, data, "f8");
+    expect(got.names.filter((name) => name !== "ours")).toEqual(["gemm f8"]);
+    expect(got.error).toBeGreaterThan(1e-3); // three bits of fraction
+    expect(got.error).toBeLessThan(0.05); // two operands of three bits of fraction: 2.6 % each, by root mean square
+  });
 });
 
 test("an image of three channels is convolved in blocks of its strides, and pooled", () => {

@@ -3,6 +3,7 @@ import { DTYPES } from "../../src/ir/dtype.ts";
 import { invariant } from "../../src/ir/error.ts";
 import type { Value } from "../../src/ir/graph.ts";
 import type { GpuKernel } from "../../src/ir/library_kernel.ts";
+import { SCALAR } from "../../src/ir/scalar.ts";
 import {
   FRAGMENT,
   fragmentPlace,
@@ -25,7 +26,7 @@ const FUNCTIONS: Readonly<Partial<Record<RegisterFn, Call>>> = {
   min: Math.min, max: Math.max, neg: (a) => -a, fma: (a, b, c) => a * b + c, exp: Math.exp, exp2: (a) => 2 ** a, sqrt: Math.sqrt, log: Math.log,
   eq: (a, b) => bool(a === b), ne: (a, b) => bool(a !== b), lt: (a, b) => bool(a < b), le: (a, b) => bool(a <= b),
   gt: (a, b) => bool(a > b), ge: (a, b) => bool(a >= b), and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
-  tanh: Math.tanh, shl: (a, b) => a << b, shr: (a, b) => (a < 0 ? a >> b : a >>> b), isnan: (a) => bool(Number.isNaN(a)), abs: Math.abs,
+  tanh: Math.tanh, shl: (a, b) => a << b, shr: (a, b) => (a < 0 ? a >> b : a >>> b), isnan: (a) => bool(Number.isNaN(a)), abs: Math.abs, round: (a) => SCALAR.round.exact(a, 0),
 }; // biome-ignore format: a table
 
 const WORD = new DataView(new ArrayBuffer(4));

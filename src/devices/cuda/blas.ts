@@ -1,6 +1,6 @@
 // Matrix products by cuBLASLt: a product's description with its tail → a call on a stream, by the fastest of the algorithms that the library proposes.
 import { HeddleError } from "../../ir/error.ts";
-import type { LibraryGemm, OperandType } from "../../ir/library_kernel.ts";
+import type { LibraryGemm } from "../../ir/library_kernel.ts";
 import { type CudaApi, type Handle, libraryNames } from "./driver.ts";
 import { fastestOf, type LibraryCall } from "./fastest.ts";
 import { keep, readKept } from "./kept.ts";
@@ -28,9 +28,18 @@ const FUNCTIONS = {
 type Name = keyof typeof FUNCTIONS;
 
 /** Numbers of the library's enumerations. */
-const DATA: Readonly<Record<OperandType | "i8" | "i32", number>> = { f32: 0, f16: 2, i8: 3, i32: 10, bf16: 14 };
+const DATA: Readonly<Record<LibraryGemm["type" | "outType"], number>> = { f32: 0, f16: 2, i8: 3, i32: 10, bf16: 14, f8e4m3fn: 28 };
 const COMPUTE = { f32: 68, i32: 72, tf32: 77 } as const;
-const DESCRIPTION = { transposeA: 3, transposeB: 4, epilogue: 7, bias: 8, auxiliary: 11, auxiliaryStride: 12 } as const;
+const DESCRIPTION = {
+  transposeA: 3,
+  transposeB: 4,
+  epilogue: 7,
+  bias: 8,
+  auxiliary: 11,
+  auxiliaryStride: 12,
+  scaleA: 17,
+  scaleB: 18,
+} as const;
 /** Bits of an epilogue; none of them: 1. */
 const EPILOGUE = { none: 1, relu: 2, bias: 4 } as const;
 const GELU_EPILOGUE = { value: 32, stored: 160, slope: 192 } as const;
@@ -130,6 +139,10 @@ export class CudaBlas {
     const epilogue = (tail.hasBias ? EPILOGUE.bias : 0) | (tail.isRelu ? EPILOGUE.relu : 0) | (tail.gelu ? GELU_EPILOGUE[tail.gelu] : 0);
     describe(DESCRIPTION.epilogue, Int32Array.of(epilogue || EPILOGUE.none));
     if (tail.hasBias) describe(DESCRIPTION.bias, BigUint64Array.of(addresses[2]));
+    if (gemm.type === "f8e4m3fn") {
+      describe(DESCRIPTION.scaleB, BigUint64Array.of(addresses[2]));
+      describe(DESCRIPTION.scaleA, BigUint64Array.of(addresses[3]));
+    }
     if (tail.gelu === "stored" || tail.gelu === "slope") {
       describe(DESCRIPTION.auxiliary, BigUint64Array.of(addresses[addresses.length - 2]));
       describe(DESCRIPTION.auxiliaryStride, BigUint64Array.of(BigInt(n)));

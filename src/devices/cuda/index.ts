@@ -24,6 +24,8 @@ export interface CudaOptions {
 const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 } as const;
 /** Kernels whose start overlaps the end of those before: GPUs from Hopper on, and drivers that capture such launches. */
 const OVERLAP = { major: 9, driver: 12030 } as const;
+/** Compute capability (8.9) of the first GPUs that multiply float8 numbers. */
+const FLOAT8_UNITS = 89;
 const NON_BLOCKING = 1;
 const CAPTURE_THREAD_LOCAL = 1;
 
@@ -107,6 +109,7 @@ export class CudaDevice implements GpuDevice {
       maxGroups: 65535,
       maxBuffers: 64,
       hasGemm: this.blas !== null,
+      hasFloat8: this.blas !== null && 10 * major + minor >= FLOAT8_UNITS,
       hasConvolutions: this.dnn !== null,
       opensFragments: hasTensorCores,
       fragments: hasTensorCores ? ["f16", "bf16", "f32"] : [],

@@ -36,6 +36,7 @@ import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
+import { fitsFloat8Product, float8ProductCalls } from "./library_float8.ts";
 import { fitsGeluGrad, fitsGeluProduct, geluGradProduct, geluProduct } from "./library_gelu.ts";
 import { fitsIntegerProduct, integerProductCalls } from "./library_integer.ts";
 import * as lines from "./lines.ts";
@@ -91,6 +92,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
     MaskedAttention: maskedAttention,
     LayerNormGrad: layerNormGrad,
     MatMulInteger: integerProductCalls,
+    Float8MatMul: float8ProductCalls,
     GeluProduct: geluProduct,
     GeluGradProduct: geluGradProduct,
   }),
@@ -104,6 +106,7 @@ const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
   MaskedAttention: fitsMaskedAttention,
   LayerNormGrad: fitsLayerNormGrad,
   MatMulInteger: fitsIntegerProduct,
+  Float8MatMul: fitsFloat8Product,
   GeluGrad: fitsGeluGrad,
   GeluProduct: fitsGeluProduct,
   GeluGradProduct: fitsGeluProduct,
