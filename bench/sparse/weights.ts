@@ -12,6 +12,9 @@ import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
 import { type Csr, csrFromCoo } from "../../src/sparse/csr.ts";
 import { floats, type Numbers, ordered } from "./algorithm.ts";
 
+/** What arrays are aligned to. */
+const LINE = 64;
+
 /** Made when it is first asked for: large matrices take seconds. */
 function once<Value>(make: () => Value): () => Value {
   let made: { readonly value: Value } | undefined;
@@ -147,17 +150,23 @@ export class Weights {
     memory.view().fill(0);
     return memory;
   }
-  put(data: Numbers): Memory {
-    const memory = this.device.alloc(data.byteLength);
-    this.memories.push(memory);
-    memory.view().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    return memory;
+  /** In one memory, as a network has its constants: where these are several megabytes, they lie on huge pages. */
+  private putTogether(arrays: readonly Numbers[]): Memory[] {
+    const starts = [0];
+    for (const { byteLength } of arrays) starts.push(starts[starts.length - 1] + Math.ceil(byteLength / LINE) * LINE);
+    const all = this.empty(starts[arrays.length]);
+    return arrays.map(({ buffer, byteOffset, byteLength: bytes }, i) => {
+      const view = () => all.view().subarray(starts[i], starts[i] + bytes);
+      view().set(new Uint8Array(buffer, byteOffset, bytes));
+      return { address: all.address + starts[i], bytes, view, free: () => {} };
+    });
   }
   keep<Form>(make: () => { readonly form: Form; readonly arrays: readonly Numbers[] }): Kept<Form> {
     const start = performance.now();
     const { form, arrays } = make();
     const ms = performance.now() - start;
-    const copies = Array.from({ length: this.count }, () => arrays.map((a) => this.put(a)));
+    const all = this.putTogether(Array.from({ length: this.count }, () => arrays).flat());
+    const copies = Array.from({ length: this.count }, (_, i) => all.slice(i * arrays.length, (i + 1) * arrays.length));
     return { form, copies, bytes: arrays.reduce((sum, a) => sum + a.byteLength, 0), ms };
   }
   private room(bytes: number): readonly Memory[] {
