@@ -191,10 +191,12 @@ export const COMMANDS: readonly CommandEntry[] = [
       DEVICE_OR_REFERENCE,
       ISA,
       THREADS,
+      ["--precision <f32|tf32|bf16|f16>", "What products and convolutions multiply (default f32); f16 scales losses; tf32 only on cuda"],
       JSON_FLAG,
     ],
     examples: [
       "train examples/fashion-mnist/train.ts",
+      "train train.ts --precision bf16",
       "train train.ts --resume",
       "train train.ts --epochs 3 --log run.jsonl --html curve.html",
     ],

@@ -12,6 +12,8 @@ export interface Checkpoint {
   readonly ema?: Tensors;
   /** Of weights that are pruned while they learn. */
   readonly masks?: Tensors;
+  /** What losses are multiplied by. */
+  readonly scale?: Tensors;
   /** DataLoader.state(). */
   readonly loader?: Json;
   /** Steps that were taken. */
@@ -20,7 +22,7 @@ export interface Checkpoint {
   readonly notes?: Json;
 }
 
-const SECTIONS = ["optimizer", "ema", "masks"] as const;
+const SECTIONS = ["optimizer", "ema", "masks", "scale"] as const;
 /** What our files say of themselves. */
 const MARK = "heddle.checkpoint";
 const VERSION = 1;

@@ -47,8 +47,8 @@ export class LossScale {
     return tensors.map((t) => t.mul(by));
   }
 
-  /** A step of the optimizer by unscaled gradients, unless one of their numbers is infinite or NaN; then the scale halves. */
-  step(optimizer: Optimizer, grads: readonly Tensor[]): void {
+  /** A step of the optimizer (or of masks with one) by unscaled gradients, unless one of their numbers is infinite or NaN; then the scale halves. */
+  step(optimizer: Pick<Optimizer, "stepIf">, grads: readonly Tensor[]): void {
     const isGood = areFinite(grads);
     optimizer.stepIf(isGood, grads);
     const good = this.goodSteps.value.add(1);
@@ -59,7 +59,8 @@ export class LossScale {
     this.skipped.value = where(isGood, this.skipped.value, this.skipped.value.add(1));
   }
 
-  private get state(): readonly Parameter[] {
+  /** All that it keeps. */
+  get state(): readonly Parameter[] {
     return [this.scale, this.goodSteps, this.skipped];
   }
   async stateDict(): Promise<Record<string, TensorData>> {

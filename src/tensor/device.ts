@@ -1,5 +1,7 @@
 // The device that tensors are computed on, and the one queue in which all work for it waits.
 import { type Device, type DeviceOptions, openAnyDevice } from "../devices/open.ts";
+import { assertPrecision } from "../devices/precision.ts";
+import type { Precision } from "../ir/precision.ts";
 
 let chosen: DeviceOptions = {};
 let opened: Promise<Device | null> | undefined;
@@ -37,6 +39,9 @@ export function device(): Promise<Device | null> {
   }
   return opened;
 }
+
+/** Throws HeddleError("bad-argument") where the device does not multiply that. */
+export const assertMultiplies = async (precision: Precision): Promise<void> => assertPrecision(await device(), precision);
 
 let queue: Promise<unknown> = Promise.resolve();
 let lastTurn = performance.now();

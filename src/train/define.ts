@@ -91,6 +91,7 @@ export const RUN_OPTIONS = [
   "threads",
   "device",
   "isa",
+  "precision",
   "workers",
   "out",
   "resume",

@@ -7,9 +7,11 @@ import { type Checkpoint, loadCheckpoint, saveCheckpoint } from "../formats/chec
 import { saveSafetensors } from "../formats/safetensors.ts";
 import { DTYPES, isFloat } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
+import type { Precision } from "../ir/precision.ts";
 import { elementCount, type TensorData } from "../ir/tensor.ts";
 import { type Module, RandomStream } from "../nn/index.ts";
-import { clipGradNorm, EMA } from "../optim/index.ts";
+import { clipGradNorm, EMA, LossScale } from "../optim/index.ts";
+import { assertMultiplies } from "../tensor/device.ts";
 import { fromData, type Jitted, jit, type Parameter, setDevice, type Tensor, valueAndGrad } from "../tensor/index.ts";
 import type { Evaluation, OptionSpecs, OptionValue, OptionValues, SetupContext, TensorBatch, TrainingParts } from "./define.ts";
 import { type EpochResult, type History, identityOf, type RunIdentity, type RunState, restore, saved, streamsOf } from "./saved.ts";
@@ -18,6 +20,8 @@ export interface RunSettings {
   readonly epochs?: number;
   readonly batch?: number;
   readonly seed?: number;
+  /** What products and convolutions multiply, forward and backward; weights and all else stay float32. With "f16" losses are scaled. Default: "f32". */
+  readonly precision?: Precision;
   /** The script's own. */
   readonly options?: Readonly<Record<string, OptionValue>>;
   /** Where to compute. Default: as setDevice() was told. */
@@ -84,6 +88,8 @@ export interface RunResult extends Planned {
   /** Of this process. */
   readonly stepsPerSecond: number;
   readonly waiting: number;
+  /** Steps that were left out because float16 gradients overflowed, over all processes. */
+  readonly skipped: number;
   /** SHA-256 of all that the model learned and counted: equal for equal seeds. */
   readonly digest: string;
 }
@@ -105,6 +111,7 @@ export async function runTraining(definition: Definition, settings: RunSettings)
   if (settings.device) setDevice(settings.device);
   const checkpoint = settings.resume ? await readCheckpoint(settings.out) : null;
   const identity = identityOf(definition, settings, checkpoint);
+  await assertMultiplies(identity.precision);
   const random = new RandomStream(identity.seed);
   const options = identity.options as OptionValues; // identityOf has checked them
   const parts = await definition.setup({ ...identity, options, random });
@@ -136,7 +143,7 @@ class Run implements AsyncDisposable {
     random: RandomStream,
   ) {
     const { model, data, loss, clipNorm, ema: decay, evaluate } = parts;
-    const { batch, seed, epochs } = identity;
+    const { batch, seed, epochs, precision } = identity;
     const workers = settings.workers ?? parts.workers ?? 0;
     const loader = new DataLoader({ dataset: data, batchSize: batch, shuffle: true, seed, dropLast: true, workers, reuse: true });
     this.steps = epochs * loader.length;
@@ -145,22 +152,31 @@ class Run implements AsyncDisposable {
     const averaged = averagedOf(model);
     const ema = decay === undefined ? null : new EMA(averaged, decay);
     const pruner = parts.pruning?.({ steps: this.steps }) ?? null;
+    const scale = precision === "f16" ? new LossScale() : null;
     const history: History = { losses: [], epochs: [], pending: [], seconds: 0 };
-    this.state = { model, optimizer, ema, pruner, loader, streams: streamsOf(model, random), history };
-    this.step = jit((given: TensorBatch) => {
+    this.state = { model, optimizer, ema, pruner, scale, loader, streams: streamsOf(model, random), history };
+    const learn = (given: TensorBatch): Tensor => {
       model.train();
-      const { value, grads } = valueAndGrad(() => loss(given), [...optimizer.parameters]);
-      const clipped = clipNorm === undefined ? grads : clipGradNorm(grads, clipNorm).grads;
-      if (pruner) pruner.masks.step(optimizer, clipped);
-      else optimizer.step(clipped);
+      const { value, grads } = valueAndGrad(() => scaled(scale, loss(given)), [...optimizer.parameters]);
+      const [own, ...slopes] = scale ? scale.unscaled([value, ...grads]) : [value, ...grads];
+      const clipped = clipNorm === undefined ? slopes : clipGradNorm(slopes, clipNorm).grads;
+      const update = (all: readonly Tensor[], condition?: Tensor): void => {
+        if (pruner) pruner.masks.step(optimizer, all, condition);
+        else if (condition) optimizer.stepIf(condition, all);
+        else optimizer.step(all);
+      };
+      if (scale) scale.step({ stepIf: (condition, all) => update(all, condition) }, clipped);
+      else update(clipped);
       ema?.update();
       for (const [i, average] of (ema?.averages ?? []).entries()) pruner?.masks.hold(averaged[i], average);
-      return value;
-    });
-    this.measure = jit((given: TensorBatch) => {
+      return own;
+    };
+    const measure = (given: TensorBatch): Readonly<Record<string, Tensor>> => {
       model.eval();
       return evaluate?.measure(given) ?? {};
-    });
+    };
+    this.step = jit(learn, { precision });
+    this.measure = jit(measure, { precision });
   }
 
   async learn(from: number): Promise<RunResult> {
@@ -195,6 +211,7 @@ class Run implements AsyncDisposable {
       ...(this.planned ?? (await this.plannedBytes())),
       seconds: history.seconds,
       ...this.speed(),
+      skipped: (await this.state.scale?.skipped.value.item()) ?? 0,
       digest,
     };
   }
@@ -300,12 +317,13 @@ class Run implements AsyncDisposable {
   }
 
   private async plannedBytes(): Promise<Planned> {
-    const { model, optimizer, ema, pruner } = this.state;
+    const { model, optimizer, ema, pruner, scale } = this.state;
     const tensors: readonly Pick<Parameter, "shape" | "dtype">[] = [
       ...[...model.namedState()].map(([, parameter]) => parameter),
       ...Object.values(await optimizer.stateDict()),
       ...(ema?.state ?? []),
       ...(pruner?.masks.state ?? []),
+      ...(scale?.state ?? []),
     ];
     const stateBytes = tensors.reduce((n, t) => n + elementCount(t.shape) * DTYPES[t.dtype].bytes, 0);
     return { arenaBytes: await this.step.arenaBytes(), stateBytes };
@@ -321,6 +339,8 @@ class Run implements AsyncDisposable {
     await this.state.loader.close();
   }
 }
+
+const scaled = (scale: LossScale | null, loss: Tensor): Tensor => (scale ? scale.scaled(loss) : loss);
 
 /** Weights, and the statistics that were counted with them; each gets its key as a name if it has none. */
 function averagedOf(model: Module): Parameter[] {

@@ -3,8 +3,9 @@ import type { GradualPruner } from "../compress/prune/index.ts";
 import type { DataLoader, LoaderState } from "../data/index.ts";
 import type { Checkpoint, Json } from "../formats/checkpoint.ts";
 import { HeddleError } from "../ir/error.ts";
+import type { Precision } from "../ir/precision.ts";
 import { type Module, RandomStream } from "../nn/index.ts";
-import type { EMA, Optimizer } from "../optim/index.ts";
+import type { EMA, LossScale, Optimizer } from "../optim/index.ts";
 import { fromArray } from "../tensor/index.ts";
 import type { OptionSpecs, OptionValue } from "./define.ts";
 
@@ -13,6 +14,8 @@ export interface RunIdentity {
   readonly epochs: number;
   readonly batch: number;
   readonly seed: number;
+  /** What products and convolutions multiply. */
+  readonly precision: Precision;
   readonly options: Readonly<Record<string, OptionValue>>;
 }
 
@@ -43,6 +46,8 @@ export interface RunState {
   readonly optimizer: Optimizer;
   readonly ema: EMA | null;
   readonly pruner: GradualPruner | null;
+  /** Of losses, where gradients have float16's range. */
+  readonly scale: LossScale | null;
   readonly loader: DataLoader;
   readonly streams: readonly RandomStream[];
   readonly history: History;
@@ -60,13 +65,18 @@ export function streamsOf(model: Module, first: RandomStream): RandomStream[] {
   return [...new Set([first, ...held])];
 }
 
-export async function saved({ model, optimizer, ema, pruner, loader, streams, history }: RunState, step: number, identity: RunIdentity) {
+export async function saved(
+  { model, optimizer, ema, pruner, scale, loader, streams, history }: RunState,
+  step: number,
+  identity: RunIdentity,
+) {
   const notes: Notes = { identity, history, keys: await Promise.all(streams.map(async (s) => [...(await s.state.value.numbers())])) };
   return {
     model: await model.stateDict(),
     optimizer: await optimizer.stateDict(),
     ...(ema && { ema: await ema.stateDict() }),
     ...(pruner && { masks: await pruner.stateDict() }),
+    ...(scale && { scale: await scale.stateDict() }),
     loader: loader.state() as LoaderState & Json,
     step,
     notes: notes as Notes & Json,
@@ -81,13 +91,15 @@ const notesOf = ({ notes }: Checkpoint): Notes | undefined => {
 /** Puts a checkpoint's state in place. Throws HeddleError ("bad-argument", "bad-input") where it is of another run. */
 export async function restore(state: RunState, checkpoint: Checkpoint, path: string): Promise<void> {
   const notes = notesOf(checkpoint);
-  const lacks = !checkpoint.optimizer || (state.ema && !checkpoint.ema) || (state.pruner && !checkpoint.masks);
+  const lacks =
+    !checkpoint.optimizer || (state.ema && !checkpoint.ema) || (state.pruner && !checkpoint.masks) || (state.scale && !checkpoint.scale);
   if (notes?.keys.length !== state.streams.length || !checkpoint.optimizer || lacks)
     throw new HeddleError("bad-input", `${path}: is not a checkpoint of this training script`);
   state.model.loadStateDict(checkpoint.model);
   state.optimizer.loadStateDict(checkpoint.optimizer);
   if (checkpoint.ema) state.ema?.loadStateDict(checkpoint.ema);
   if (checkpoint.masks) state.pruner?.loadStateDict(checkpoint.masks);
+  if (checkpoint.scale) state.scale?.loadStateDict(checkpoint.scale);
   await state.loader.restore(checkpoint.loader as Json & LoaderState); // checked there
   for (const [i, stream] of state.streams.entries()) stream.state.value = fromArray(Uint32Array.from(notes.keys[i]), [2]);
   Object.assign(state.history, notes.history);
@@ -99,8 +111,8 @@ interface Wanted extends Partial<Omit<RunIdentity, "options">> {
 
 /** Settings as given, else as in the checkpoint, else the script's. Throws HeddleError ("bad-argument") for one that the checkpoint has otherwise, or that is no option. */
 export function identityOf(
-  { defaults, options: specs }: { readonly defaults: Omit<RunIdentity, "options">; readonly options: OptionSpecs },
-  { epochs, batch, seed, options = {} }: Wanted,
+  { defaults, options: specs }: { readonly defaults: Omit<RunIdentity, "options" | "precision">; readonly options: OptionSpecs },
+  { epochs, batch, seed, precision, options = {} }: Wanted,
   checkpoint: Checkpoint | null,
 ): RunIdentity {
   const then = checkpoint ? notesOf(checkpoint)?.identity : undefined;
@@ -117,6 +129,7 @@ export function identityOf(
     epochs: pick("epochs", epochs, then?.epochs, defaults.epochs),
     batch: pick("batch", batch, then?.batch, defaults.batch),
     seed: pick("seed", seed, then?.seed, defaults.seed),
+    precision: pick<Precision>("precision", precision, then && (then.precision ?? "f32"), "f32"), // older checkpoints do not say it
     options: Object.fromEntries(
       Object.entries(specs).map(([name, spec]) => [name, pick(name, options[name], then?.options[name], spec.default)]),
     ),

@@ -105,6 +105,16 @@ describe("a run", () => {
     expect(readFileSync(csv, "utf8")).toContain(",accuracy,");
     expect(readFileSync(html, "utf8")).toContain("<svg");
   });
+  test("--precision is that of the step, and refused where the device has none", () => {
+    const args = (precision: string) => [script, "--epochs", "1", "--out", newOut("precision"), "--precision", precision];
+    const [f32, bf16, f16] = ["f32", "bf16", "f16"].map((precision) => json(...args(precision)));
+    expect([f32, bf16, f16].map(({ precision, skipped }) => [precision, skipped])).toEqual([["f32", 0], ["bf16", 0], ["f16", 0]]); // biome-ignore format: short
+    expect(new Set([f32, bf16, f16].map(({ digest }) => digest)).size).toBe(3);
+    const refused = heddle(...args("tf32"), "--device", "wasm");
+    expect(refused.status).not.toBe(0);
+    expect(refused.err).toContain("precision tf32: device wasm does not multiply it, only cuda does");
+    expect(heddle(...args("f8")).err).toContain("--precision: got f8, wanted f32, tf32, bf16, f16");
+  });
   test("--json; a seed gives the same weights twice, another seed others", () => {
     const [first, again, other] = [1, 1, 2].map((seed) => json(script, "--seed", `${seed}`, "--epochs", "1", "--out", newOut("seeds")));
     expect(first).toMatchObject({

@@ -105,7 +105,7 @@ test("refuses what makes no sense, in one line", async () => {
   await refused({ out, resume: true, options: { rate: 0.01 } }).toThrow("rate is 0.01, but the run that is resumed has 0.02");
   await refused({ out: newOut(), resume: true }).toThrow("cannot be opened");
   await refused({ resume: true }).toThrow("wants the folder");
-  await refused({ options: { rat: 1 } }).toThrow("no option rat (it has rate, examples, explode, note)");
+  await refused({ options: { rat: 1 } }).toThrow("no option rat (it has rate, examples, explode, steep, note)");
   await refused({ options: { rate: "fast" } }).toThrow("rate is fast, wanted a number");
   await refused({ epochs: 0 }).toThrow("epochs is 0, wanted a whole number from 1 on");
   await refused({ options: { examples: 15 } }).toThrow("make no batch of 16");
@@ -118,4 +118,39 @@ test("options may not take the names that every run has", () => {
   const spec = { name: "x", epochs: 1, batch: 1, setup: () => Promise.reject(new Error("never called")) };
   expect(() => defineTraining({ ...spec, options: { epochs: { default: 1, help: "" } } })).toThrow("every run has an option epochs");
   expect(() => defineTraining({ ...spec, name: "a/b" })).toThrow("name a/b");
+});
+
+test("products in 16 bits: it learns as well, repeats itself, and a run that is resumed keeps the precision", async () => {
+  const f32 = await tiny.run({ epochs: 4 });
+  for (const precision of ["bf16", "f16"] as const) {
+    const out = newOut();
+    const whole = await tiny.run({ epochs: 4, precision });
+    expect(whole.identity.precision).toBe(precision);
+    expect(whole.digest).not.toBe(f32.digest);
+    expect(whole.skipped).toBe(0);
+    for (const [i, { loss }] of whole.history.losses.entries()) expect(Math.abs(loss - f32.history.losses[i].loss)).toBeLessThan(0.05);
+    await tiny.run({ epochs: 4, precision, out, steps: 33 });
+    await expect(tiny.run({ out, resume: true, precision: "f32" })).rejects.toThrow(/precision is f32, but the run that is resumed has/);
+    expect((await tiny.run({ out, resume: true })).digest).toBe(whole.digest);
+  }
+});
+
+test("steps whose gradients float16 cannot hold are left out, the loss is scaled less, and a checkpoint keeps the scale", async () => {
+  const out = newOut();
+  const options = { steep: 100 };
+  const { skipped, history } = await tiny.run({ epochs: 4, precision: "f16", options, out });
+  expect(skipped).toBeGreaterThan(0);
+  expect(skipped).toBeLessThan(12);
+  expect(history.losses.at(-1)!.loss).toBeLessThan(history.losses[0].loss / 2);
+  const { scale } = await loadCheckpoint(checkpointPath(out));
+  expect(scale!.loss_scale.data[0]).toBe(2 ** (16 - skipped));
+  expect(scale!.skipped.data[0]).toBe(skipped);
+  expect((await tiny.run({ epochs: 2, precision: "bf16", options })).skipped).toBe(0);
+});
+
+test("a precision that the device does not multiply is refused before anything is read", async () => {
+  await expect(tiny.run({ precision: "tf32" })).rejects.toThrow(
+    /precision tf32: device x86 does not multiply it|precision tf32: device wasm/,
+  );
+  await expect(tiny.run({ precision: "f8" as "f16" })).rejects.toThrow(/precision f8: there is none of that name/);
 });

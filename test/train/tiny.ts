@@ -37,6 +37,7 @@ export const tiny = defineTraining({
     rate: { default: 0.01, help: "Learning rate" },
     examples: { default: 320, help: "How many points" },
     explode: { default: false, help: "Makes the loss infinite" },
+    steep: { default: 1, help: "What the loss is multiplied by" },
     note: { default: "none", help: "Is not used" },
   },
   async setup({ options, random: stream }) {
@@ -44,7 +45,11 @@ export const tiny = defineTraining({
     return {
       model,
       data: await points(options.examples, 1),
-      loss: ({ x, y }) => nn.crossEntropy(model.forward(x), y).div(options.explode ? 0 : 1),
+      loss: ({ x, y }) =>
+        nn
+          .crossEntropy(model.forward(x), y)
+          .mul(options.steep)
+          .div(options.explode ? 0 : 1),
       optimizer: ({ parameters, steps }) => new optim.AdamW(parameters, { learningRate: optim.schedule.cosine(options.rate, steps) }),
       clipNorm: 5,
       ema: 0.9,

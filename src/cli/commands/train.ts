@@ -10,7 +10,7 @@ import { progressLine } from "../../train/progress_line.ts";
 import type { RunEvent, RunResult } from "../../train/run.ts";
 import { checkpointPath, weightsPath } from "../../train/run.ts";
 import { type Command, type Invocation, type Options, type Outcome, UsageError } from "../command.ts";
-import { deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
+import { deviceOptions, flagOption, numberOption, precisionOption, textOption } from "../options.ts";
 import { formatPairs } from "../table.ts";
 import { percentText } from "../units.ts";
 
@@ -36,6 +36,7 @@ export const train: Command = async (invocation) => {
       saveEvery: whole("saveEvery", 1),
       options: scriptOptions(training.options, options),
       device: deviceOptions(options, { hasReference: true }),
+      precision: precisionOption(options),
       out,
       resume: isResumed,
       signal: stop.signal,
@@ -146,14 +147,16 @@ const memoryText = ({ arenaBytes, stateBytes }: Pick<RunResult, "arenaBytes" | "
   `${megabytes(arenaBytes)} for a step, ${megabytes(stateBytes)} for weights and optimizer`;
 
 function factsOf(result: RunResult): (readonly [string, string])[] {
-  const { history, seconds, stepsPerSecond, waiting, digest, identity } = result;
+  const { history, seconds, stepsPerSecond, waiting, digest, identity, skipped } = result;
   const metrics = Object.entries(history.epochs.at(-1)?.metrics ?? {}).map(([name, value]) => [name, value.toFixed(4)] as const);
-  const settings = { epochs: identity.epochs, batch: identity.batch, seed: identity.seed, ...identity.options };
+  const { options, ...own } = identity;
+  const settings = { ...own, ...options };
   return [
     ...metrics,
     ["loss", history.losses.at(-1)?.loss.toFixed(4) ?? "none yet"],
     ["time", `${seconds.toFixed(1)} s of learning, ${stepsPerSecond.toFixed(1)} steps/s, ${percentText(waiting)} of it waiting for data`],
     ["memory", memoryText(result)],
+    ...(skipped > 0 ? [["left out", `${skipped} steps whose gradients float16 could not hold`] as const] : []),
     ["settings", Object.entries(settings).map(([name, value]) => `${name} ${value}`).join(", ")], // biome-ignore format: short
     ["digest", `sha256 ${digest}`],
   ];
@@ -170,7 +173,7 @@ function writePicture(path: string, name: string, result: RunResult): void {
 }
 
 function outcomeOf(script: string, training: Training, result: RunResult, out: string, isStopped: boolean, options: Options): Outcome {
-  const { identity, step, isComplete, history, seconds, stepsPerSecond, waiting, digest, arenaBytes, stateBytes } = result;
+  const { identity, step, isComplete, history, seconds, stepsPerSecond, waiting, skipped, digest, arenaBytes, stateBytes } = result;
   const resume = `heddle train ${script} --resume${textOption(options, "out") === undefined ? "" : ` --out ${out}`}`;
   const json = {
     script,
@@ -182,6 +185,7 @@ function outcomeOf(script: string, training: Training, result: RunResult, out: s
     seconds,
     stepsPerSecond,
     waiting,
+    skipped,
     arenaBytes,
     stateBytes,
     metrics: history.epochs.at(-1)?.metrics ?? {},

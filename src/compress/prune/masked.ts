@@ -23,7 +23,8 @@ export interface MaskOptions {
   readonly whole?: readonly Parameter[];
 }
 
-const sizeOf = (parameters: readonly Parameter[]): number =>
+/** How many weights they hold. */
+export const sizeOf = (parameters: readonly Parameter[]): number =>
   parameters.reduce((sum, { shape }) => sum + shape.reduce((n, d) => n * d, 1), 0);
 
 /** Masks of some parameters, one number a weight; all of them 1 at first. */
@@ -46,10 +47,12 @@ export class Masks {
     return [...this.masks.keys()];
   }
 
-  /** The optimizer's step in place of `optimizer.step(grads)`: what is masked stays 0, and nothing of it is remembered. */
-  step(optimizer: Optimizer, grads: readonly Tensor[]): void {
+  /** The optimizer's step in place of `optimizer.step(grads)`, or of stepIf: what is masked stays 0, and nothing of it is remembered. */
+  step(optimizer: Optimizer, grads: readonly Tensor[], condition?: Tensor): void {
     const { parameters } = optimizer;
-    optimizer.step(grads.map((grad, i) => this.masked(parameters[i], grad)));
+    const masked = grads.map((grad, i) => this.masked(parameters[i], grad));
+    if (condition) optimizer.stepIf(condition, masked);
+    else optimizer.step(masked);
     for (const [i, p] of parameters.entries()) {
       this.hold(p, p);
       for (const memory of optimizer.memories.values()) this.hold(p, memory[i]);
