@@ -48,6 +48,9 @@ export const sparseProductShape = (
 /** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
 const VECTORS = 4;
 
+/** Bytes of values that are asked for before they are needed: where other layers ran in between, the matrix comes from the last cache, and loads of panels hide its streams from the processor. */
+const AHEAD = 1024;
+
 /** Columns of the result worked off together, in vectors. */
 export function sparseVectors(n: number, target: SimdTarget): number {
   const all = Math.ceil(n / target.lanes);
@@ -269,6 +272,7 @@ class SparseProduct {
     const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
     b.loop(from, to, 1, (i) => {
       const bundle = times(i, 8 * shape.abreast);
+      if (shape.abreast > 1) b.prefetch(buffers.visits, plus(bundle, AHEAD / 8));
       const visits = range(shape.abreast).map(
         (h): Visit =>
           () =>
@@ -296,10 +300,11 @@ class SparseProduct {
 
   /** Rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
   private bundle(visits: readonly Visit[], rest: number, meeting: Meeting): void {
-    const { b, shape } = this;
+    const { b, shape, buffers } = this;
     const { abreast } = shape;
     const word = visits[0]();
     const start = this.start(word);
+    b.prefetch(buffers.coordinates, plus(start, AHEAD / 4));
     const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
     const sums = visits.map((visit) => this.begin(visit, meeting));
@@ -309,9 +314,9 @@ class SparseProduct {
       b.loop(from, end, STEP * abreast, turn);
       return end;
     };
-    const own = each(start, shared, (i) => this.sharedTurn(i, meeting.panel, sums));
-    const end = each(own, turns, (i) => this.turn(i, STEP, meeting.panel, sums));
-    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), meeting.panel, sums);
+    const own = each(start, shared, (i) => this.turn(i, STEP, 2, meeting.panel, sums));
+    const end = each(own, turns, (i) => this.turn(i, STEP, 1, meeting.panel, sums));
+    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), 1, meeting.panel, sums);
     for (const [h, visit] of visits.entries()) this.end(visit, sums[h], meeting);
   }
 
@@ -349,43 +354,33 @@ class SparseProduct {
     this.epilogue.storeTile([sums], at);
   }
 
-  /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. */
-  private turn(first: Int, count: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
+  /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
+  private turn(first: Int, count: number, together: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
     const { b, buffers, pitch } = this;
-    const places = sums.map((_, h) => plus(first, h * count));
-    const words = places.map((i) => b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32));
-    const values = places.map((i) => b.quad(buffers.values, times(i, 4)));
+    if (count === STEP) b.prefetch(buffers.values, plus(times(first, 4), AHEAD));
+    const heads = range(sums.length / together).map((i) => i * together);
+    const words = heads.map((h) => b.loadInt(buffers.coordinates, plus(first, h * count), "i32", ...INT_RANGE.i32));
+    const values = sums.map((_, h) => b.quad(buffers.values, times(plus(first, h * count), 4)));
     for (let k = 0; k < count; k++)
-      for (const [h, word] of words.entries()) this.accumulate(byteTimes(b, word, k, pitch), b.op(LANE[k], values[h]), panel, sums[h]);
-  }
-  /** STEP columns that two rows have: what they name is loaded once. */
-  private sharedTurn(first: Int, panel: Panel, sums: readonly (readonly Vec[])[]): void {
-    const { b, buffers, pitch, target } = this;
-    const places = sums.map((_, h) => plus(first, h * STEP));
-    const words = places.map((i, h) => (h % 2 === 0 ? b.loadInt(buffers.coordinates, i, "i32", ...INT_RANGE.i32) : null));
-    const values = places.map((i) => b.quad(buffers.values, times(i, 4)));
-    for (let k = 0; k < STEP; k++)
-      for (const [h, word] of words.entries()) {
-        if (!word) continue;
-        const { buffer, at } = this.rowOfPanel(byteTimes(b, word, k, pitch), panel);
-        const lanes = [h, h + 1].map((i) => b.op(LANE[k], values[i]));
-        for (const v of sums[h].keys()) {
-          const part = b.load(buffer, plus(at, v * target.lanes * 4));
-          for (const [i, value] of lanes.entries()) b.accumulate(sums[h + i][v], value, part);
-        }
+      for (const [i, h] of heads.entries()) {
+        const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
+        this.accumulate(byteTimes(b, words[i], k, pitch), lanes, panel, sums.slice(h, h + together));
       }
   }
   private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
     const { b, buffers, pitch } = this;
     const row = b.loadInt(buffers.coordinates, i, "u8", 0, NAMED - 1);
-    this.accumulate(times(row, pitch), b.splat(buffers.values, times(i, 4)), panel, totals);
+    this.accumulate(times(row, pitch), [b.splat(buffers.values, times(i, 4))], panel, [totals]);
   }
 
-  /** totals += value · the row of the panel that begins at byte `at`. */
-  private accumulate(offset: Int, value: Vec, panel: Panel, totals: readonly Vec[]): void {
+  /** Each row's totals += its value · the row of the panel that begins at byte `offset`. */
+  private accumulate(offset: Int, values: readonly Vec[], panel: Panel, totals: readonly (readonly Vec[])[]): void {
     const { b, target } = this;
     const { buffer, at } = this.rowOfPanel(offset, panel);
-    for (const [v, sum] of totals.entries()) b.accumulate(sum, value, b.load(buffer, plus(at, v * target.lanes * 4)));
+    for (const v of totals[0].keys()) {
+      const part = b.load(buffer, plus(at, v * target.lanes * 4));
+      for (const [i, value] of values.entries()) b.accumulate(totals[i][v], value, part);
+    }
   }
   private rowOfPanel(offset: Int, panel: Panel): { readonly buffer: number; readonly at: Int } {
     const { isPanel, operand, scratch, pitch } = this;
