@@ -15,17 +15,6 @@ function openPictures(folder: string, part: "train" | "t10k"): Promise<data.IdxD
   return data.IdxDataset.open({ images, labels });
 }
 
-/**
- * Weights of the convolutions compete by what is left of their layers (LAMP); the first, which sees the pictures, and the classifier stay whole: half a percent of
- * all, which counts. They go while rates are high, and what stays learns on while these fall.
- */
-function prunerOf(model: ClothesNet, final: number, steps: number): prune.GradualPruner {
-  const sparsity = prune.cubicSparsity({ final, begin: Math.round(0.2 * steps), end: Math.round(0.85 * steps) });
-  const weights = model.parameters().filter(({ shape }) => shape.length > 1);
-  const whole = [weights[0], weights[weights.length - 1]];
-  return new prune.GradualPruner(weights.slice(1, -1), { sparsity, scope: "lamp", whole });
-}
-
 export default defineTraining({
   name: "fashion-mnist",
   epochs: 16,
@@ -51,7 +40,7 @@ export default defineTraining({
           weightDecay: options.decay,
           decays: (p) => p.shape.length > 1,
         }),
-      pruning: options.sparsity > 0 ? ({ steps }) => prunerOf(model, options.sparsity, steps) : undefined,
+      pruning: options.sparsity > 0 ? ({ steps }) => prune.whileLearning(model, { sparsity: options.sparsity, steps }) : undefined,
       evaluate: {
         data: judged,
         batch: 500,

@@ -1,7 +1,7 @@
 // Masks that hold over training steps: weights, gradients' traces in the optimizer, exact densities of a schedule, and no other program.
 import { expect, test } from "vitest";
-import { cubicSparsity, GradualPruner, Masks } from "../../src/compress/prune/index.ts";
-import { Linear, mse, RandomStream } from "../../src/nn/index.ts";
+import { cubicSparsity, GradualPruner, Masks, whileLearning } from "../../src/compress/prune/index.ts";
+import { Linear, mse, RandomStream, Sequential } from "../../src/nn/index.ts";
 import { AdamW, type Optimizer, SGD } from "../../src/optim/index.ts";
 import { fromData, jit, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
 import { randomTensor } from "./sample_networks.ts";
@@ -84,4 +84,21 @@ test("weights that stay whole count among those of which a part goes", async () 
   expect([await zeros(first), await zeros(last)]).toEqual([45, 0]);
   expect(await masks.density()).toBe(0.5);
   await expect(masks.prune(0.7)).rejects.toThrow(/30 of 90 stay whole/);
+});
+
+test("while it learns: first and last layer stay whole where they are small, and the end comes with steps to spare", async () => {
+  const key = new RandomStream(7);
+  const layers = [new Linear(4, 40, { key }), new Linear(40, 400, { key }), new Linear(400, 100, { key }), new Linear(100, 4, { key })];
+  const pruner = whileLearning(new Sequential(...layers), { sparsity: 0.8, steps: 100 });
+  expect(pruner.masks.parameters).toEqual([layers[1].weight, layers[2].weight]); // 160 and 400 of 56,560
+  expect(await pruner.before(20)).toBe(0);
+  expect(await pruner.before(84)).toBe(0);
+  expect(await pruner.before(85)).toBe(0.8);
+  expect(await pruner.masks.density()).toBeCloseTo(0.2, 4);
+  const zeros = await Promise.all(layers.map(async ({ weight }) => (await weight.value.numbers()).filter((w) => w === 0).length));
+  expect(zeros).toEqual([0, expect.any(Number), expect.any(Number), 0]);
+  expect(zeros[1] + zeros[2]).toBe(0.8 * 56_560);
+  const alone = whileLearning(new Sequential(layers[1], layers[2]), { sparsity: 0.5, steps: 10 });
+  expect(alone.masks.parameters).toHaveLength(2);
+  expect(() => whileLearning(new Sequential(), { sparsity: 0.5, steps: 10 })).toThrow(/no weights/);
 });

@@ -33,3 +33,4 @@ export {
 export { type CubicSchedule, cubicSparsity } from "./schedule.ts";
 export { lampScores, magnitudes, wandaScores } from "./scores.ts";
 export { damped, type Pruned, type SparseGptOptions, sparseGpt } from "./sparse_gpt.ts";
+export { type WhileLearning, whileLearning } from "./while_learning.ts";
