@@ -1,9 +1,9 @@
 // Neighbouring elements in a thread, run in JavaScript: loads and stores by vectors where memory allows it, the same values everywhere.
 import { expect, test } from "vitest";
-import { call, constant } from "../../src/ir/expr.ts";
+import { call, cast, constant, reduce } from "../../src/ir/expr.ts";
 import { loadReader } from "../../src/ir/expr_interpreter.ts";
 import type { Reader, TensorType } from "../../src/ir/graph.ts";
-import { addIndex, constIndex, mulIndex, unlinearIndex } from "../../src/ir/index_expr.ts";
+import { addIndex, constIndex, mulIndex, newVar, unlinearIndex, varIndex } from "../../src/ir/index_expr.ts";
 import type { SimtKernel, SimtStmt } from "../../src/ir/simt.ts";
 import { elementCount } from "../../src/ir/tensor.ts";
 import { stridedOperand } from "../../src/kernels/simt/operand.ts";
@@ -45,6 +45,33 @@ test("sums of what lies side by side, what is broadcast and what lies across", (
     worst = Math.max(worst, Number.isNaN(out[at]) ? Number.POSITIVE_INFINITY : Math.abs(out[at] - want));
   }
   expect(worst).toBeLessThan(1e-6);
+});
+
+test("sums of columns read neighbouring columns at once, and every sum has one order", () => {
+  for (const [rows, columns, dtype] of [
+    [70, 132, "bf16"],
+    [96, 260, "f32"],
+  ] as const) {
+    const type: TensorType = { dtype, shape: [rows, columns] };
+    const sums: Reader = {
+      type: { dtype: "f32", shape: [columns] },
+      at([column]) {
+        const row = newVar(rows);
+        return reduce("add", [row], cast("f32", loadReader(type, 0).at([varIndex(row), column])));
+      },
+    };
+    const kernel = lowerSimtReaders("columns", [sums], [type], H200);
+    expect(kernel.workgroup).toEqual([32, 8, 1]);
+    const numbers = Float64Array.from(randomNumbers(7, rows * columns).map((v) => Math.round(v * 64) / 64)); // as both types hold them
+    const out = new Float64Array(columns).fill(Number.NaN);
+    runKernel(kernel, [numbers, out], "early");
+    for (let c = 0; c < columns; c++) {
+      let want = 0;
+      for (let r = 0; r < rows; r++) want += numbers[r * columns + c];
+      expect(out[c]).toBe(want); // sums of so few bits are exact
+    }
+    expect(statements(kernel.body).filter((s) => s.k === "loadVector" && s.from.k === "buffer")).not.toHaveLength(0);
+  }
 });
 
 test("elements whose number is no multiple of four, and few of them, are a thread's each", () => {

@@ -27,7 +27,7 @@ export interface PassOptions {
 const USUAL: PassOptions = { long: 1 << 12, leastPart: 1 << 8, most: Number.POSITIVE_INFINITY };
 const LEAST_SPLITS = 4;
 /** Results next to each other that one workgroup reduces together. */
-const COLUMNS = 32;
+const COLUMNS = 128;
 const MULTIPROCESSORS = 16;
 /** Workgroups on a multiprocessor that hide each other's waiting for memory. */
 const RESIDENTS = 4;
