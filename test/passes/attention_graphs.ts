@@ -73,6 +73,14 @@ function flat(): Value {
   return op("MatMul", [softmax(op("Add", [scores, float("bias", 6, 1, 7)])), c]);
 }
 
+/** Queries, keys and values side by side in what one layer gives. */
+function packed(): Value {
+  const x = op("Transpose", [op("Reshape", [float("packed", 2, 9, 90), ints(2, 9, 3, 6, 5)])], { perm: [2, 0, 3, 1, 4] });
+  const [a, b, c] = [0, 1, 2].map((i) => op("Gather", [x, constantValue(fromNumbers("i64", [], [i]))], { axis: 0 }));
+  const scores = op("Mul", [op("MatMul", [a, op("Transpose", [b], { perm: [0, 1, 3, 2] })]), number(0.4)]);
+  return joined(op("MatMul", [softmax(scores), c]));
+}
+
 const capped = (): Value => weighted(op("Mul", [op("Tanh", [op("Div", [scoresOf(0.5), number(2)])]), number(2)]));
 
 /** By what they do to scores, with the attributes that are to be found. */
@@ -87,6 +95,7 @@ export const ATTENTIONS: readonly (readonly [name: string, y: Value, attrs: Attr
   ["groups of heads", grouped(), {}],
   ["one query", step(), { before: -1 }],
   ["heads in the batch", flat(), {}],
+  ["packed", packed(), {}],
   ["capped", capped(), { cap: 2 }],
 ]; // biome-ignore format: a table
 

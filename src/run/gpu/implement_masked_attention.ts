@@ -3,20 +3,22 @@ import type { DType } from "../../ir/dtype.ts";
 import type { Node, Value } from "../../ir/graph.ts";
 import type { NarrowPrecision } from "../../ir/precision.ts";
 import type { SimtTarget } from "../../ir/simt.ts";
-import { elementCount, type Shape, stridesOf } from "../../ir/tensor.ts";
+import { elementCount, stridesOf } from "../../ir/tensor.ts";
 import { type AttentionShape, attentionKernel } from "../../kernels/simt/attention.ts";
 import type { HeadView } from "../../kernels/simt/head_tiles.ts";
 import type { MaskView } from "../../kernels/simt/masked_scores.ts";
 import { joinedKernel, linesOf, type OnlineSchedule, type OnlineShape, onlineKernel } from "../../kernels/simt/online_attention.ts";
 import { onlineSchedule } from "../../kernels/simt/online_schedule.ts";
 import { maskedGeometry } from "../../ops/masked_attention.ts";
-import { transposed } from "../implement/transposed.ts";
 import { type Place, valuePlace } from "../step.ts";
 import type { DirectImplementation } from "./direct.ts";
 import { fitsFragments, scheduleOf } from "./implement_attention.ts";
+import { stridedView } from "./strided_view.ts";
 
 /** Deeper heads have too many results for a thread. */
 const MOST_DEPTH = 256;
+/** Elements of 16 bits that matrix units' kernels copy at once. */
+const COPIED = 8;
 /** With more queries matrix units multiply 16-bit floats sooner than plain cores do. */
 const FEW_ROWS = 16;
 
@@ -63,25 +65,25 @@ function maskOf({ dtype, shape }: Value["type"]): MaskView {
   return { dtype, elements: elementCount(shape), batch, head, query, key };
 }
 
-/** A tensor (N, places, heads, columns), or what it is a permutation of where columns stay neighbours. */
-function viewOf(value: Value): { readonly view: HeadView; readonly value: Value } {
-  const source = transposed(value);
-  const axes = source?.perm ?? [0, 1, 2, 3];
-  const { before } = axes[3] === 3 && source ? source : { before: value };
-  const view = (strides: Shape, perm: readonly number[]): HeadView => {
-    const [batch, place, head] = perm.map((axis) => strides[axis]);
-    return { dtype: value.type.dtype, elements: elementCount(value.type.shape), from: 0, batch, place, head };
-  };
-  return { value: before, view: view(stridesOf(before.type.shape), before === value ? [0, 1, 2, 3] : axes) };
+/** A tensor (N, places, heads, columns), or what it was moved from where columns stay neighbours; `multiple`: places are such ones. */
+function viewOf(value: Value, multiple = 1): { readonly view: HeadView; readonly value: Value } {
+  const { dtype, shape } = value.type;
+  const moved = stridedView(value);
+  const [batch, place, head, column] = moved.strides;
+  const isRight = [moved.from, batch, place, head].every((n) => n >= 0 && n % multiple === 0) && (column === 1 || shape[3] === 1);
+  if (isRight)
+    return { value: moved.value, view: { dtype, elements: elementCount(moved.value.type.shape), from: moved.from, batch, place, head } };
+  const [ofBatch, ofPlace, ofHead] = stridesOf(shape);
+  return { value, view: { dtype, elements: elementCount(shape), from: 0, batch: ofBatch, place: ofPlace, head: ofHead } };
 }
 
 export const maskedAttention: DirectImplementation = (node, name, target, shared) => {
-  const [q, k, v] = node.inputs.slice(0, 3).map((x) => viewOf(x!)); // checked by infer
   const [result] = node.outputs;
+  const onMatrixUnits = onFragments(node, result.type.dtype, target);
+  const [q, k, v] = node.inputs.slice(0, 3).map((x) => viewOf(x!, onMatrixUnits ? COPIED : 1)); // checked by infer
   const views = { q: q.view, k: k.view, v: v.view, out: viewOf(result).view };
   const reads = [q.value, k.value, v.value, ...node.inputs.slice(3).filter((x) => x !== null)].map(valuePlace);
   const keyOf = (shape: object): string => `MaskedAttention ${JSON.stringify([shape, views])} ${String(node.attrs.hidden)}`; // JSON has no infinities
-  const onMatrixUnits = onFragments(node, result.type.dtype, target);
   if (onMatrixUnits) {
     const schedule = scheduleOf(onMatrixUnits, target);
     const kernel = shared(keyOf(onMatrixUnits), name, (n) => attentionKernel(n, onMatrixUnits, views, schedule, target));
