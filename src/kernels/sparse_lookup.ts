@@ -16,6 +16,8 @@ const SUMS = 3;
 
 /** Bundles as a kernel reads them. */
 export interface Bundles {
+  /** Fetches the beginning of all buffers, which no step does: before the vector is copied. */
+  fetchFirst(): void;
   /** Steps of one. */
   readonly size: number;
   /** How far windows reach, in vectors. */
@@ -51,7 +53,15 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
     b.prefetch(codes, plus(times(i, 4 * lanes), ahead * CODES_AHEAD));
   };
   const begins = Array.from({ length: windows }, (_, window) => Math.round((window * size) / windows));
+  const fetchLines = (buffer: number, bytes: number): void => {
+    for (let at = 0; at < bytes; at += LINE) b.prefetch(buffer, at);
+  };
   return {
+    fetchFirst: () => {
+      fetchLines(values, LEAST_AHEAD);
+      fetchLines(codes, LEAST_AHEAD * CODES_AHEAD);
+      for (const buffer of [records, bounds]) fetchLines(buffer, LINE);
+    },
     size,
     reach: lastStart + 2,
     code: (i) => b.load(codes, times(i, 4 * lanes), lanes, "i32"),
@@ -162,5 +172,9 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     bundles.overSlice(slice, (i) => bundle(vector, i, parts, allFinite));
     return parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
   };
-  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, plane, fillsUp: true, prepare, sums });
+  const begin = (): void => {
+    bundles.fetchFirst();
+    prepare();
+  };
+  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, plane, fillsUp: true, prepare: begin, sums });
 }

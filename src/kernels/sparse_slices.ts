@@ -200,8 +200,8 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   b.parallel(threads, (thread) => {
     const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
-    const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, plane });
     slices.prepare();
+    const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, plane });
     b.loop(from, to, 1, (period) => {
       b.loop(0, PERIOD / height, 1, (s) => sumSlice(period, s, finite));
       const first = times(period, perPeriod);

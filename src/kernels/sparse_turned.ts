@@ -144,6 +144,7 @@ class Turned {
     this.scratch = scratch;
     const parts = partsOf(rows);
     b.parallel(b.threads, (thread) => {
+      this.bundles?.fetchFirst();
       const finite = copyVector(b, { x: vector, count: rows, scratch, flag });
       // Rows that do not exist have no values, but lanes.
       const zero = b.f32(0);

@@ -13,7 +13,7 @@ const WIDE_ROW_BIT = 7;
 const WINDOWS = [1, 2, 3, 4, 5, 6] as const;
 /** What a window costs, in steps, and a step with two rows of a lane: measured on Zen 5. Where bytes take longer than steps, two rows are for nothing. */
 const WINDOW_COST = { narrow: 0.5, wide: 0.75 } as const;
-const TWO_ROWS_COST = { narrow: 1.1, wide: 1.2, streamed: 1, fewLanes: 1.75 } as const;
+const TWO_ROWS_COST = { cached: 1.2, streamed: 1, fewLanes: 1.75 } as const;
 /** Slices that the number of steps is chosen by. */
 const SAMPLED = 8;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
@@ -77,6 +77,7 @@ export interface WindowsPlan extends Slices {
 export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: SimdTarget, apart: boolean): WindowsPlan {
   let best = { cost: Number.POSITIVE_INFINITY, height: lanes, unit: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
   const isStreamed = 4 * rows.place.length > l2;
+  const twoRows = TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : "cached"];
   const units = name === "avx512" && !apart ? [lanes, 2 * lanes] : [lanes];
   for (const isSorted of apart ? [false] : [false, true])
     for (const height of [lanes, 2 * lanes]) {
@@ -85,12 +86,11 @@ export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: Simd
       const sorting = isSorted ? (SORTED_COST * sample.length * height) / lanes : 0;
       for (const unit of units) {
         const bundle = bundleOf({ height, unit }, lanes);
-        const width = unit > lanes ? "wide" : "narrow";
-        const stepCost = height === lanes ? 1 : TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : width];
+        const windowCost = WINDOW_COST[unit > lanes ? "wide" : "narrow"];
         for (const windows of WINDOWS) {
           if (windows > bundle) continue;
           const steps = sample.reduce((sum, queue) => sum + march(queue, { lanes, unit, length: bundle / windows, apart }), 0);
-          const cost = sorting + steps * (stepCost + (WINDOW_COST[width] * windows) / bundle);
+          const cost = sorting + steps * ((height > lanes ? twoRows : 1) + (windowCost * windows) / bundle);
           if (cost < best.cost) best = { cost, height, unit, windows, bundle, cut };
         }
       }
