@@ -3,8 +3,7 @@ import type { CpuDevice, LaunchList, Memory } from "../../src/devices/cpu.ts";
 import type { Kernel } from "../../src/ir/kernel.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
 import { gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
-import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { type SparseProductShape, sparseProductKernel, sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
@@ -177,32 +176,21 @@ export class Ring {
   private forward(): Promise<Contestant> {
     const kept = this.weights.forward();
     const output = this.empty(4 * kept.form.rows * this.operands.n);
-    const [kernel, x] = [this.product(kept.form), this.put(this.operands.x)];
+    const [kernel, x] = [this.product(sparseProductShape(kept.form, this.operands.n)), this.put(this.operands.x)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
   }
   /** The values, of which there is one copy for both directions, are brought into this one's order each time. */
   private backward(): Promise<Contestant> {
-    const { target, threads } = this.device;
+    const { n, g } = this.operands;
     const kept = this.weights.backward();
-    const { place, rows } = kept.form;
-    const shape = { nonzeros: this.weights.matrix.csb().values.length, length: place.length };
-    const order = sparseOrderKernel("order", shape, target, threads);
-    const [output, turned] = [this.empty(4 * rows * this.operands.n), this.empty(4 * place.length)];
-    const [kernel, g] = [this.product(kept.form), this.put(this.operands.g)];
-    const calls = (copy: number): Call[] => {
-      const [values, places, ...index] = kept.copies[copy];
-      return [
-        [order, [values, places, turned]],
-        [kernel, [turned, ...index, g, output]],
-      ];
-    };
-    return this.contestant("csb", kept, calls, output);
+    const output = this.empty(4 * kept.form.groups.rows * n);
+    const [kernel, side] = [this.product(spreadProductShape(kept.form, n)), this.put(g)];
+    return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], side, output]]], output);
   }
-  private product(groups: Parameters<typeof sparseProductShape>[0]): Kernel {
-    const { n } = this.operands;
+  private product(shape: SparseProductShape): Kernel {
     const { target, threads } = this.device;
-    const type = { dtype: "f32" as const, shape: [groups.rows, n] };
-    return sparseProductKernel("sparse", sparseProductShape(groups, n), noEpilogue(type), target, threads);
+    const type = { dtype: "f32" as const, shape: [shape.rows, shape.n] };
+    return sparseProductKernel("sparse", shape, noEpilogue(type), target, threads);
   }
   private vector(name: string, kept: Kept<VectorMatrix>): Promise<Contestant> {
     const { target, threads } = this.device;

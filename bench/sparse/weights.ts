@@ -2,8 +2,9 @@
 import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
 import { fromNumbers } from "../../src/ir/tensor.ts";
 import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { type Direction, type Groups, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { sampledIndexOf } from "../../src/kernels/sparse_sampled.ts";
+import { spreadGroups, spreadIndexOf } from "../../src/kernels/sparse_spread.ts";
 import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turned.ts";
 import { type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
@@ -105,9 +106,22 @@ export class Weights {
   readonly packedTurned = each((n) => this.keepPacked(n, this.matrix.columns, this.matrix.rows, { k: this.matrix.columns, n: 1 }));
 
   /** Values in the kernel's order, and its index. */
-  readonly forward = once(() => this.keep(() => this.grouped("forward", (groups) => ordered(this.values(), groups.place))));
+  readonly forward = once(() =>
+    this.keep(() => {
+      const { target, threads } = this.device;
+      const form = groupsOf(this.matrix.csb(), "forward", target, threads);
+      return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form), shareBlockRows(form, threads)] };
+    }),
+  );
   /** Values in the order of blocks, and where the kernel's order has each of them. */
-  readonly backward = once(() => this.keep(() => this.grouped("transposed", (groups) => groups.place, this.values())));
+  readonly backward = once(() =>
+    this.keep(() => {
+      const { target, threads } = this.device;
+      const form = spreadGroups(groupsOf(this.matrix.csb(), "transposed", target, threads));
+      if (!form) throw new Error(`${this.matrix.rows}x${this.matrix.columns}: a strip has too many nonzeros in a panel`);
+      return { form, arrays: [this.values(), ...spreadIndexOf(form), shareBlockRows(form.groups, threads)] };
+    }),
+  );
   /** For one column, as a network that does not learn has it. */
   readonly vector = once(() => this.keep(() => this.vectorForm(false)));
   /** As a layer that learns has it: the other direction reads the same values. */
@@ -185,11 +199,6 @@ export class Weights {
       packRight(this.matrix.w, strides, shape, schedule, target, packed);
       return { form: null, arrays: [packed] };
     });
-  }
-  private grouped(direction: Direction, first: (groups: Groups) => Numbers, ...before: readonly Numbers[]) {
-    const { target, threads } = this.device;
-    const groups = groupsOf(this.matrix.csb(), direction, target, threads);
-    return { form: groups, arrays: [...before, first(groups), ...indexOf(groups), shareBlockRows(groups, threads)] };
   }
   private csr(coo: Coo) {
     const csr: Csr = csrFromCoo(coo);

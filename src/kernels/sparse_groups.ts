@@ -68,8 +68,8 @@ export const indexOf = ({ coordinate, visits, starts }: Groups): readonly [Uint8
 export const SPARSE_BLOCK = 128;
 /** Rows of a strip: their sums stay in the second-level cache. */
 const ROWS_OF_STRIP = 1024;
-/** Nonzeros of a strip in a panel, transposed: values that are brought into order come from as few lines of the matrix. */
-const NONZEROS_OF_STRIP = 8192;
+/** Nonzeros of a strip in a panel. Transposed, values that are brought into order come from as few lines of the matrix; forward, two bytes tell them apart. */
+const NONZEROS_OF_STRIP: Readonly<Record<Direction, number>> = { forward: 60000, transposed: 8192 };
 
 /** From which row of the dense operand on a panel's coordinates count: all NAMED of them exist, where the operand has as many. */
 export const panelBase = (first: number, depth: number): number => Math.max(0, Math.min(first, depth - NAMED));
@@ -81,7 +81,7 @@ export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threa
   const blockRows = isForward ? w.blockRows : w.blockColumns;
   const density = w.values.length / (rows * depth);
   const panel = rowsOfPanel(depth, density);
-  const most = isForward ? ROWS_OF_STRIP : Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP / (panel * density)));
+  const most = Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP[direction] / (panel * density)));
   const strip = blocksOfStrip(blockRows, w.block, threads, most);
   const panels = Math.ceil(depth / panel);
   const sorted = sortedByRows(w, isForward);

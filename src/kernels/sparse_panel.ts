@@ -2,7 +2,7 @@
 import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
 import { NAMED } from "./sparse_groups.ts";
-import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_product.ts";
+import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_side.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
 /** Where channels of pixels come from. */

@@ -3,16 +3,9 @@ import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarge
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
+import { copyPanel, type DenseShape, type DenseSide, type Panel, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
+import { type Spread, SpreadCode, type SpreadGroups, spreadBytes } from "./sparse_spread.ts";
 import { shareOut } from "./work.ts";
-
-/** Sizes of a product: W (rows, depth) times n columns. */
-export interface DenseShape {
-  readonly rows: number;
-  readonly depth: number;
-  readonly n: number;
-  /** Rows of results that are stored together. */
-  readonly block: number;
-}
 
 /** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
 export interface SparseProductShape extends DenseShape {
@@ -26,6 +19,8 @@ export interface SparseProductShape extends DenseShape {
   readonly visits: number;
   readonly abreast: number;
   readonly shares: boolean;
+  /** Where values lie in the order of blocks and are brought into this one for a strip and panel at a time. */
+  readonly spread?: Spread;
 }
 
 export const sparseProductShape = (
@@ -45,6 +40,12 @@ export const sparseProductShape = (
   visits: visits.length / (2 * abreast),
 });
 
+/** Over values in the order of blocks. */
+export const spreadProductShape = ({ groups, spread }: SpreadGroups, n: number): SparseProductShape => ({
+  ...sparseProductShape(groups, n),
+  spread: spread.shape,
+});
+
 /** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
 const VECTORS = 4;
 
@@ -60,65 +61,8 @@ export function sparseVectors(n: number, target: SimdTarget): number {
 /** Bytes from one row of a panel, or of sums, to the next. */
 const pitchOf = ({ lanes }: SimdTarget): number => VECTORS * lanes * 4;
 
-/** Some columns of the dense operand as rows next to each other in scratch, and sums below them. */
-export interface PanelTile {
-  readonly b: KernelBuilder;
-  readonly target: SimdTarget;
-  readonly shape: DenseShape;
-  readonly scratch: number;
-  /** Bytes from one row to the next. */
-  readonly rowBytes: number;
-  /** Blocks of the dense operand's rows. */
-  readonly blockColumns: number;
-  /** Where the sums of the block row begin. */
-  readonly sums: Int;
-  readonly column: Int;
-  readonly width: number;
-}
-
-/** Rows [base + from, base + to) of the dense operand, which are rows [from, to) of scratch. */
-export interface Panel {
-  readonly base: Int;
-  readonly from: Int;
-  readonly to: Int;
-  readonly number: Int;
-  readonly isLast: (then: () => void) => void;
-}
-
-/** How the dense operand lies in memory and how the result does: what fills panels, and what stores a block of sums. */
-export interface DenseSide<Buffers extends DenseBuffers = DenseBuffers> {
-  /** Columns of the result as it lies in memory, for its epilogue. */
-  columns(shape: DenseShape): number;
-  /** Whether threads have columns of their own, of which their part of the operand is filled in once. */
-  readonly sharesColumns: boolean;
-  /** Rows of results that are stored at a time. */
-  rowsAtOnce(target: SimdTarget): number;
-  declare(b: KernelBuilder, shape: DenseShape): Buffers;
-}
-export interface DenseBuffers {
-  /** All rows: row k of the operand is row k of scratch, but that one more row follows each block. */
-  fill(tile: PanelTile): void;
-  store(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode): void;
-}
-export interface PanelBuffers extends DenseBuffers {
-  fillPanel(tile: PanelTile, panel: Panel): void;
-}
-
-/** The columns of the dense operand next to each other and aligned: rows a power of two apart would fall into few cache sets. */
-function copyPanel({ b, target, shape, scratch, rowBytes, column, width }: PanelTile, { base, from, to }: Panel, x: number): void {
-  const { n } = shape;
-  const step = target.lanes * 4;
-  b.loop(from, to, 1, (k) => {
-    const start = plus(times(base, n * 4), times(k, n * 4), times(column, 4));
-    for (let v = 0; v * target.lanes < width; v++) {
-      const part = b.load(x, plus(start, v * step), Math.min(target.lanes, width - v * target.lanes));
-      b.store(part, scratch, plus(times(k, rowBytes), v * step));
-    }
-  });
-}
-
 /**
- * Buffers: values, the index (`indexOf`), shares (not where threads share columns), those of the dense side, the epilogue's inputs, output.
+ * Buffers: values, the index (`indexOf`, or `spreadIndexOf`), shares (not where threads share columns), those of the dense side, the epilogue's inputs, output.
  * Without a side: operand (depth, n), result (rows, n), whose rows are stored from registers.
  */
 export function sparseProductKernel(
@@ -138,12 +82,23 @@ type Visit = () => IntVar;
 /** A strip that meets a panel. */
 interface Meeting {
   readonly strip: Int;
+  /** The entry that the strip's visits of this panel count from. */
+  readonly first: Int;
   readonly panel: Panel;
   readonly tile: PanelTile;
   /** Sums begin with zero, and go into the result. */
   readonly isFirst: boolean;
   readonly isLast: boolean;
 }
+
+/** Strips [from, to). */
+interface Strips {
+  readonly from: Int;
+  readonly to: Int;
+}
+
+/** Rows of sums, of all tiles of columns, that stay in the second-level cache. */
+const ROWS_OF_SUMS = 2048;
 
 class SparseProduct {
   private readonly b: KernelBuilder;
@@ -160,6 +115,11 @@ class SparseProduct {
   private readonly strips: number;
   /** Rows of a strip, as a power of two. */
   private readonly height: number;
+  private readonly spread: SpreadCode | null;
+  /** Tiles of columns that meet a panel one after another: values that are brought into order serve them all. */
+  private readonly tiles: number;
+  /** Where values lie in the kernel's order. */
+  private readonly ordered: { readonly buffer: number; readonly at: number };
 
   constructor(
     name: string,
@@ -169,15 +129,16 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, panels, length, visits, abreast } = shape;
+    const { rows, depth, n, block, strip, panels, length, visits, abreast, spread } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
     this.pitch = pitchOf(target);
+    this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
-      values: b.buffer("values", 4 * (length + PADDING), "read"),
-      coordinates: b.buffer("coordinates", length + PADDING, "read"),
+      values: spread ? -1 : b.buffer("values", 4 * (length + PADDING), "read"),
+      coordinates: b.buffer("coordinates", length + (spread?.most ?? 0) + PADDING, "read"),
       visits: b.buffer("visits", 8 * abreast * visits, "read"),
       starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
       shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
@@ -187,9 +148,12 @@ class SparseProduct {
     this.isPanel = !side && n === VECTORS * target.lanes && depth >= NAMED;
     this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(shape) : n);
     this.vectors = sparseVectors(n, target);
-    const end = (NAMED + this.height) * this.pitch;
+    this.tiles = spread ? Math.max(1, Math.min(Math.floor(n / (this.vectors * target.lanes)), Math.floor(ROWS_OF_SUMS / this.height))) : 1;
+    const valuesAt = (NAMED + this.tiles * this.height) * this.pitch;
+    const end = valuesAt + (spread ? spreadBytes(spread) + 4 * PADDING : 0);
     const waiting = this.epilogue.scratchBytes({ rows: side?.rowsAtOnce(target) ?? 1, vectors: 1 }, depth);
     this.scratch = b.buffer("scratch", end + waiting, "scratch");
+    this.ordered = spread ? { buffer: this.scratch, at: valuesAt } : { buffer: this.buffers.values, at: 0 };
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
 
@@ -200,50 +164,69 @@ class SparseProduct {
     const rest = shape.n - whole * width;
     if (side?.sharesColumns)
       shareOut(b, [whole + (rest > 0 ? 1 : 0), strips], ([columns, rows]) => {
-        b.loop(columns.from, b.min(columns.to, whole), 1, (tile) => this.tile(times(tile, width), width, rows.from, rows.to));
-        if (rest > 0) b.when(whole, columns.to, () => this.tile(whole * width, rest, rows.from, rows.to));
+        this.wholeTiles(columns.from, b.min(columns.to, whole), rows);
+        if (rest > 0) b.when(whole, columns.to, () => this.overStrips(rows, rest, 1, () => whole * width));
       });
     else
       b.parallel(b.threads, (thread) => {
         const from = b.loadInt(buffers.shares, times(thread, 4), "i32", 0, strips);
         const to = b.loadInt(buffers.shares, plus(times(thread, 4), 4), "i32", 0, strips);
-        b.loop(0, whole, 1, (tile) => this.tile(times(tile, width), width, from, to));
-        if (rest > 0) this.tile(whole * width, rest, from, to);
+        this.wholeTiles(0, whole, { from, to });
+        if (rest > 0) this.overStrips({ from, to }, rest, 1, () => whole * width);
       });
     return b.build();
   }
 
-  /** Some strips for some columns. */
-  private tile(column: Int, width: number, from: Int, to: Int): void {
-    const { b, target, shape, scratch, pitch } = this;
-    const { block, panels } = shape;
-    const blockColumns = Math.ceil(shape.depth / block);
-    const tile: PanelTile = { b, target, shape, scratch, rowBytes: pitch, blockColumns, sums: NAMED * pitch, column, width };
-    b.loop(from, to, 1, (strip) => {
-      b.loop(0, panels, 1, (number) => this.panel(strip, number, tile));
-      const { dense } = this;
-      if (!dense) return;
-      const first = times(strip, shape.strip);
-      const blockRows = Math.ceil(shape.rows / block);
-      b.loop(0, b.min(shape.strip, plus(blockRows, times(first, -1))), 1, (i) => {
-        dense.store({ ...tile, sums: plus(tile.sums, times(i, block * pitch)) }, plus(first, i), this.epilogue);
-      });
+  /** Tiles [from, to) of those that are whole. */
+  private wholeTiles(from: Int, to: Int, strips: Strips): void {
+    const { b, vectors, target, shape, tiles } = this;
+    const width = vectors * target.lanes;
+    const last = Math.floor(shape.n / width) - 1;
+    b.loop(from, to, tiles, (first) => {
+      if (tiles === 1) this.overStrips(strips, width, 1, () => times(first, width));
+      else this.overStrips(strips, width, b.min(tiles, plus(to, times(first, -1))), (t) => times(b.min(plus(first, t), last), width));
     });
   }
 
-  private panel(strip: Int, number: Int, tile: PanelTile): void {
+  /** Some strips for some tiles, of which `columnOf` gives the first columns. */
+  private overStrips({ from, to }: Strips, width: number, tiles: Int, columnOf: (tile: Int) => Int): void {
+    const { b, target, shape, scratch, pitch, height, dense, spread } = this;
+    const { block, panels } = shape;
+    const blockColumns = Math.ceil(shape.depth / block);
+    const one = (t: Int, body: (tile: PanelTile) => void): void => {
+      const sums = plus(NAMED * pitch, times(t, height * pitch));
+      body({ b, target, shape, scratch, rowBytes: pitch, blockColumns, sums, column: columnOf(t), width });
+    };
+    const each = (body: (tile: PanelTile) => void): void => (tiles === 1 ? one(0, body) : b.loop(0, tiles, 1, (t) => one(t, body)));
+    b.loop(from, to, 1, (strip) => {
+      b.loop(0, panels, 1, (number) => {
+        const first = spread?.put(plus(times(strip, panels), number), shape.length, scratch, this.ordered.at) ?? 0;
+        each((tile) => this.panel(strip, number, first, tile));
+      });
+      if (!dense) return;
+      const top = times(strip, shape.strip);
+      const blocks = b.min(shape.strip, plus(Math.ceil(shape.rows / block), times(top, -1)));
+      each((tile) =>
+        b.loop(0, blocks, 1, (i) => {
+          dense.store({ ...tile, sums: plus(tile.sums, times(i, block * pitch)) }, plus(top, i), this.epilogue);
+        }),
+      );
+    });
+  }
+
+  private panel(strip: Int, number: Int, first: Int, tile: PanelTile): void {
     const { b, shape, dense } = this;
     const { depth, panels } = shape;
     const named = Math.min(NAMED, depth);
-    const first = times(number, shape.panel);
-    const base = b.min(first, depth - named);
+    const top = times(number, shape.panel);
+    const base = b.min(top, depth - named);
     const inScratch = (k: Int): IntVar => b.min(b.max(plus(k, times(base, -1)), 0), named);
     const isLast = (then: () => void): void => b.when(panels - 2, number, then);
-    const panel = { base, from: inScratch(first), to: inScratch(plus(first, shape.panel)), number, isLast };
+    const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (!this.isPanel) copyPanel(tile, panel, this.operand);
     const meet = (isFirst: boolean, isLast: boolean): void => {
-      for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, panel, tile, isFirst, isLast: isLast && dense === null });
+      for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, first, panel, tile, isFirst, isLast: isLast && dense === null });
     };
     if (panels === 1) meet(true, true);
     else
@@ -285,7 +268,7 @@ class SparseProduct {
 
   /** Where the entries of a bundle begin. */
   private start(word: IntVar): IntVar {
-    return this.b.min(this.b.bits(word, START_SHIFT, INT_RANGE.i32[1]), this.shape.length);
+    return this.b.min(this.b.bits(word, START_SHIFT, INT_RANGE.i32[1]), this.shape.spread?.most ?? this.shape.length);
   }
 
   /** One row after the other. */
@@ -294,7 +277,7 @@ class SparseProduct {
     const word = visit();
     const start = this.start(word);
     const sums = this.begin(visit, meeting);
-    b.loop(start, plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1), rest), 1, (i) => this.one(i, meeting.panel, sums));
+    b.loop(start, plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1), rest), 1, (i) => this.one(i, meeting, sums));
     this.end(visit, sums, meeting);
   }
 
@@ -304,7 +287,7 @@ class SparseProduct {
     const { abreast } = shape;
     const word = visits[0]();
     const start = this.start(word);
-    b.prefetch(buffers.coordinates, plus(start, AHEAD / 4));
+    b.prefetch(buffers.coordinates, plus(meeting.first, start, AHEAD / 4));
     const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
     const sums = visits.map((visit) => this.begin(visit, meeting));
@@ -314,9 +297,9 @@ class SparseProduct {
       b.loop(from, end, STEP * abreast, turn);
       return end;
     };
-    const own = each(start, shared, (i) => this.turn(i, STEP, 2, meeting.panel, sums));
-    const end = each(own, turns, (i) => this.turn(i, STEP, 1, meeting.panel, sums));
-    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), 1, meeting.panel, sums);
+    const own = each(start, shared, (i) => this.turn(i, STEP, 2, meeting, sums));
+    const end = each(own, turns, (i) => this.turn(i, STEP, 1, meeting, sums));
+    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), 1, meeting, sums);
     for (const [h, visit] of visits.entries()) this.end(visit, sums[h], meeting);
   }
 
@@ -355,22 +338,22 @@ class SparseProduct {
   }
 
   /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
-  private turn(first: Int, count: number, together: number, panel: Panel, sums: readonly (readonly Vec[])[]): void {
-    const { b, buffers, pitch } = this;
-    if (count === STEP) b.prefetch(buffers.values, plus(times(first, 4), AHEAD));
+  private turn(start: Int, count: number, together: number, { first, panel }: Meeting, sums: readonly (readonly Vec[])[]): void {
+    const { b, buffers, ordered, pitch } = this;
+    if (count === STEP && !this.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
     const heads = range(sums.length / together).map((i) => i * together);
-    const words = heads.map((h) => b.loadInt(buffers.coordinates, plus(first, h * count), "i32", ...INT_RANGE.i32));
-    const values = sums.map((_, h) => b.quad(buffers.values, times(plus(first, h * count), 4)));
+    const words = heads.map((h) => b.loadInt(buffers.coordinates, plus(first, start, h * count), "i32", ...INT_RANGE.i32));
+    const values = sums.map((_, h) => b.quad(ordered.buffer, plus(times(plus(start, h * count), 4), ordered.at)));
     for (let k = 0; k < count; k++)
       for (const [i, h] of heads.entries()) {
         const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
         this.accumulate(byteTimes(b, words[i], k, pitch), lanes, panel, sums.slice(h, h + together));
       }
   }
-  private one(i: Int, panel: Panel, totals: readonly Vec[]): void {
-    const { b, buffers, pitch } = this;
-    const row = b.loadInt(buffers.coordinates, i, "u8", 0, NAMED - 1);
-    this.accumulate(times(row, pitch), [b.splat(buffers.values, times(i, 4))], panel, [totals]);
+  private one(i: Int, { first, panel }: Meeting, totals: readonly Vec[]): void {
+    const { b, buffers, ordered, pitch } = this;
+    const row = b.loadInt(buffers.coordinates, plus(first, i), "u8", 0, NAMED - 1);
+    this.accumulate(times(row, pitch), [b.splat(ordered.buffer, plus(times(i, 4), ordered.at))], panel, [totals]);
   }
 
   /** Each row's totals += its value · the row of the panel that begins at byte `offset`. */

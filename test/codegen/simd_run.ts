@@ -11,7 +11,7 @@ export const TARGETS: readonly SimdTarget[] = [...X86_TARGETS, wasmTarget(32768,
 setFlagsFromString("--experimental-wasm-relaxed-simd");
 
 const PAGE = 65536;
-const memory = new WebAssembly.Memory({ initial: LOWEST_ADDRESS / PAGE + 4 });
+const memory = new WebAssembly.Memory({ initial: LOWEST_ADDRESS / PAGE + 8 });
 const ARGUMENTS = LOWEST_ADDRESS - 4096;
 const FENCE = 0xa7;
 

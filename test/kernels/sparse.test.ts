@@ -17,8 +17,9 @@ import {
   shareBlockRows,
 } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
-import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { sparseProductKernel, sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product.ts";
 import { sampledIndexOf, sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
+import { spreadGroups, spreadIndexOf } from "../../src/kernels/sparse_spread.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
@@ -73,15 +74,26 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
   const groups = groupsOf(w, direction, target, threads);
   const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
+  const both = [tensor("i32", shareBlockRows(groups, threads)), tensor("f32", x.data)];
   const inputs = [
     ordered(w, groups.place, target, threads),
     tensor("u8", groups.coordinate),
     tensor("i32", groups.visits),
     tensor("i32", groups.starts),
-    tensor("i32", shareBlockRows(groups, threads)),
-    tensor("f32", x.data),
+    ...both,
   ];
-  return run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
+  const result = run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
+  // The same bits from values as they lie.
+  const spread = spreadGroups(groups);
+  if (!spread) expect.fail("windows are too large");
+  const shape = spreadProductShape(spread, x.columns);
+  expect(shape.spread).toMatchObject({ nonzeros: w.values.length, windows: (groups.starts.length - 1) / GROUPS });
+  const index = spreadIndexOf(spread).map((data) =>
+    tensor(data instanceof Int32Array ? "i32" : data instanceof Uint16Array ? "u16" : "u8", data),
+  );
+  const brought = sparseProductKernel("product", shape, noEpilogue(type), target, threads);
+  expect(run(brought, target, [tensor("f32", w.values), ...index, ...both], zeros("f32", type.shape)).data).toEqual(result);
+  return result;
 }
 
 function sampled(w: Csb, g: Matrix, x: Matrix, target: SimdTarget, threads: number): Float32Array {
@@ -275,4 +287,14 @@ describe.each(TARGETS)("groups of bundles, $name", (target) => {
       else expect(shared / w.values.length).toBeGreaterThan(0.4);
     },
   );
+});
+
+test("a strip that has more than 65536 entries in a panel is refused: two bytes do not tell them apart", () => {
+  const data = new Float32Array(2048 * 1024);
+  for (let r = 0; r < 256; r++) data.fill(1, r * 1024, (r + 1) * 1024);
+  data.fill(0, 1, 1024);
+  const [avx512] = TARGETS;
+  const groups = (rows: number) => groupsOf(csbOf({ rows, columns: 1024, data: data.subarray(0, rows * 1024) }, 128), "transposed", avx512);
+  expect(spreadGroups(groups(256))).not.toBeNull();
+  expect(spreadGroups({ ...groups(2048) })).toBeNull();
 });

@@ -3,7 +3,8 @@ import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
-import { type DenseSide, type PanelBuffers, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
+import { type SparseProductShape, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
+import type { DenseSide, PanelBuffers } from "../../kernels/sparse_side.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
@@ -136,10 +137,21 @@ export function productCall(
   x: readonly Place[],
   source = "",
 ): KernelCall {
-  const shape = sparseProductShape(groups, n);
+  const index = [...indexOf(groups), ...(side ? [] : [shareBlockRows(groups, task.threads)])];
+  return kernelCall(task, sparseProductShape(groups, n), [values, ...index.map(constantPlace)], side, x, source);
+}
+
+/** The same of any shape, over its values and index. */
+export function kernelCall(
+  task: AnchorTask,
+  shape: SparseProductShape,
+  index: readonly Place[],
+  side: DenseSide<PanelBuffers> | undefined,
+  x: readonly Place[],
+  source = "",
+): KernelCall {
   const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${source} ${task.epilogueKey}`, () =>
     sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
   );
-  const index = [...indexOf(groups), ...(side ? [] : [shareBlockRows(groups, task.threads)])];
-  return { kernel, places: [values, ...index.map(constantPlace), ...x, ...tailPlaces(task)] };
+  return { kernel, places: [...index, ...x, ...tailPlaces(task)] };
 }

@@ -4,8 +4,10 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type Direction, groupsOf } from "../../kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../kernels/sparse_order.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
+import { spreadProductShape } from "../../kernels/sparse_product.ts";
 import { sampledIndexOf, sparseSampledKernel } from "../../kernels/sparse_sampled.ts";
 import { MAX_COLUMNS } from "../../kernels/sparse_slices.ts";
+import { spreadGroups, spreadIndexOf } from "../../kernels/sparse_spread.ts";
 import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../kernels/sparse_turned.ts";
 import { sparseVectorKernel, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
 import { turnKernel } from "../../kernels/turn.ts";
@@ -22,7 +24,7 @@ import {
   tailPlaces,
   valuePlace,
 } from "../step.ts";
-import { productCall } from "./sparse.ts";
+import { kernelCall, productCall } from "./sparse.ts";
 
 /** The pattern as a matrix of zeros; null where it is computed at run time, or empty. */
 function patternOf([pointers, row, column]: readonly (Value | null)[], { rows, columns, block }: SparsePatternAttrs): Csb | null {
@@ -55,8 +57,14 @@ export const implementSparseMatMul: Implementation = (task) => {
   if (elementCount(x.type.shape) === (attrs.transposed ? w.rows : w.columns) && w.columns <= MAX_COLUMNS)
     return timesRow(task, w, direction, x, values);
   const groups = groupsOf(w, direction, task.target, task.threads);
+  const n = elementCount(x.type.shape) / groups.depth;
+  const spread = spreadGroups(groups);
+  if (spread) {
+    const index = [valuePlace(values), ...spreadIndexOf(spread).map(constantPlace)];
+    return [kernelCall(task, spreadProductShape(spread, n), index, channelsLast(false), [valuePlace(x)])];
+  }
   const [order, ordered] = orderedCall(task, values, w.values.length, groups.place);
-  return [order, productCall(task, ordered, groups, elementCount(x.type.shape) / groups.depth, channelsLast(false), [valuePlace(x)])];
+  return [order, productCall(task, ordered, groups, n, channelsLast(false), [valuePlace(x)])];
 };
 
 /** Values into a kernel's order, in a temporary. */
