@@ -57,8 +57,8 @@ export const COMMANDS: readonly CommandEntry[] = [
     options: [
       SHAPE,
       [
-        "--stage <graph|fused|lowered|asm|wgsl|cuda|ptx>",
-        "graph as imported · fused: after all passes · lowered: kernels · asm: their code · wgsl, cuda, ptx: kernels for GPUs",
+        "--stage <graph|layout|fused|lowered|asm|wgsl|cuda|ptx>",
+        "graph as imported · layout: which nodes work with channels last, and why · fused: after all passes · lowered: kernels · asm: their code · wgsl, cuda, ptx: kernels for GPUs",
       ],
       ["--node <TEXT>", "Only nodes or kernels whose name or operator contains this"],
       DEVICE,

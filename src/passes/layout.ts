@@ -1,8 +1,9 @@
-// Moves the channels innermost: operators that prefer it and all that follows them work on permuted values; a Transpose stays where the two layouts meet.
-import { apply, type Graph, makeNode, type Node, type Pass, topologicalOrder, type Value } from "../ir/graph.ts";
+// Moves the channels innermost where that costs least: operators work on permuted values, and a Transpose stays where the two layouts meet.
+import { apply, type Graph, makeNode, type Node, type Op, type Pass, topologicalOrder, type Value } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { evaluateNode } from "../ops/evaluate.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
+import { type LayoutCosts, type LayoutPlan, planLayouts } from "./layout_plan.ts";
 import { inversePerm, reshaped, transposed } from "./view_algebra.ts";
 
 /** Channels (axis 1) to the end. */
@@ -46,14 +47,18 @@ function folded(value: Value): Value {
 const elements = (values: readonly Value[]): number => values.reduce((n, v) => n + elementCount(v.type.shape), 0);
 
 /** Most of what the node reads is there with permuted axes. */
-function followsPermuted(node: Node, rank: number, layouts: Layouts): boolean {
+function followsPermuted(node: Node, isPermuted: (v: Value) => boolean): boolean {
+  const rank = rankOf(node);
   const data = node.inputs.filter((v): v is Value => v !== null && v.type.shape.length === rank && !constantOf(v));
-  const permuted = data.filter(layouts.isPermuted);
+  const permuted = data.filter(isPermuted);
   return permuted.length > 0 && 2 * elements(permuted) >= elements(data);
 }
 
+/** Axes of the images that a node works on. */
+const rankOf = ({ op, inputs, outputs }: Node): number => (op.kind === "map" ? outputs[0] : inputs[0])?.type.shape.length ?? 0;
+
 /** An elementwise node on permuted inputs. Inputs with fewer axes get leading ones first; single elements broadcast as they are. */
-function permuteMap(node: Node, rank: number, layouts: Layouts): readonly Value[] {
+function permuteMap(node: Node, rank: number, layouts: Pick<Layouts, "kept" | "permuted">): readonly Value[] {
   const inputs = node.inputs.map((v) => {
     if (!v) return null;
     const { shape } = v.type;
@@ -65,12 +70,11 @@ function permuteMap(node: Node, rank: number, layouts: Layouts): readonly Value[
   return apply(node.op, inputs, node.attrs, node.from);
 }
 
-/** The node's outputs with permuted axes, or undefined to leave it as it is. */
-function permuteNode(node: Node, layouts: Layouts): readonly Value[] | undefined {
+/** The node's outputs with permuted axes, or undefined where it cannot. */
+function permuteNode(node: Node, layouts: Pick<Layouts, "kept" | "permuted">): readonly Value[] | undefined {
   const { op } = node;
-  const rank = (op.kind === "map" ? node.outputs[0] : node.inputs[0])?.type.shape.length ?? 0;
+  const rank = rankOf(node);
   if (rank < MIN_RANK) return undefined;
-  if (!op.prefersChannelsLast && !followsPermuted(node, rank, layouts)) return undefined;
   if (op.permute) {
     const context = {
       order: channelsLast(rank),
@@ -79,16 +83,26 @@ function permuteNode(node: Node, layouts: Layouts): readonly Value[] | undefined
     };
     return op.permute(context, node);
   }
-  // An elementwise operator that names an axis does more than broadcast: it must say itself how it permutes.
-  return op.kind === "map" && !("axis" in op.attrs) ? permuteMap(node, rank, layouts) : undefined;
+  return isPlainMap(op) ? permuteMap(node, rank, layouts) : undefined;
 }
 
-export const layout: Pass = {
+/** An elementwise operator that names an axis does more than broadcast: it must say itself how it permutes. */
+const isPlainMap = ({ kind, attrs }: Op): boolean => kind === "map" && !("axis" in attrs);
+
+/** What the pass decides by, and why; null: nothing gains. */
+export const layoutPlan = (graph: Graph, costs: LayoutCosts): LayoutPlan | null =>
+  planLayouts(graph, costs, { order: channelsLast, permute: permuteNode, follows: followsPermuted });
+
+/** With costs the choice of least cost; without, operators that prefer channels last and all that follows them. */
+export const layout = (costs?: LayoutCosts): Pass => ({
   name: "channels last",
   run(graph: Graph): Graph {
+    const plan = costs ? layoutPlan(graph, costs) : null;
     const layouts = layoutsOf();
+    const isWanted = (node: Node): boolean =>
+      plan ? plan.isPermuted(node) : node.op.prefersChannelsLast === true || followsPermuted(node, layouts.isPermuted);
     for (const node of topologicalOrder(graph)) {
-      const permuted = permuteNode(node, layouts);
+      const permuted = isWanted(node) ? permuteNode(node, layouts) : undefined;
       const now = permuted ?? keep(node, layouts);
       const isPermuted = permuted !== undefined && !node.op.keepsOutputs;
       for (const [i, old] of node.outputs.entries()) layouts.set(old, now[i], isPermuted);
@@ -98,7 +112,7 @@ export const layout: Pass = {
       outputs: graph.outputs.map(({ name, value }) => ({ name, value: layouts.kept(value) })),
     };
   },
-};
+});
 
 /** The node as it is, on inputs as they were. */
 function keep(node: Node, layouts: Layouts): readonly Value[] {

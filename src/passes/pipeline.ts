@@ -18,6 +18,7 @@ import { lateWidening } from "./late_widening.ts";
 import { layerNorm } from "./layer_norm.ts";
 import { layerNormGradients } from "./layer_norm_gradients.ts";
 import { layout } from "./layout.ts";
+import type { LayoutCosts } from "./layout_plan.ts";
 import { mixedPrecision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
 import { pickedClasses } from "./picked_classes.ts";
@@ -30,6 +31,8 @@ export interface OptimizeOptions extends FuseOptions {
   readonly keeps?: (node: Node) => boolean;
   /** Channels innermost; default true. */
   readonly layout?: boolean;
+  /** Of layouts; default: operators that prefer channels innermost get them so, whatever it costs. */
+  readonly layoutCosts?: LayoutCosts;
   /** Default: all as the graph has it. */
   readonly precision?: NarrowPrecision;
   /** Products with known weights multiply float8 numbers where there is a kernel for it. */
@@ -42,7 +45,7 @@ export interface OptimizeOptions extends FuseOptions {
 
 /** The passes that optimize runs. */
 function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
-  const { layout: isLayout = true, anchors, keeps, rereads, precision, multipliesFloat8, storesNarrow } = options;
+  const { layout: isLayout = true, layoutCosts, anchors, keeps, rereads, precision, multipliesFloat8, storesNarrow } = options;
   const keep = (node: Node) => (anchors?.(node) ?? false) || (keeps?.(node) ?? false);
   return [
     ...(keeps ? [float8Products(keeps)] : []),
@@ -59,7 +62,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
     ...(precision && rereads ? [lateWidening, alignedProducts] : []),
     ...(keeps ? [geluProducts(keeps), layerNormGradients(keeps)] : []),
-    ...(isLayout ? [layout] : []),
+    ...(isLayout ? [layout(layoutCosts)] : []),
     simplify,
     flattened,
     fold,

@@ -53,6 +53,7 @@ export function* scheduleInPieces<K extends AnyKernel>(
     anchors: backend.isAnchor,
     keeps: (node) => backend.keeps?.(node, narrowPrecision(precision)) ?? false,
     rereads: backend.rereads,
+    layoutCosts: backend.layoutCosts,
     precision: narrowPrecision(precision),
     multipliesFloat8: precision === "f8",
     storesNarrow,

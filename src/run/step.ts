@@ -5,6 +5,7 @@ import type { Node, TensorType, Value } from "../ir/graph.ts";
 import type { BufferParam, Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { NarrowPrecision } from "../ir/precision.ts";
 import type { Epilogue } from "../kernels/epilogue.ts";
+import type { LayoutCosts } from "../passes/layout_plan.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 
 /** What a kernel's parameter is bound to. */
@@ -45,6 +46,8 @@ export interface Backend<K extends AnyKernel = Kernel> {
   keeps?(node: Node, narrow: NarrowPrecision | undefined): boolean;
   /** See FuseOptions. */
   readonly rereads?: boolean;
+  /** What layouts cost there; default: not counted. */
+  readonly layoutCosts?: LayoutCosts;
   /** How a node is executed. `name` is unique in the program. */
   implement(node: Node, name: string): Step<K>;
   /** The same steps, some of them in one. `owner` of a value: the one whose memory it has; `isKept`: it is needed when all steps are done. */

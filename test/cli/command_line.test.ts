@@ -118,6 +118,7 @@ describe("inspect", () => {
   });
   test.each([
     ["graph", /%\d+ = Conv .*conv/],
+    ["layout", /Conv +channels last/],
     ["fused", /Group/],
     ["lowered", /kernel \w+ \(/],
     ["asm", /\bret\b/],

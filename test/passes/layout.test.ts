@@ -11,14 +11,14 @@ import { f32, graphOf, ints, op, scalar, textAfter, weights } from "./support.ts
 
 const x = f32("x", 1, 3, 6, 8);
 const conv = (v: Value, seed = 1) => op("Conv", [v, weights(seed, 4, v.type.shape[1], 3, 3)], { pads: [1, 1, 1, 1] });
-const names = (...ys: Value[]) => textAfter(graphOf(...ys), simplify, layout, simplify, fold, cse).map((line) => line.split(" :")[0].split("(")[0]); // biome-ignore format: short
+const names = (...ys: Value[]) => textAfter(graphOf(...ys), simplify, layout(), simplify, fold, cse).map((line) => line.split(" :")[0].split("(")[0]); // biome-ignore format: short
 
 const scales = constantValue(fromNumbers("f32", [4], [1, 1, 2, 2]));
 
 describe("channels last", () => {
   it("keeps a chain in one layout between two Transposes", () => {
     const y = conv(op("Relu", [op("Add", [conv(x), weights(2, 4, 1, 1)])]), 3);
-    expect(textAfter(graphOf(y), layout)).toEqual([
+    expect(textAfter(graphOf(y), layout())).toEqual([
       "Transpose(x){perm=0,2,3,1} : 1x6x8x3",
       "Conv(%0, f32[4,3,3,3]){pads=1,1,1,1 layout=NHWC} : 1x6x8x4",
       expect.stringMatching(/^Add\(%1, \[.*\]\) : 1x6x8x4$/),

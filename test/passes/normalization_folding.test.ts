@@ -86,5 +86,5 @@ describe("around a matrix product", () => {
 
 it("works on channels last too", () => {
   const y = add(mul(op("Conv", [x, weights(1, 6, 4, 3, 3)], { pads: [1, 1, 1, 1] }), perChannel(2)), perChannel(3));
-  expect(names(y, layout)).toEqual(["Transpose", "Conv", "Transpose"]);
+  expect(names(y, layout())).toEqual(["Transpose", "Conv", "Transpose"]);
 });

@@ -13,13 +13,14 @@ import { flopsOf } from "../../run/cost.ts";
 import { describeNode } from "../../run/describe.ts";
 import { GpuProgram } from "../../run/gpu/program.ts";
 import { type Command, type Invocation, type Outcome, UsageError } from "../command.ts";
+import { layoutOutcome, watchLayout } from "../layout_table.ts";
 import { deviceName, deviceText, modelPath, withModel } from "../open_model.ts";
 import { choiceOption, loadOptions, namedShapes, shapeTexts, textOption } from "../options.ts";
 import { sparseRows, sparseText } from "../sparse_table.ts";
 import { formatPairs, formatTable } from "../table.ts";
 import { bytesText, countText, percentText, typeText } from "../units.ts";
 
-const STAGES = ["graph", "fused", "lowered", "asm", "wgsl", "cuda", "ptx"] as const;
+const STAGES = ["graph", "layout", "fused", "lowered", "asm", "wgsl", "cuda", "ptx"] as const;
 type CompiledStage = Exclude<(typeof STAGES)[number], "graph">;
 /** Stages that only kernels for one kind of GPU have. */
 const GPU_STAGES: Readonly<Partial<Record<CompiledStage, "webgpu" | "cuda">>> = { wgsl: "webgpu", cuda: "cuda", ptx: "cuda" };
@@ -192,8 +193,10 @@ function deviceFor(invocation: Invocation, stage: CompiledStage): LoadOptions {
 
 function inspectCompiled(invocation: Invocation, path: string, stage: CompiledStage): Promise<Outcome> {
   const wanted = textOption(invocation.options, "node");
-  return withModel(invocation, path, deviceFor(invocation, stage), async ({ model, shapes }) => {
+  const watch = stage === "layout" ? watchLayout() : undefined;
+  return withModel(invocation, path, { ...deviceFor(invocation, stage), onPass: watch?.onPass }, async ({ model, shapes }) => {
     const program = await model.program(shapes);
+    if (watch) return layoutOutcome(program, watch.before());
     if (stage === "fused") return graphOutcome(program.schedule.graph, wanted);
     const listed = await listKernels(program, stage, wanted);
     if (listed.length === 0) nothingFound(wanted);

@@ -19,6 +19,7 @@ import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
+import { gpuLayoutCosts } from "../layout_costs.ts";
 import { type Backend, type KernelCall, type Place, type Step, valuePlace } from "../step.ts";
 import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
@@ -131,6 +132,7 @@ export function gpuBackend(target: SimtTarget, alignment: number, precision?: Pr
     isAnchor: (node) => ANCHORS.has(node.op),
     keeps: (node, narrow) => KEPT.get(node.op)?.(node, narrow, target) ?? false,
     rereads: true,
+    layoutCosts: gpuLayoutCosts,
     implement: (node, name) => implement(node, { name, target, shared, roundsF32: precision === "tf32" }),
     join: (steps, owner, isKept) =>
       joinSteps(steps, owner, isKept, {
