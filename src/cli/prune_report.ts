@@ -128,6 +128,14 @@ function timeFacts(sweep: readonly SweepPoint[]): Report["facts"] {
   return [[`time; dense: ${msText(dense.ms)}`, `${msText(written.ms)} (${short(dense.ms / written.ms)}×)`]];
 }
 
+/** What is drawn, as a table for other programs. */
+export const sweepCsv = (sweep: readonly SweepPoint[]): string =>
+  [
+    "sparsity,meanCosine,sameClass,ms,isWritten,isTaught",
+    ...sweep.map((p) => [p.sparsity, p.meanCosine ?? "", p.sameClass ?? "", p.ms, p.isWritten, p.isTaught].join()),
+    "",
+  ].join("\n");
+
 export function reportPage({ title, facts, layers, sweep, bench, losses }: Report): string {
   const tiles = [...facts, ...timeFacts(sweep)].map(([name, value]) => `<div><dt>${escaped(name)}</dt><dd>${escaped(value)}</dd></div>`);
   const head = ["weight", "operator", "shape", "weights", "density", "error"].map(

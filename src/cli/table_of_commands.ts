@@ -229,7 +229,7 @@ export const COMMANDS: readonly CommandEntry[] = [
       ["--rate <X>", "Largest learning rate of that (default 5e-4)"],
       ["--candidates <N>", "Masks that method random tries (default 50)"],
       ["--sparse-storage", "Store weights as positions and values where that is smaller"],
-      ["--report <FILE.html>", "Write a page with the layers, and agreement and time against sparsity"],
+      ["--report <FILE.html|csv>", "Write a page with the layers, and agreement and time against sparsity; .csv: these numbers alone"],
       ["--sweep <0.5,0.7,…>", "Sparsities of that page (default 0.5,0.7,0.8,0.9)"],
       ["--bench <FILE.json>", "What heddle bench --json said of this and pruned models, for the page; repeat for more"],
       ...PICTURES,

@@ -1,7 +1,7 @@
 // The page of heddle prune: a picture draws what it is given, where it belongs, and loads nothing.
 import { expect, test } from "vitest";
 import { niceTicks } from "../../src/cli/line_chart.ts";
-import { type Report, reportPage } from "../../src/cli/prune_report.ts";
+import { type Report, reportPage, sweepCsv } from "../../src/cli/prune_report.ts";
 
 const report: Report = {
   title: "Pruned: <a & b>",
@@ -107,4 +107,11 @@ test("networks that heddle bench timed are a line of their own, by sparsity", ()
   const [time] = plotsOf(reportPage({ ...report, bench })).filter(({ title }) => title.startsWith("Time"));
   expect(time.lines).toHaveLength(3);
   expect(time.lines[2][0][0]).toBeLessThan(time.lines[2][1][0]);
+});
+
+test("the sweep as a table: a line for each network, nothing where nothing was compared", () => {
+  const [dense, , written] = report.sweep;
+  expect(sweepCsv([dense, { ...written, meanCosine: null, sameClass: null }])).toBe(
+    "sparsity,meanCosine,sameClass,ms,isWritten,isTaught\n0,1,1,4,false,false\n0.75,,,2,true,false\n",
+  );
 });

@@ -36,7 +36,7 @@ import {
   textsOption,
 } from "../options.ts";
 import { pictureOptions } from "../picture_options.ts";
-import { type BenchPoint, readBench, reportPage } from "../prune_report.ts";
+import { type BenchPoint, readBench, reportPage, sweepCsv } from "../prune_report.ts";
 import { type SweepPoint, sweepSparsities } from "../prune_sweep.ts";
 import { randomInputs } from "../random.ts";
 import { formatTable } from "../table.ts";
@@ -228,7 +228,8 @@ async function writeReport(file: string, { path, pruneOptions, result, agreement
   if (agreement)
     facts.push(["mean cosine on held-out inputs", agreement.meanCosine.toFixed(6)], ["same class", percentText(agreement.sameClass)]);
   const { layers, losses } = result;
-  await writeFileAtomic(file, reportPage({ title: `Pruned: ${path}`, facts, layers, sweep, bench, losses }));
+  const page = { title: `Pruned: ${path}`, facts, layers, sweep, bench, losses };
+  await writeFileAtomic(file, file.endsWith(".csv") ? sweepCsv(sweep) : reportPage(page));
 }
 
 interface Summary {
