@@ -1,5 +1,5 @@
 // Times attention on a GPU: as products around a softmax, as the program chooses, and by every schedule of the kernel for plain cores, with its distance from the products' result.
-// Options: --device cuda|webgpu, --only TEXT (of the name), --precision bf16|f16, --schedules (all of them, not only the choice), --json.
+// Options: --device cuda|webgpu, --only TEXT,… (of the name), --dtype f32|bf16|f16, --schedules (all of them in float32, not only the choice), --json.
 import { parseArgs } from "node:util";
 import { randomInputs } from "../../src/cli/random.ts";
 import { rounded } from "../../src/cli/statistics.ts";
@@ -29,11 +29,13 @@ const { values: options } = parseArgs({
   options: {
     device: { type: "string", default: "cuda" },
     only: { type: "string", default: "" },
-    precision: { type: "string" },
+    dtype: { type: "string", default: "f32" },
     schedules: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
 });
+
+const dtype = options.dtype as "f32" | "bf16" | "f16"; // other names are no types of the device
 
 interface Work {
   readonly name: string;
@@ -60,7 +62,7 @@ const WORKS: readonly Work[] = [
   { name: "deep", batch: 1, heads: 8, queries: 1024, depth: 256 },
   { name: "gpt-2 causal", batch: 8, heads: 12, queries: 1024, depth: 64, isCausal: true },
   { name: "picture", batch: 1, heads: 8, queries: 4096, depth: 40 },
-  { name: "llama step of 16", batch: 16, heads: 8, group: 4, queries: 1, keys: 4096, depth: 128 },
+  { name: "llama step of 4", batch: 4, heads: 8, group: 4, queries: 1, keys: 4096, depth: 128 },
   { name: "llama prompt", batch: 1, heads: 8, group: 4, queries: 2048, depth: 128, isCausal: true },
 ];
 
@@ -90,7 +92,7 @@ function graphOf({ batch, heads, group = 1, queries, keys = queries, depth, isCa
   const op = (name: string, values: readonly Value[], attrs = {}): Value => apply(OPS.get(name)!, values, attrs, name)[0]; // operators of ONNX
   const ints = (...list: number[]) => constantValue(fromNumbers("i64", [list.length], list));
   const all = heads * group;
-  const inputs = ([[queries, all], [keys, heads], [keys, heads]] as const).map(([places, h], i) => input(`in${i}`, { dtype: "f32", shape: [batch, places, h, depth] })); // biome-ignore format: a line
+  const inputs = ([[queries, all], [keys, heads], [keys, heads]] as const).map(([places, h], i) => input(`in${i}`, { dtype, shape: [batch, places, h, depth] })); // biome-ignore format: a line
   const repeated = (x: Value): Value => {
     if (group === 1) return x;
     const [, , ...ends] = x.type.shape;
@@ -98,17 +100,17 @@ function graphOf({ batch, heads, group = 1, queries, keys = queries, depth, isCa
     return op("Reshape", [op("Expand", [one, ints(batch, heads, group, ...ends)]), ints(batch, all, ...ends)]);
   };
   const [q, k, v] = [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]].map((perm, i) => op("Transpose", [inputs[i]], { perm })); // biome-ignore format: a line
-  let scores = op("Mul", [op("MatMul", [q, repeated(k)]), constantValue(fromNumbers("f32", [], [1 / Math.sqrt(depth)]))]);
+  let scores = op("Mul", [op("MatMul", [q, repeated(k)]), constantValue(fromNumbers(dtype, [], [1 / Math.sqrt(depth)]))]);
   if (isCausal) {
     const seen = Array.from({ length: queries * keys }, (_, i) => Number(i % keys <= Math.floor(i / keys) + keys - queries));
     scores = op("Where", [
       constantValue(fromNumbers("bool", [queries, keys], seen)),
       scores,
-      constantValue(fromNumbers("f32", [], [Number.NEGATIVE_INFINITY])),
+      constantValue(fromNumbers(dtype, [], [Number.NEGATIVE_INFINITY])),
     ]);
   }
   if (isMasked) {
-    inputs.push(input("mask", { dtype: "f32", shape: [batch, 1, 1, keys] }));
+    inputs.push(input("mask", { dtype, shape: [batch, 1, 1, keys] }));
     scores = op("Add", [scores, inputs[3]]);
   }
   const weights = op("Softmax", [scores], { axis: -1 });
@@ -120,8 +122,7 @@ function graphOf({ batch, heads, group = 1, queries, keys = queries, depth, isCa
 /** µs of a run of a program, and its result. */
 async function programOf(work: Work, device: GpuDevice, isApart: boolean) {
   const graph = graphOf(work, isApart);
-  const precision = options.precision as "bf16" | undefined; // wrong names are refused when the program is compiled
-  const program = await compileForGpu(graph, { device, ...(precision && { precision, storesNarrow: true }) });
+  const program = await compileForGpu(graph, { device });
   try {
     const result = await program.run(randomInputs(graph.inputs.map((v) => ({ name: inputName(v), ...v.type })), 1)); // biome-ignore format: one idea
     const us = 1e3 * (await replayMs(program));
@@ -198,15 +199,14 @@ const note = (row: Row): void => {
   rows.push(row);
   process.stderr.write(`${row.work}, ${row.by}: ${short(row.us)} µs, ${short(row.tflops)} TFLOP/s, ${short(row.error)}\n`);
 };
-for (const work of WORKS.filter(({ name }) => name.includes(options.only))) {
+for (const work of WORKS.filter(({ name }) => options.only.split(",").some((part) => name.includes(part)))) {
   const apart = await programOf(work, device, true);
   note(rowOf(work, `products and a softmax (${apart.launches} launches)`, apart.us, 0));
   const own = await programOf(work, device, false);
   note(rowOf(work, `what the program chooses (${own.launches})`, own.us, worst(own.y, apart.y)));
   if (options.schedules) for await (const row of schedules(work, device)) note(row);
 }
-if (options.json)
-  process.stdout.write(`${JSON.stringify({ gpu: device.description, precision: options.precision ?? "f32", rows }, null, 1)}\n`);
+if (options.json) process.stdout.write(`${JSON.stringify({ gpu: device.description, dtype, rows }, null, 1)}\n`);
 else {
   const cells = rows.map((r) => [r.work, r.by, short(r.us), short(r.tflops), short(r.error)]);
   process.stdout.write(`${device.description}\n\n${formatTable(["work", "by", "µs", "TFLOP/s", "error"], cells, { left: [0, 1] })}\n`);

@@ -24,15 +24,19 @@ function maskOf(x: Value | null, rank: number, from: string): Value | null {
   return reshaped(x, rank === 3 ? [shape[0], 1, shape[1], shape[2]] : shape, from);
 }
 
-/** The operator without masks, whose kernels are for matrix units, first. */
-function* candidates({ q, k, v, scale, cap, seen, hidden, bias, before }: Attended, from: string): Generator<Value> {
+/** Kernels that cut keys into parts are for fewer queries than matrix units have rows. */
+const FEW_QUERIES = 16;
+
+/** Operators that say the same, the one whose kernels are quicker first. */
+function candidates({ q, k, v, scale, cap, seen, hidden, bias, before }: Attended, from: string): readonly Value[] {
   const rank = q.type.shape.length;
   const operands = [byPlaces(q, PLACES_FIRST, from), byPlaces(k, COLUMNS_LAST, from), byPlaces(v, PLACES_FIRST, from)];
-  const [[, queries, heads], [, keys, ofKeys]] = operands.map((x) => x.type.shape);
-  const isPlain = !seen && !bias && cap === 0 && heads === ofKeys && (before < 0 || before === keys - queries);
-  if (isPlain && q.type.shape.at(-1) === v.type.shape.at(-1))
-    yield apply(HeadAttention, operands, { scale, causal: before < 0 ? 0 : 1 }, from)[0];
-  yield apply(MaskedAttention, [...operands, maskOf(seen, rank, from), maskOf(bias, rank, from)], { scale, cap, hidden, before }, from)[0];
+  const [[, queries, heads, depth], [, keys, ofKeys], [, , , width]] = operands.map((x) => x.type.shape);
+  const masks = [maskOf(seen, rank, from), maskOf(bias, rank, from)];
+  const masked = apply(MaskedAttention, [...operands, ...masks], { scale, cap, hidden, before }, from)[0];
+  const isPlain = !seen && !bias && cap === 0 && heads === ofKeys && depth === width && (before < 0 || before === keys - queries);
+  const plain = isPlain ? apply(HeadAttention, operands, { scale, causal: before < 0 ? 0 : 1 }, from).slice(0, 1) : [];
+  return queries > FEW_QUERIES ? [...plain, masked] : [masked, ...plain];
 }
 
 /** `keeps`: whether there are kernels for a node. Wants Softmax nodes; weights that others read stay. */
