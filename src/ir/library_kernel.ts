@@ -46,11 +46,12 @@ export interface LibraryGemm extends LibraryKernel {
 /**
  * A convolution with channels innermost and sums in float32. Parameters: the image, weights (output channel, tap, input channel),
  * what the tail reads (the bias in float32, what is added in the output's type), out.
+ * Of bytes sums and bias are i32; if the output is not, its channels have a factor each in float32, a parameter behind the bias: bytes are rounded to nearest even and kept inside of their range.
  */
 export interface LibraryConv extends LibraryKernel, Slide {
   readonly library: "conv";
-  readonly type: OperandType;
-  readonly outType: OperandType;
+  readonly type: OperandType | "i8";
+  readonly outType: OperandType | "i8" | "u8" | "i32";
   readonly images: number;
   /** Of all groups. */
   readonly inChannels: number;

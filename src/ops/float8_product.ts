@@ -6,6 +6,7 @@ import { elementCount } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
 import { dtypeAttribute } from "./cast.ts";
 import { inputType, scalarOf, tensorOf } from "./define.ts";
+import { Int8Conv } from "./int8_conv.ts";
 import { MatMul } from "./matmul.ts";
 import { DequantizeLinear } from "./quantize.ts";
 
@@ -43,4 +44,4 @@ export const Float8MatMul: Op = defineOp<{ to: number }>({
   ],
 });
 
-export const float8ProductOps: readonly Op[] = [Float8MatMul];
+export const narrowProductOps: readonly Op[] = [Float8MatMul, Int8Conv];

@@ -15,7 +15,7 @@ import { depthSpaceOps } from "./depth_space.ts";
 import { detOps } from "./det.ts";
 import { dynamicOps } from "./dynamic.ts";
 import { einsumOps } from "./einsum.ts";
-import { float8ProductOps } from "./float8_product.ts";
+import { narrowProductOps } from "./float8_product.ts";
 import { fourierOps } from "./fourier.ts";
 import { gatherOps } from "./gather.ts";
 import { geluProductOps } from "./gelu_product.ts";
@@ -105,7 +105,7 @@ const families: readonly (readonly Op[])[] = [
   nonMaxSuppressionOps,
   quantizeOps,
   quantizedProductOps,
-  float8ProductOps,
+  narrowProductOps,
   rnnOps,
   topkOps,
   detOps,

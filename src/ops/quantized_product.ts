@@ -106,11 +106,12 @@ const MatMulInteger: Op = defineOp<object>({
   ],
 });
 
-/** The product in real numbers, in the scale of the output. */
+/** The product in the scale of the output: times one factor, a number that is found once. */
 function requantized(build: Builder, product: Value, [a, b, y]: readonly Value[], zero: Value): Value {
   const wide = build.cast(product, "f32");
-  const factor = build.op("Mul", [build.cast(a, "f32"), build.cast(b, "f32")]);
-  return build.op(QuantizeLinear, [build.op("Mul", [wide, factor]), build.cast(build.reshape(y, []), "f32"), build.reshape(zero, [])]);
+  const scale = build.op("Mul", [build.cast(a, "f32"), build.cast(b, "f32")]);
+  const factor = build.op("Div", [scale, build.cast(build.reshape(y, []), "f32")]);
+  return build.op(QuantizeLinear, [build.op("Mul", [wide, factor]), build.constant("f32", 1), build.reshape(zero, [])]);
 }
 
 const QLinearMatMul: Op = defineOp<object>({
@@ -186,7 +187,7 @@ function convExact(build: Builder, [x, xZero, w, wZero]: readonly [Value, Value 
 
 const convFlops = (w: Value, out: Shape): number => 2 * elementCount(out) * elementCount(w.type.shape.slice(1));
 
-const ConvInteger: Op = defineOp<ConvAttrs>({
+export const ConvInteger: Op = defineOp<ConvAttrs>({
   name: "ConvInteger",
   kind: "opaque",
   attrs: CONV_ATTRS,

@@ -1,6 +1,5 @@
-// Products of float8 numbers are for libraries, which browsers do not have.
+// Products of 8-bit numbers are for libraries, which browsers do not have.
 import type { Pass } from "../ir/graph.ts";
 
-const nothing = (): Pass => ({ name: "float8Products", run: (graph) => graph });
-
-export { nothing as float8Products, nothing as float8Weights };
+export const narrowProducts = (): readonly Pass[] => [];
+export const float8Weights = (): Pass => ({ name: "float8Weights", run: (graph) => graph });

@@ -7,6 +7,7 @@ import { builder } from "../ops/build.ts";
 import { Float8MatMul } from "../ops/float8_product.ts";
 import { QuantizeLinear } from "../ops/quantize.ts";
 import { constantOf, constantValue } from "../ops/source.ts";
+import { integerConvolutions } from "./integer_convolutions.ts";
 import { madeBy } from "./match.ts";
 
 const TYPE = "f8e4m3fn";
@@ -39,7 +40,7 @@ function product(node: Node, left: Scaled, right: Scaled, to: DType, keeps: (nod
 }
 
 /** Products of values that a file dequantizes. Wants a graph as it was read: folding would make numbers of known weights. */
-export function float8Products(keeps: (node: Node) => boolean): Pass {
+function float8Products(keeps: (node: Node) => boolean): Pass {
   const rule = (node: Node, [a, b, c]: readonly (Value | null)[]): readonly Value[] | null => {
     const {
       transA = 0,
@@ -59,6 +60,9 @@ export function float8Products(keeps: (node: Node) => boolean): Pass {
   };
   return { name: "float8Products", run: (graph: Graph) => rewriteGraph(graph, rule) };
 }
+
+/** Passes for what files multiply in 8 bits. */
+export const narrowProducts = (keeps: (node: Node) => boolean): readonly Pass[] => [float8Products(keeps), integerConvolutions(keeps)];
 
 /** Products with known weights: a scale of theirs, and one that the device finds for the other operand each time. Results are rounded to bfloat16. */
 export function float8Weights(keeps: (node: Node) => boolean): Pass {

@@ -8,7 +8,7 @@ import { cse } from "./cse.ts";
 import { expand } from "./expand.ts";
 import { factor } from "./factor.ts";
 import { flattened } from "./flattened.ts";
-import { float8Products, float8Weights } from "./float8_products.ts";
+import { float8Weights, narrowProducts } from "./float8_products.ts";
 import { fold } from "./fold.ts";
 import { type FuseOptions, fuse } from "./fuse.ts";
 import { gelu } from "./gelu.ts";
@@ -48,7 +48,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
   const { layout: isLayout = true, layoutCosts, anchors, keeps, rereads, precision, multipliesFloat8, storesNarrow } = options;
   const keep = (node: Node) => (anchors?.(node) ?? false) || (keeps?.(node) ?? false);
   return [
-    ...(keeps ? [float8Products(keeps)] : []),
+    ...(keeps ? narrowProducts(keeps) : []),
     fold, // shape arithmetic
     tiledPools(keep),
     expand(keep),

@@ -1,12 +1,12 @@
 // Whole schedules for a GPU with libraries, run in JavaScript: what is given to a library, with which tail, and that all of it together is the network.
 import { describe, expect, test } from "vitest";
-import type { DTYPES } from "../../src/ir/dtype.ts";
+import type { DTYPES, DType } from "../../src/ir/dtype.ts";
 import { asCodes, asMoved, float8ToNumber } from "../../src/ir/float8.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { type GpuKernel, isLibraryKernel, type LibraryConv, type LibraryGemm } from "../../src/ir/library_kernel.ts";
 import type { Precision } from "../../src/ir/precision.ts";
 import type { SimtTarget } from "../../src/ir/simt.ts";
-import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import { elementCount, fromNumbers, roundEven, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { convolve } from "../../src/ops/conv.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantOf, constantValue, input } from "../../src/ops/source.ts";
@@ -87,7 +87,23 @@ function geluAt(x: number): { value: number; slope: number } {
   return { value: of(x), slope: (of(x + 1e-5) - of(x - 1e-5)) / 2e-5 };
 }
 
+/** Sums of bytes with their bias; times a factor: float32, or bytes. */
+function runInt8Conv(kernel: LibraryConv, [x, w, bias, ...rest]: readonly Float64Array[]): void {
+  const [factor, out] = rest.length === 2 ? rest : [null, rest[0]];
+  const range = { i8: [-128, 127], u8: [0, 255] }[kernel.outType as "i8"];
+  for (const [i, s] of convolution(kernel, [x, w]).entries()) {
+    const channel = i % kernel.outChannels;
+    const sum = s + bias[channel];
+    const v = factor ? Math.fround(Math.fround(sum) * factor[channel]) : sum;
+    out[i] = range ? Math.min(range[1], Math.max(range[0], roundEven(v))) : v;
+  }
+}
+
 function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64Array[]): void {
+  if (kernel.library === "conv" && kernel.type === "i8") {
+    runInt8Conv(kernel, buffers);
+    return;
+  }
   const [a, b, aScale, bScale] = buffers;
   const operands = kernel.type === "f8e4m3fn" ? [decoded(a, aScale), decoded(b, bScale)] : buffers;
   const sums = kernel.library === "gemm" ? multiply(kernel, operands) : convolution(kernel, operands);
@@ -111,6 +127,7 @@ const nameOf = (kernel: GpuKernel): string => {
     kernel.library,
     kernel.roundsF32 && "tf32",
     kernel.type === "f8e4m3fn" && "f8",
+    kernel.library === "conv" && kernel.type === "i8" && `i8 ${kernel.outType}`,
     hasBias && "bias",
     hasAdded && "added",
     isRelu && "relu",
@@ -120,7 +137,12 @@ const nameOf = (kernel: GpuKernel): string => {
 };
 
 /** The kernels' names, and how far the result is from float64's, of the largest element. */
-function run(graph: Graph, data: Readonly<Record<string, TensorData>>, precision: Precision = "bf16"): { names: string[]; error: number } {
+function run(
+  graph: Graph,
+  data: Readonly<Record<string, TensorData>>,
+  precision: Precision = "bf16",
+  dtype: DType = "f32",
+): { names: string[]; error: number } {
   const want = toNumbers(evaluateGraph(graph, data).y);
   const schedule = scheduleGraph(graph, gpuBackend(target, 256, precision), { precision, storesNarrow: true });
   const buffer = memoryOf(data, graph.inputs, schedule.owners);
@@ -132,7 +154,7 @@ function run(graph: Graph, data: Readonly<Record<string, TensorData>>, precision
       if (isLibraryKernel(kernel)) runLibrary(kernel, buffers);
       else runKernel(kernel, buffers, "late");
     }
-  const got = buffer({ k: "value", value: schedule.outputs[0].value }, { dtype: "f32", elements: want.length });
+  const got = buffer({ k: "value", value: schedule.outputs[0].value }, { dtype, elements: want.length });
   const largest = want.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
   return { names, error: want.reduce((worst, v, i) => Math.max(worst, Math.abs(v - got[i])), 0) / largest };
 }
@@ -184,6 +206,47 @@ test("bytes are multiplied by the library as integers, whatever their zero point
   expect(multiplied("u8", [scalar("u8", 120), scalar("u8", 128)], "u8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
   expect(multiplied("i8", [], "i8")).toEqual({ names: ["gemm"], error: 0 });
   expect(multiplied("u8", [], "i8")).toEqual({ names: ["ours", "gemm", "ours"], error: 0 });
+});
+
+describe("convolutions of bytes", () => {
+  const [channels, outChannels, size] = [64, 64, 62];
+  const bytes = (dtype: "u8" | "i8", shape: readonly number[], seed: number): TensorData =>
+    fromNumbers(
+      dtype,
+      shape,
+      randomNumbers(seed, elementCount(shape)).map((v) => Math.round((v * 0.5 + (dtype === "u8" ? 0.5 : 0)) * 255)),
+    );
+  const scalar = (dtype: "u8" | "i8" | "f32", value: number): Value => constantValue(fromNumbers(dtype, [], [value]));
+  const list = (scale: number): Value => constantValue(fromNumbers("f32", [outChannels], Array.from({ length: outChannels }, (_, i) => scale * (1 + (i % 7))))); // biome-ignore format: short
+
+  test.each([
+    ["i8", 0, "i8", 0, "conv i8 i8 bias"],
+    ["u8", 7, "u8", 0, "conv i8 u8 bias"],
+    ["i8", 5, "i8", -3, "conv i8 f32 bias"],
+  ] as const)("%s around %i to %s around %i are the same bytes", (from, xZero, to, yZero, name) => {
+    const x = input("in0", { dtype: from, shape: [1, channels, size, size] });
+    const data = { in0: bytes(from, x.type.shape, 1) };
+    const w = constantValue(bytes("i8", [outChannels, channels, 3, 3], 2));
+    const bias = constantValue(
+      fromNumbers(
+        "i32",
+        [outChannels],
+        Array.from({ length: outChannels }, (_, i) => 50 * i - 1000),
+      ),
+    );
+    const y = op("QLinearConv", [x, scalar("f32", 0.02), scalar(from, xZero), w, list(0.001), scalar("i8", 0), scalar("f32", 0.31), scalar(to, yZero), bias], { pads: [1, 1, 1, 1], group: 1 }); // biome-ignore format: short
+    const got = run({ inputs: [x], outputs: [{ name: "y", value: y }] }, data, "f32", to);
+    expect(got.names.filter((n) => n !== "ours")).toEqual([name]);
+    expect(got.error).toBe(0);
+  });
+
+  test("sums stay integers where a file wants them", () => {
+    const x = input("in0", { dtype: "u8", shape: [1, channels, size, size] });
+    const y = op("ConvInteger", [x, constantValue(bytes("i8", [outChannels, channels, 3, 3], 2)), scalar("u8", 100)], { pads: [1, 1, 1, 1], group: 1 }); // biome-ignore format: short
+    const got = run({ inputs: [x], outputs: [{ name: "y", value: y }] }, { in0: bytes("u8", x.type.shape, 1) }, "f32", "i32");
+    expect(got.error).toBe(0);
+    expect(got.names).toContain("conv i8 i32 bias");
+  });
 });
 
 describe("float8", () => {

@@ -1,7 +1,7 @@
 // Convolutions by cuDNN: a convolution's description → an operation graph with its tail, computed by the fastest of the plans that the library proposes.
 import { DTYPES } from "../../ir/dtype.ts";
 import { HeddleError } from "../../ir/error.ts";
-import type { LibraryConv, OperandType } from "../../ir/library_kernel.ts";
+import type { LibraryConv } from "../../ir/library_kernel.ts";
 import { elementCount } from "../../ir/tensor.ts";
 import { type CudaApi, type Handle, libraryNames } from "./driver.ts";
 import { fastestOf, type LibraryCall } from "./fastest.ts";
@@ -36,15 +36,16 @@ const GRAPH = { handle: 800, operations: 801 } as const;
 const TENSOR = { alignment: 900, type: 901, dimensions: 902, strides: 903, id: 906, isVirtual: 907 } as const;
 const PACK = { ids: 1000, pointers: 1001, workspace: 1003 } as const;
 const ENGINE = { notes: 1303 } as const;
-const MODE = { add: 0, relu: 100, crossCorrelation: 1, heuristicsA: 3 } as const;
+const MODE = { add: 0, multiply: 1, relu: 100, crossCorrelation: 1, heuristicsA: 3 } as const;
 /** What an engine does to the numbers: matrix units (for float32 operands: rounded to fewer bits), operands rounded, sums of fewer bits. */
 const NOTE = { matrixUnits: 0, roundsOperands: 1, narrowSums: 2 } as const;
-const DATA: Readonly<Record<OperandType, number>> = { f32: 0, f16: 2, bf16: 9 };
+type DataType = LibraryConv["type" | "outType"];
+const DATA: Readonly<Record<DataType, number>> = { f32: 0, f16: 2, i8: 3, i32: 4, u8: 6, bf16: 9 };
 
 /** An attribute's value: the number of its type, and an array of it. */
 type Attribute = readonly [name: number, type: number, value: BigInt64Array | BigUint64Array | Int32Array | Float32Array | Uint8Array];
 const handle = (name: number, h: Handle): Attribute => [name, 0, BigUint64Array.of(h)];
-const dataType = (name: number, type: OperandType): Attribute => [name, 1, Int32Array.of(DATA[type])];
+const dataType = (name: number, type: DataType): Attribute => [name, 1, Int32Array.of(DATA[type])];
 const truth = (name: number, is: boolean): Attribute => [name, 2, Uint8Array.of(Number(is))];
 const integers = (name: number, list: readonly number[]): Attribute => [name, 3, BigInt64Array.from(list, BigInt)];
 const float = (name: number, x: number): Attribute => [name, 4, Float32Array.of(x)];
@@ -239,20 +240,25 @@ export class CudaDnn {
     const { images, inChannels, outChannels, groups, type, outType, tail } = conv;
     const spatial = atLeastTwo(conv, 1);
     let number = 0;
-    const stored = (of: OperandType, axes: readonly number[]): Handle => this.tensor(of, axes, ++number, false);
+    const stored = (of: DataType, axes: readonly number[]): Handle => this.tensor(of, axes, ++number, false);
     const x = stored(type, [images, inChannels, ...spatial.input]);
     const w = stored(type, [outChannels, inChannels / groups, ...spatial.kernel]);
-    const bias = tail.hasBias ? stored("f32", [1, outChannels, ...spatial.input.map(() => 1)]) : null;
+    const sums = type === "i8" ? "i32" : "f32";
+    const perChannel = [1, outChannels, ...spatial.input.map(() => 1)];
+    const bias = tail.hasBias ? stored(sums, perChannel) : null;
+    const factor = type === "i8" && outType !== "i32" ? stored("f32", perChannel) : null;
     const shape = [images, outChannels, ...spatial.output];
     const added = tail.hasAdded ? stored(outType, shape) : null;
     const y = stored(outType, shape);
     const steps: ((from: Handle, to: Handle) => Handle)[] = [(_, to) => this.forward(conv, x, w, to)];
-    if (bias) steps.push((from, to) => this.apply(MODE.add, from, bias, to));
+    const exact = factor ? 2 : 1; // steps that give sums
+    if (bias) steps.push((from, to) => this.apply(MODE.add, from, bias, to, sums));
+    if (factor) steps.push((from, to) => this.apply(MODE.multiply, from, factor, to));
     if (added) steps.push((from, to) => this.apply(MODE.add, from, added, to));
     if (tail.isRelu) steps.push((from, to) => this.apply(MODE.relu, from, null, to));
     const operations: Handle[] = [];
     steps.reduce((from, step, i) => {
-      const to = i === steps.length - 1 ? y : this.tensor("f32", shape, VIRTUAL + i, true);
+      const to = i === steps.length - 1 ? y : this.tensor(i < exact ? sums : "f32", shape, VIRTUAL + i, true);
       operations.push(step(from, to));
       return to;
     }, x);
@@ -260,7 +266,7 @@ export class CudaDnn {
   }
 
   /** Axes are in the library's order (images, channels, spatial); in memory the channels are innermost. */
-  private tensor(type: OperandType, axes: readonly number[], id: number, isVirtual: boolean): Handle {
+  private tensor(type: DataType, axes: readonly number[], id: number, isVirtual: boolean): Handle {
     const [, channels, ...spatial] = axes;
     const steps = spatial.map((_, i) => channels * elementCount(spatial.slice(i + 1)));
     return this.descriptor(KIND.tensor, [
@@ -277,7 +283,7 @@ export class CudaDnn {
     const { strides, dilations } = atLeastTwo(conv, 1);
     const { padsBegin, padsEnd } = atLeastTwo(conv, 0);
     const convolution = this.descriptor(KIND.convolution, [
-      dataType(CONVOLUTION.type, "f32"),
+      dataType(CONVOLUTION.type, conv.type === "i8" ? "i32" : "f32"),
       convolutionMode(CONVOLUTION.mode, MODE.crossCorrelation),
       integers(CONVOLUTION.axes, [strides.length]),
       integers(CONVOLUTION.strides, strides),
@@ -296,8 +302,8 @@ export class CudaDnn {
   }
 
   /** An operation of one tensor, or of two, element by element. */
-  private apply(mode: number, x: Handle, b: Handle | null, y: Handle): Handle {
-    const pointwise = this.descriptor(KIND.pointwise, [pointwiseMode(POINTWISE.mode, mode), dataType(POINTWISE.precision, "f32")]);
+  private apply(mode: number, x: Handle, b: Handle | null, y: Handle, precision: DataType = "f32"): Handle {
+    const pointwise = this.descriptor(KIND.pointwise, [pointwiseMode(POINTWISE.mode, mode), dataType(POINTWISE.precision, precision)]);
     const operands = [descriptors(APPLY.x, [x]), ...(b ? [descriptors(APPLY.b, [b])] : []), descriptors(APPLY.y, [y])];
     return this.descriptor(KIND.apply, [descriptors(APPLY.pointwise, [pointwise]), ...operands]);
   }

@@ -37,9 +37,7 @@ import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
 import { libraryCalls } from "./library_calls.ts";
-import { fitsFloat8Product, float8ProductCalls } from "./library_float8.ts";
-import { fitsGeluGrad, fitsGeluProduct, geluGradProduct, geluProduct } from "./library_gelu.ts";
-import { fitsIntegerProduct, integerProductCalls } from "./library_integer.ts";
+import { type Fits, LIBRARY_CALLS, LIBRARY_FITS } from "./library_operators.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";
 import { RARE_EXPRESSIONS } from "./rare_expressions.ts";
@@ -92,25 +90,18 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
     HeadAttentionGrad: headAttentionGrad,
     MaskedAttention: maskedAttention,
     LayerNormGrad: layerNormGrad,
-    MatMulInteger: integerProductCalls,
-    Float8MatMul: float8ProductCalls,
-    GeluProduct: geluProduct,
-    GeluGradProduct: geluGradProduct,
+    ...LIBRARY_CALLS,
   }),
   ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
 
 /** Operators that are made of others where these say that there are no kernels for them. */
-const KEPT: ReadonlyMap<Op, typeof fitsAttention> = byOperator({
+const KEPT: ReadonlyMap<Op, Fits> = byOperator({
   HeadAttention: fitsAttention,
   HeadAttentionGrad: fitsAttention,
   MaskedAttention: fitsMaskedAttention,
   LayerNormGrad: fitsLayerNormGrad,
-  MatMulInteger: fitsIntegerProduct,
-  Float8MatMul: fitsFloat8Product,
-  GeluGrad: fitsGeluGrad,
-  GeluProduct: fitsGeluProduct,
-  GeluGradProduct: fitsGeluProduct,
+  ...LIBRARY_FITS,
 });
 
 const expression: Expression = (inputs, node) => {

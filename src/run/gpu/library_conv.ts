@@ -115,7 +115,7 @@ const param = (number: number, dtype: OperandType, elements: number, isOutput: b
   access: isOutput ? "write" : "read",
 });
 
-type Common = Pick<LibraryConv, "name" | "params" | "type" | "outType" | "roundsF32" | "tail">;
+type Common = Pick<LibraryConv, "name" | "params" | "roundsF32" | "tail"> & { readonly type: OperandType; readonly outType: OperandType };
 
 /** Images as rows of channels, weights as (output channel, channel). */
 const asProduct = (kernel: Common, g: ConvGeometry): LibraryGemm => ({
