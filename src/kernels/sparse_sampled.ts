@@ -4,6 +4,7 @@ import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, typ
 import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { cutByNonzeros } from "../sparse/balance.ts";
 import type { Csb } from "../sparse/csb.ts";
+import { hasOuter, sparseOuterKernel } from "./sparse_outer.ts";
 import { byteTimes } from "./sparse_product.ts";
 
 export interface SparseSampledShape {
@@ -83,7 +84,9 @@ function sumOfFours(b: KernelBuilder, vectors: readonly Vec[]): Vec {
 
 /** Buffers: the index (`sampledIndexOf`), G (rows, n), X (columns, n), output (nonzeros). */
 export const sparseSampledKernel = (name: string, shape: SparseSampledShape, target: SimdTarget, threads: number): Kernel =>
-  new SparseSampled(name, shape, target, threads).build();
+  shape.n === 1 && hasOuter(shape.block, target)
+    ? sparseOuterKernel(name, shape, target, threads)
+    : new SparseSampled(name, shape, target, threads).build();
 
 /** Some columns of both operands: those of a block row's results. */
 interface Part {

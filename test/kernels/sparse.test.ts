@@ -100,6 +100,7 @@ function sampled(w: Csb, g: Matrix, x: Matrix, target: SimdTarget, threads: numb
   const { shape, arrays } = sampledIndexOf(w, g.columns, target, threads);
   expect(shape.visits > 0).toBe(g.columns > target.lanes && !target.loadsFirst); // rows in registers where they have several vectors
   const kernel = sparseSampledKernel("sampled", shape, target, threads);
+  expect(JSON.stringify(kernel.body).includes('"lookup"')).toBe(g.columns === 1 && target.name === "avx512"); // an outer product in registers
   const inputs = [
     ...arrays.map((data) => tensor(data instanceof Uint8Array ? "u8" : "i32", data)),
     tensor("f32", g.data),
@@ -150,6 +151,9 @@ const cases = [
   [40, 290, 64, 0.05, 64],
   [40, 310, 32, 0.2, 32],
   [70, 260, 16, 0.4, 128],
+  [150, 290, 1, 0.3, 64],
+  [300, 130, 1, 0.1, 128],
+  [40, 90, 1, 0.5, 32],
 ] as const;
 
 describe.each(TARGETS)("$name", (target) => {
