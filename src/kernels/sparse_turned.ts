@@ -14,6 +14,13 @@ const PARTS = 8;
 /** Copies of the sums that windows take turns with: the next one's sums are often the same, and would wait for them to be stored. */
 const COPIES = 2;
 
+/** At least so many vectors, half a page beyond whole pages: a load waits for an earlier store whose address has the same low 12 bits, which the other copy's would. */
+const halfPageFrom = (vectors: number, bytes: number): number => {
+  const page = PAGE / bytes;
+  return Math.ceil(vectors / page - 0.5) * page + page / 2;
+};
+const PAGE = 4096;
+
 const partPeriods = (rows: number): number => Math.max(PART / PERIOD, Math.ceil(periodsOf(rows) / PARTS));
 const partsOf = (rows: number): number => Math.ceil(periodsOf(rows) / partPeriods(rows));
 
@@ -131,8 +138,9 @@ class Turned {
     this.vector = b.buffer("g", 4 * rows, "read");
     this.flag = Math.max(copiedBytes(rows, lanes), periodsOf(rows) * PERIOD * 4);
     this.sums = this.flag + lanes * 4;
-    this.reach = Math.max(vectors, this.bundles?.reach ?? 0, this.spread?.reach ?? 0);
+    const reach = Math.max(vectors, this.bundles?.reach ?? 0, this.spread?.reach ?? 0);
     this.copies = this.bundles ? COPIES : 1;
+    this.reach = this.bundles ? halfPageFrom(reach, lanes * 4) : reach;
     this.scratchBytes = this.sums + this.copies * this.reach * lanes * 4;
     this.sumBytes = partsOf(rows) * vectors * lanes * 4;
   }

@@ -223,6 +223,19 @@ describe.each(TARGETS)("$name", (target) => {
     }
   });
 
+  test("lookup in one table twice", () => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => 3 * n + 1);
+    const index = a.map((n) => 7 * n + 64);
+    const [o0, o1] = [new Int32Array(lanes), new Int32Array(lanes)];
+    runKernel(target, { a, index, o0, o1 }, (k) => {
+      const [table, at] = [k.load(0, 0), k.load(1, 0)];
+      k.store(k.op("lookup", table, table, at), 2, 0);
+      k.store(k.op("lookup", table, table, at, at), 3, 0);
+    });
+    const want = index.map((i) => a[i & (lanes - 1)]);
+    expect([o0, o1]).toEqual([want, want]);
+  });
+
   test.runIf(target.name === "avx512")("lookups of halves leave the other half", () => {
     const a = Int32Array.from({ length: lanes }, (_, n) => (2 * n + 1) * 0x10000 + 2 * n);
     const b = a.map((n) => n ^ -1);

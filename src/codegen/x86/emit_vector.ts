@@ -187,10 +187,14 @@ function dot(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
   if (!isAccumulator) asm.vec(I.vmovaps, ZMM, dst, 0, sum);
 }
 
-/** AVX-512's instruction overwrites the index. AVX2 looks in both tables, and picks by the bit above those that name a lane. */
+/** AVX-512's instruction overwrites the index. AVX2 looks in both tables, and picks by the bit above those that name a lane. In one table twice both look once. */
 function lookup(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
   const { asm } = c;
   const index = operand(c, s, "c");
+  if (s.a.id === s.b?.id) {
+    asm.vec(I.vpermps, c.isAvx512 ? ZMM : YMM, dst, index, operand(c, s, "a"));
+    return;
+  }
   if (c.isAvx512) {
     const result = s.c?.id === s.dst.id ? dst : c.temp(0); // dst may be a register of a table
     if (result !== index) asm.vec(I.vmovaps, ZMM, result, 0, index);

@@ -24,9 +24,9 @@ export function needsScratch({ base, terms }: Affine): boolean {
 // ---- vector registers
 
 /** A reduction over lanes keeps the halves that change places, a dot product that must not overwrite its addend the sum, a lookup what both tables give. */
-export function operationTemps({ op, dst, c }: StmtOf<"vec">): number {
+export function operationTemps({ op, dst, a, b, c }: StmtOf<"vec">): number {
   const { form } = OPERATIONS[op];
-  if (form === "lookup") return 2;
+  if (form === "lookup") return a.id === b?.id ? 0 : 2;
   if (form === "halves") return c?.id === dst.id ? 0 : 1;
   return form === "lanes" || (form === "dot" && c?.id !== dst.id) ? 1 : 0;
 }
