@@ -24,20 +24,18 @@ import { type Backend, type KernelCall, type Place, type Step, valuePlace } from
 import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
-import { fitsAttention, headAttention, headAttentionGrad } from "./implement_attention.ts";
 import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
-import { fitsLayerNormGrad, layerNormGrad } from "./implement_layer_norm_grad.ts";
 import { logSumExp } from "./implement_log_sum_exp.ts";
-import { fitsMaskedAttention, maskedAttention } from "./implement_masked_attention.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
 import { cumSum } from "./implement_scan.ts";
 import { topK } from "./implement_sort.ts";
 import { implementConvWeightGrad } from "./implement_weight_grad.ts";
 import { implementMaxPool } from "./implement_windows.ts";
+import { KEPT_CALLS, KEPT_FITS } from "./kept_operators.ts";
 import { libraryCalls } from "./library_calls.ts";
-import { type Fits, LIBRARY_CALLS, LIBRARY_FITS } from "./library_operators.ts";
+import type { Fits } from "./library_operators.ts";
 import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";
 import { RARE_EXPRESSIONS } from "./rare_expressions.ts";
@@ -79,30 +77,19 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
   ConvTranspose: implementConvTranspose,
   ConvWeightGrad: implementConvWeightGrad,
   MaxPool: implementMaxPool,
+  LayerNormalization: implementLayerNorm,
 });
 
 /** Operators that are kernels by themselves, without what is around them. */
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
   [ScatterRows, scatterRows],
-  ...byOperator({
-    HeadAttention: headAttention,
-    HeadAttentionGrad: headAttentionGrad,
-    MaskedAttention: maskedAttention,
-    LayerNormGrad: layerNormGrad,
-    ...LIBRARY_CALLS,
-  }),
+  ...byOperator(KEPT_CALLS),
   ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
 ]);
 
 /** Operators that are made of others where these say that there are no kernels for them. */
-const KEPT: ReadonlyMap<Op, Fits> = byOperator({
-  HeadAttention: fitsAttention,
-  HeadAttentionGrad: fitsAttention,
-  MaskedAttention: fitsMaskedAttention,
-  LayerNormGrad: fitsLayerNormGrad,
-  ...LIBRARY_FITS,
-});
+const KEPT: ReadonlyMap<Op, Fits> = byOperator(KEPT_FITS);
 
 const expression: Expression = (inputs, node) => {
   const readers = node.op.lower?.(inputs, node) ?? EXPRESSIONS.get(node.op)?.(inputs, node);

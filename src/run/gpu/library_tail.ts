@@ -62,6 +62,12 @@ export function matchedTail(output: Value, ofProduct = false): MatchedTail | nul
   }
 }
 
+/** Whether nothing follows in the group but another type. */
+export function isBareTail(output: Value): boolean {
+  const tail = matchedTail(output, true);
+  return tail !== null && !tail.hasBias && !tail.hasAdded && !tail.isRelu && !tail.gelu;
+}
+
 const seenThroughCast = (v: Value): Value => (v.node.op === CAST ? v.node.inputs[0]! : v); // it has one
 
 function usersOf(body: Graph): Map<Value, Node[]> {
