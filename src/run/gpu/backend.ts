@@ -26,6 +26,7 @@ import * as contractions from "./contractions.ts";
 import { type DirectImplementation, randomWords, scatterRows } from "./direct.ts";
 import { concatInTurns } from "./implement_concat.ts";
 import { implementConv, implementConvTranspose } from "./implement_conv.ts";
+import { implementLayerNorm } from "./implement_layer_norm.ts";
 import { logSumExp } from "./implement_log_sum_exp.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
