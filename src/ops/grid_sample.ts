@@ -1,9 +1,11 @@
 // Sampling at places that data gives: GridSample, and AffineGrid that makes such places from an affine map.
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type Op, type Value } from "../ir/graph.ts";
-import { elementCount, fromNumbers, roundEven, type Shape, stridesOf, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { both, call, cast, constant, type Expr, select } from "../ir/expr.ts";
+import { type AttrSpec, defineOp, type Op, type Reader, type TensorType, type Value } from "../ir/graph.ts";
+import { constIndex, type Index, valueIndex } from "../ir/index_expr.ts";
+import { elementCount, fromNumbers, stridesOf } from "../ir/tensor.ts";
 import { builder } from "./build.ts";
-import { emittable, FLOATS, f32, inputType, ints, requiredNumbers } from "./define.ts";
+import { emittable, FLOATS, f32, inputType, ints, requiredNumbers, the } from "./define.ts";
 import { MatMul } from "./matmul.ts";
 
 const MODES = ["linear", "nearest", "cubic"] as const;
@@ -15,84 +17,82 @@ interface GridSampleAttrs {
   readonly padding_mode: (typeof PADDINGS)[number];
 }
 
+const f = (value: number): Expr => constant("f32", value);
+const between = (e: Expr, lo: number, hi: number): Expr => call("min", f(hi), call("max", f(lo), e));
+
 /** Mirrors x at lo and hi until it lies between them. */
-function reflect(x: number, lo: number, hi: number): number {
+function reflect(x: Expr, lo: number, hi: number): Expr {
   const span = hi - lo;
-  if (span <= 0) return lo;
-  const phase = (((x - lo) % (2 * span)) + 2 * span) % (2 * span);
-  return lo + (phase > span ? 2 * span - phase : phase);
+  if (span <= 0) return f(lo);
+  const phase = call("mod", call("sub", x, f(lo)), f(2 * span));
+  return call("add", f(lo), call("min", phase, call("sub", f(2 * span), phase)));
 }
 
-/** Element that stands for place k of an axis of n; −1: none, its value is 0. */
-function element(k: number, n: number, { padding_mode, align_corners }: GridSampleAttrs): number {
-  if (k >= 0 && k < n) return k;
-  if (padding_mode === "zeros" || !Number.isFinite(k)) return -1;
-  const at = padding_mode === "border" ? k : align_corners ? reflect(k, 0, n - 1) : reflect(k, -0.5, n - 0.5);
-  return Math.min(n - 1, Math.max(0, Math.trunc(at)));
-}
-
+/** An element of an axis that has a part in a sample, or that has none: where it is not there. */
 interface Tap {
-  readonly at: number;
-  readonly weight: number;
+  readonly at: Index;
+  readonly isThere: Expr;
+  readonly weight: Expr;
 }
 
-/** Keys' kernel with a = −0.75, at distances 1 + f, f, 1 − f, 2 − f. */
-function cubicWeights(f: number): number[] {
+/** The element that stands for place k, a whole number, of an axis of n. */
+function tapOf(k: Expr, weight: Expr, n: number, { padding_mode, align_corners }: GridSampleAttrs): Tap {
+  const isInside = call("and", call("ge", k, f(0)), call("lt", k, f(n)));
+  // What is no number, or infinite, is nowhere.
+  const isThere = padding_mode === "zeros" ? isInside : call("lt", call("abs", k), f(Number.POSITIVE_INFINITY));
+  const mirrored = padding_mode !== "reflection" ? k : align_corners ? reflect(k, 0, n - 1) : reflect(k, -0.5, n - 0.5);
+  return { at: valueIndex(cast("i32", call("round", between(mirrored, 0, n - 1))), 0, n - 1), isThere, weight };
+}
+
+/** Keys' kernel with a = −0.75, at distances 1 + x, x, 1 − x, 2 − x. */
+function cubicWeights(x: Expr): Expr[] {
   const a = -0.75;
-  const near = (x: number) => ((a + 2) * x - (a + 3)) * x * x + 1;
-  const far = (x: number) => ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
-  return [far(1 + f), near(f), near(1 - f), far(2 - f)];
+  const horner = (at: Expr, ...coefficients: number[]): Expr =>
+    coefficients.slice(1).reduce((sum, c) => call("add", call("mul", sum, at), f(c)), f(coefficients[0]));
+  const near = (at: Expr) => horner(at, a + 2, -(a + 3), 0, 1);
+  const far = (at: Expr) => horner(at, a, -5 * a, 8 * a, -4 * a);
+  return [far(call("add", x, f(1))), near(x), near(call("sub", f(1), x)), far(call("sub", f(2), x))];
 }
 
 /** Elements of an axis of n that make up coordinate g, where −1 and 1 are its ends. */
-function tapsAt(g: number, n: number, attrs: GridSampleAttrs): Tap[] {
+function tapsAt(g: Expr, n: number, attrs: GridSampleAttrs): Tap[] {
   const { mode, align_corners, padding_mode } = attrs;
-  const raw = align_corners ? ((g + 1) / 2) * (n - 1) : ((g + 1) * n - 1) / 2;
-  const tap = (k: number, weight: number): Tap => ({ at: element(k, n, attrs), weight });
+  const shifted = call("add", g, f(1));
+  const raw = align_corners ? call("mul", shifted, f((n - 1) / 2)) : call("mul", call("sub", call("mul", shifted, f(n)), f(1)), f(0.5));
+  const tap = (first: Expr, i: number, weight: Expr): Tap => tapOf(i === 0 ? first : call("add", first, f(i)), weight, n, attrs);
   if (mode === "cubic") {
-    const first = Math.floor(raw);
-    return cubicWeights(raw - first).map((w, i) => tap(first - 1 + i, w));
+    const first = call("floor", raw);
+    return cubicWeights(call("sub", raw, first)).map((w, i) => tap(first, i - 1, w));
   }
   const [lo, hi] = align_corners ? [0, n - 1] : [-0.5, n - 0.5];
   const mirrored = padding_mode === "reflection" ? reflect(raw, lo, hi) : raw;
-  const x = padding_mode === "zeros" ? raw : Math.min(n - 1, Math.max(0, mirrored));
-  if (mode === "nearest") return [tap(roundEven(x), 1)];
-  const first = Math.floor(x);
-  return [tap(first, 1 - (x - first)), tap(first + 1, x - first)];
+  const x = padding_mode === "zeros" ? raw : between(mirrored, 0, n - 1);
+  if (mode === "nearest") return [tap(call("round", x), 0, f(1))];
+  const first = call("floor", x);
+  const share = call("sub", x, first);
+  return [tap(first, 0, call("sub", f(1), share)), tap(first, 1, share)];
 }
 
-/** Offsets and weights over all axes: products of those of each axis. */
-function combine(axes: readonly (readonly Tap[])[], steps: readonly number[]): Tap[] {
-  return axes.reduce<Tap[]>(
-    (all, taps, axis) =>
-      all.flatMap((a) => taps.filter((t) => t.at >= 0).map((t) => ({ at: a.at + t.at * steps[axis], weight: a.weight * t.weight }))),
-    [{ at: 0, weight: 1 }],
-  );
-}
+/** Taps of all axes together. */
+const combined = (axes: readonly (readonly Tap[])[]): readonly (readonly Tap[])[] =>
+  axes.reduce<readonly (readonly Tap[])[]>((all, taps) => all.flatMap((some) => taps.map((t) => [...some, t])), [[]]);
 
 /** x (N, C, spatial…) · grid (N, out…, axes), whose last axis names the innermost axis first → (N, C, out…). */
-function sample(x: TensorData, grid: TensorData, shape: Shape, attrs: GridSampleAttrs): TensorData {
-  const [batch, channels, ...spatial] = x.shape;
-  const [values, places] = [toNumbers(x), toNumbers(grid)];
-  const size = elementCount(spatial);
-  const count = elementCount(shape.slice(2));
-  const steps = stridesOf(spatial);
-  const rank = spatial.length;
-  const y = new Float64Array(elementCount(shape));
-  for (let n = 0; n < batch; n++)
-    for (let p = 0; p < count; p++) {
-      const from = (n * count + p) * rank;
-      const taps = combine(
-        spatial.map((d, axis) => tapsAt(places[from + rank - 1 - axis], d, attrs)),
-        steps,
-      );
-      for (let c = 0; c < channels; c++) {
-        let sum = 0;
-        for (const { at, weight } of taps) sum += values[(n * channels + c) * size + at] * weight;
-        y[(n * channels + c) * count + p] = sum;
-      }
-    }
-  return fromNumbers(x.dtype, shape, y);
+function sampled(x: Reader, grid: Reader, type: TensorType, attrs: GridSampleAttrs): Reader {
+  const spatial = x.type.shape.slice(2);
+  const at = ([n, c, ...place]: readonly Index[]): Expr => {
+    const coordinate = (axis: number): Expr => cast("f32", grid.at([n, ...place, constIndex(spatial.length - 1 - axis)]));
+    const terms = combined(spatial.map((d, axis) => tapsAt(coordinate(axis), d, attrs))).map((taps) => {
+      const value = cast("f32", x.at([n, c, ...taps.map((t) => t.at)]));
+      const weight = taps.map((t) => t.weight).reduce((w, v) => call("mul", w, v));
+      return select(taps.map((t) => t.isThere).reduce(both), call("mul", value, weight), f(0));
+    });
+    return cast(
+      type.dtype,
+      terms.reduce((sum, term) => call("add", sum, term)),
+    );
+  };
+  return { type, at };
 }
 
 const OLD_MODES: Readonly<Record<string, string>> = { bilinear: "linear", bicubic: "cubic" };
@@ -116,7 +116,7 @@ const GridSample: Op = defineOp<GridSampleAttrs>({
     if (x.slice(2).includes(0)) throw new HeddleError("bad-model", `GridSample: the input (${x}) has nothing to sample`);
     return [{ dtype, shape: [x[0], x[1], ...grid.slice(1, -1)] }];
   },
-  evaluate: ([x, grid], node) => [sample(x!, grid!, node.outputs[0].type.shape, node.attrs)], // checked by infer
+  lower: ([x, grid], node) => [sampled(the(x), the(grid), node.outputs[0].type, node.attrs)],
   importOnnx({ emit, inputs, attrs }) {
     const mode = typeof attrs.mode === "string" ? (OLD_MODES[attrs.mode] ?? attrs.mode) : undefined;
     return emit(emittable(GridSample), inputs, mode ? { ...attrs, mode } : attrs);
@@ -127,6 +127,9 @@ const GridSample: Op = defineOp<GridSampleAttrs>({
     { inputs: [f32(2, 1, 4, 5), f32(2, 3, 3, 2)], attrs: { mode: "nearest", padding_mode: "border", align_corners: 1 } },
     { inputs: [f32(1, 1, 4, 4), f32(1, 3, 3, 2)], attrs: { mode: "cubic", padding_mode: "reflection" } },
     { inputs: [f32(1, 2, 3, 4, 5), f32(1, 2, 2, 2, 3)], attrs: { padding_mode: "reflection" } },
+    { inputs: [f32(1, 2, 4, 3), f32(1, 5, 4, 2)], attrs: { mode: "cubic", padding_mode: "border" }, range: [-3, 3] },
+    { inputs: [f32(1, 1, 5, 4), f32(1, 5, 4, 2)], attrs: { mode: "nearest", padding_mode: "reflection" }, range: [-3, 3] },
+    { inputs: [f32(1, 1, 3, 4), f32(1, 5, 4, 2)], attrs: { padding_mode: "reflection", align_corners: 1 }, range: [-3, 3] },
   ],
 });
 

@@ -4,7 +4,7 @@ import { defineOp, type Op } from "../ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../ir/tensor.ts";
 import { emittable, FLOATS, f32, inputType, tensorOf } from "./define.ts";
 
-interface RoiAlignAttrs {
+export interface RoiAlignAttrs {
   readonly coordinate_transformation_mode: string;
   readonly mode: string;
   readonly output_height: number;
@@ -114,11 +114,15 @@ const RoiAlign: Op = defineOp<RoiAlignAttrs>({
       inputs: [f32(2, 3, 6, 7), tensorOf("f32", [0, 0, 4, 5, 1, 2, 6, 4], [2, 4]), tensorOf("i64", [0, 1])],
       attrs: { output_height: 2, output_width: 3, sampling_ratio: 2 },
     },
+    {
+      inputs: [f32(2, 2, 6, 7), tensorOf("f32", [-3, 0, 4, 5, 1, 2, 9, 8], [2, 4]), tensorOf("i64", [1, 0])],
+      attrs: { mode: "max", output_height: 3, output_width: 2, sampling_ratio: 3, coordinate_transformation_mode: "output_half_pixel" },
+    },
     { inputs: [f32(1, 1, 5, 5), tensorOf("f32", [0, 0, 9, 9], [1, 4]), tensorOf("i64", [0])], attrs: { mode: "max", spatial_scale: 0.5 } },
   ],
 });
 
-interface MaxRoiPoolAttrs {
+export interface MaxRoiPoolAttrs {
   readonly pooled_shape: readonly number[];
   readonly spatial_scale: number;
 }
@@ -167,7 +171,13 @@ const MaxRoiPool: Op = defineOp<MaxRoiPoolAttrs>({
     return [{ dtype, shape: [rois[0], x[1], ...pooled_shape] }];
   },
   evaluate: ([x, rois], node) => [maxOverRegions(x!, rois!, node.attrs)], // checked by infer
-  samples: [{ inputs: [f32(2, 3, 6, 7), tensorOf("f32", [0, 0, 0, 4, 5, 1, 2, 1, 6, 4], [2, 5])], attrs: { pooled_shape: [2, 2] } }],
+  samples: [
+    { inputs: [f32(2, 3, 6, 7), tensorOf("f32", [0, 0, 0, 4, 5, 1, 2, 1, 6, 4], [2, 5])], attrs: { pooled_shape: [2, 2] } },
+    {
+      inputs: [f32(1, 2, 6, 7), tensorOf("f32", [0, -4, 1, 9, 3, 0, 8, 8, 9, 9], [2, 5])],
+      attrs: { pooled_shape: [3, 2], spatial_scale: 0.5 },
+    },
+  ],
 });
 
 export const roiOps: readonly Op[] = [RoiAlign, MaxRoiPool];

@@ -1,6 +1,7 @@
 // Expressions of operators that few networks have, by their names.
 import type { ExpressionOf } from "./contractions.ts";
 import { hardmax } from "./lines.ts";
+import { maxRoiPool, roiAlign } from "./rare_regions.ts";
 import { col2Im, lpPool, maxPoolWithPlaces } from "./rare_windows.ts";
 import { scatterElements, scatterND } from "./scattered.ts";
 
@@ -12,4 +13,6 @@ export const RARE_EXPRESSIONS: Readonly<Record<string, ExpressionOf>> = {
   LpPool: lpPool,
   MaxPool: maxPoolWithPlaces,
   Col2Im: col2Im,
+  RoiAlign: roiAlign,
+  MaxRoiPool: maxRoiPool,
 };
