@@ -42,8 +42,9 @@ export interface Groups {
   readonly panels: number;
   /** Of the matrix: what places lie below. */
   readonly nonzeros: number;
-  /** Entries. */
+  /** Entries, and those in columns that pairs of rows share. */
   readonly length: number;
+  readonly shared: number;
   /** Rows side by side, and whether columns that pairs of them share come first. */
   readonly abreast: number;
   readonly shares: boolean;
@@ -150,6 +151,7 @@ class Walk {
   private coordinate: Uint8Array;
   private place: Int32Array;
   private length = 0;
+  private shared = 0;
   /** Where each row's nonzeros of the next panel begin. */
   private readonly next: Int32Array;
   /** Words of 32 bits. */
@@ -166,17 +168,18 @@ class Walk {
     this.place = new Int32Array(room).fill(-1);
   }
 
-  run(): Pick<Groups, "starts" | "visits" | "coordinate" | "place" | "length"> {
+  run(): Pick<Groups, "starts" | "visits" | "coordinate" | "place" | "length" | "shared"> {
     const { block, strip, rows, panels } = this.size;
     const height = strip * block;
     for (let top = 0; top < rows; top += height) for (let c = 0; c < panels; c++) this.panel(top, Math.min(rows, top + height), c);
-    const { starts, visits, coordinate, place, length } = this;
+    const { starts, visits, coordinate, place, length, shared } = this;
     return {
       starts: Int32Array.from(starts.concat(visits.length / this.perBundle)),
       visits: Int32Array.from(visits),
       coordinate: coordinate.slice(0, length + PADDING),
       place: place.slice(0, length + PADDING),
       length,
+      shared,
     };
   }
 
@@ -234,6 +237,7 @@ class Walk {
       this.row(part, places, { h, count, rows: parts.length }, c);
     }
     this.length = length + parts.length * count;
+    this.shared += parts.length * shared;
   }
   /** Entries of row h of a bundle, zeros where the row has a nonzero anyway: zero times an infinity of another column is none. */
   private row(

@@ -137,7 +137,7 @@ async function measure(device: CpuDevice, problem: Problem) {
     const byRows = noEpilogue({ dtype: "f32", shape: [n, rows] });
     const product = (sharesColumns: boolean) => {
       const groups = groupsOf(csbFromCoo(coo, { block: blockOf({ rows, depth, n }, sharesColumns, threads) }), "forward", target, threads);
-      const { nonzeros, visits, block } = groups;
+      const { nonzeros, shared, visits, block } = groups;
       const index = [
         new Float32Array(groups.place.length),
         ...indexOf(groups),
@@ -146,7 +146,7 @@ async function measure(device: CpuDevice, problem: Problem) {
       const epilogue = sharesColumns ? byRows : noEpilogue({ dtype: "f32", shape: [rows, n] });
       const side = sharesColumns ? channelsLast(false) : undefined;
       const kernel = sparseProductKernel("sparse", sparseProductShape(groups, n), epilogue, target, threads, side);
-      const layer: SparseLayer = { rows, depth, n, length: nonzeros, visits: visits.length / 2, block, sharesColumns };
+      const layer: SparseLayer = { rows, depth, n, length: nonzeros, shared, visits: visits.length / 2, block, sharesColumns };
       return { layer, call: { kernel, args: [...index.map((a) => trial.put(a)), x, y] } };
     };
     const [sparse, beside] = [product(true), product(false)];

@@ -1,6 +1,7 @@
 // What a layer with sparse weights is predicted to take: for a pattern as it is, and for nonzeros at random places, before there is one.
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { type Groups, rowsOfPanel, SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
+import { LEAST_SHARING } from "../../kernels/sparse_sharing.ts";
 import { denseMs, MARGIN, readNs, type SparseLayer, type SparseRates, sparseMs, type VectorRates } from "./sparse_cost.ts";
 
 export interface Size extends Pick<SparseLayer, "rows" | "depth" | "n"> {
@@ -47,7 +48,7 @@ function predicted(layer: SparseLayer & Size, { target, threads, rates }: Machin
   };
 }
 /** Of reading dense weights what multiplications do not hide: 512×512 at 8 columns waits for a tenth of it, 2048×512 for all. */
-const DENSE_WAIT = 0.5;
+export const DENSE_WAIT = 0.5;
 const NONZERO_BYTES = 5;
 const VISIT_BYTES = 8;
 
@@ -60,13 +61,16 @@ export function forecast(size: Size, density: number, sharesColumns: boolean, ma
   const { rows, depth } = size;
   const block = blockOf(size, sharesColumns, machine.threads);
   const visits = rows * Math.ceil(depth / rowsOfPanel(depth, density));
-  return predicted({ ...size, length: density * rows * depth, visits, block, sharesColumns }, machine);
+  const length = density * rows * depth;
+  // About as many as a row has of all columns: pairs are chosen for it, but also for equal counts.
+  const shared = density >= LEAST_SHARING && !machine.target.loadsFirst ? density * length : 0;
+  return predicted({ ...size, length, shared, visits, block, sharesColumns }, machine);
 }
 
 /** With a pattern in the order of its kernel. */
 export function forecastOf(size: Size, groups: Groups, sharesColumns: boolean, machine: Machine): Forecast {
-  const { nonzeros, visits, block } = groups;
-  return predicted({ ...size, length: nonzeros, visits: visits.length / 2, block, sharesColumns }, machine);
+  const { nonzeros, shared, visits, block } = groups;
+  return predicted({ ...size, length: nonzeros, shared, visits: visits.length / 2, block, sharesColumns }, machine);
 }
 
 /** Whether sparse kernels are predicted to be faster, by more than predictions are usually off. */
