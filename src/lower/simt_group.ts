@@ -2,6 +2,7 @@
 import type { DType } from "../ir/dtype.ts";
 import { invariant } from "../ir/error.ts";
 import { constant, type Expr, select } from "../ir/expr.ts";
+import { asMoved } from "../ir/float8.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import { fn, group, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, sum, thread } from "../ir/simt.ts";
@@ -54,6 +55,8 @@ export function merged({ exprs, out, axes }: Task): Task {
 
 /** Types of which neighbouring elements are loaded and stored at once. */
 const VECTORS: ReadonlySet<DType> = new Set<DType>(["f32", "f16", "bf16"]);
+/** The same where bytes are bytes in memory. */
+const BYTES: ReadonlySet<DType> = new Set<DType>(["i8", "u8"]);
 /** Threads of a workgroup where each works for itself. */
 const THREADS = 256;
 /** The same where there are few workgroups for each multiprocessor. */
@@ -132,18 +135,19 @@ class GroupLowering {
     return b.build([THREADS, 1, 1], grid);
   }
 
-  /** A thread for neighbouring elements; null where there are too few, or not all are floats. */
+  /** A thread for neighbouring elements; null where there are too few, or they have no vectors. */
   private perLanes(): SimtKernel | null {
     const { b, code, task, buffers, outputs } = this;
     const count = extentOf(task.axes) / LANES;
-    const isFloat = (buffer: number): boolean => VECTORS.has(b.typeOf(buffer));
-    const lanes = count >= MANY && outputs.every(isFloat) ? lanesOf(task.exprs, task.out, task.axes) : null;
+    const isVector = (buffer: number): boolean =>
+      VECTORS.has(b.typeOf(buffer)) || (b.target.name === "cuda" && BYTES.has(asMoved(b.typeOf(buffer))));
+    const lanes = count >= MANY && outputs.every(isVector) ? lanesOf(task.exprs, task.out, task.axes) : null;
     if (!lanes) return null;
     const grid = gridOf(Math.ceil(count / THREADS), b.target);
     const at = b.let(sum(fn("mul", linearGroup(grid), THREADS), thread()));
     b.when(fn("lt", at, count), () => {
       code.bind(lanes.axes, at);
-      loadLanes(b, code, lanes, buffers, (input) => isFloat(buffers[input]));
+      loadLanes(b, code, lanes, buffers, (input) => isVector(buffers[input]));
       const to = b.let(code.index(lanes.out));
       const values = lanes.exprs.map((exprs) => exprs.map((e) => b.let(code.value(this.unrounded(e)))));
       for (const [i, output] of outputs.entries()) b.storeVector({ k: "buffer", number: output }, to, values.map((v) => v[i])); // biome-ignore format: one idea

@@ -54,8 +54,8 @@ export function fromFloat8(x: Expr): Expr {
   return select(call("gt", code, int(SIGN - 1)), call("neg", number), number);
 }
 
-/** The code of a number, to nearest even; too large ones: the largest (`saturate`), infinity, or NaN. */
-export function toFloat8(x: Expr, to: Float8, saturate: number): Expr {
+/** The code of a number, to nearest even; too large ones: the largest (`saturate`), infinity, or NaN. Whether zero is negative takes a division to know. */
+export function toFloat8(x: Expr, to: Float8, saturate: number, keepsMinusZero = true): Expr {
   const { fraction, bias, largest, nan, infinity = nan } = FLOAT8[to];
   const wide = x.dtype === "f64" ? "f64" : "f32";
   const value = cast(wide, x);
@@ -71,7 +71,8 @@ export function toFloat8(x: Expr, to: Float8, saturate: number): Expr {
   const code = call("add", call("round", call("mul", size, number(2 ** fraction))), steps);
   const isBeyond = call("gt", code, number(largest));
   const kept = select(isBeyond, number(saturate ? largest : infinity), code);
-  const isNegative = call("or", call("lt", value, number(0)), call("lt", call("div", number(1), value), number(0))); // also -0
+  const isBelow = call("lt", value, number(0));
+  const isNegative = keepsMinusZero ? call("or", isBelow, call("lt", call("div", number(1), value), number(0))) : isBelow;
   const hasMinusZero = nan !== SIGN;
   const signs = hasMinusZero ? isNegative : call("and", isNegative, call("gt", kept, number(0)));
   const signed = select(signs, call("add", kept, number(SIGN)), kept);

@@ -64,7 +64,7 @@ function quantized(x: Expr, scale: Expr, zero: Expr | null, to: DType, saturate:
   const dtype: DType = scale.dtype === "f64" ? "f64" : "f32";
   // The quotient is rounded to its type first (nothing to do but in the float64 reference): quotients just beside a half become one.
   const quotient: Expr = { k: "cast", dtype, a: call("div", cast(dtype, x), cast(dtype, scale)) };
-  if (isFloat8(to)) return toFloat8(quotient, to, saturate);
+  if (isFloat8(to)) return toFloat8(quotient, to, saturate, false);
   const steps = call("round", quotient);
   const moved = zero ? call("add", steps, cast(dtype, zero)) : steps;
   const { lo, hi } = integerRange(to);

@@ -83,8 +83,16 @@ export function float8Weights(keeps: (node: Node) => boolean): Pass {
   };
 }
 
+/** Columns of results from which a scale and codes take less time than they save. */
+const LEAST_COLUMNS = 1536;
+
 const isFit = (a: Value, b: Value): boolean =>
-  b.type.dtype === "f32" && b.type.shape.length === 2 && a.type.shape.length >= 2 && constantOf(b) !== undefined && !constantOf(a);
+  b.type.shape[1] >= LEAST_COLUMNS &&
+  b.type.dtype === "f32" &&
+  b.type.shape.length === 2 &&
+  a.type.shape.length >= 2 &&
+  constantOf(b) !== undefined &&
+  !constantOf(a);
 
 function known<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   const value = map.get(key) ?? make();

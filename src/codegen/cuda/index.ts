@@ -62,6 +62,8 @@ export function sharedPlaces({ shared }: SimtKernel): {
 
 const TYPES: Readonly<Record<RegisterType, string>> = { f32: "float", i32: "int", u32: "unsigned", bool: "bool" };
 const AXES = ["x", "y", "z"] as const;
+/** What vectors are of, besides 16-bit floats. */
+const VECTOR_ELEMENTS: Readonly<Partial<Record<PlainDType, string>>> = { f32: "float", i32: "int", i8: "char", u8: "uchar" };
 const HALVES: Readonly<Partial<Record<DType, string>>> = { f16: "half", bf16: "bf16" };
 
 /** Element types in memory. */
@@ -209,8 +211,9 @@ class CudaPrinter extends SimtPrinter {
   protected override vectorLoad(to: readonly Register[], from: Source, at: Reg): string[] {
     const { name, dtype } = this.pointer(from);
     if (HALVES[dtype]) return this.halfVectorLoad(to, name, dtype, at);
-    if ((dtype !== "f32" && dtype !== "i32") || to.length > 4) return super.vectorLoad(to, from, at);
-    const type = `${dtype === "f32" ? "float" : "int"}${to.length}`;
+    const element = VECTOR_ELEMENTS[asMoved(dtype)];
+    if (!element || to.length > 4) return super.vectorLoad(to, from, at);
+    const type = `${element}${to.length}`;
     const whole = `w${to[0].id}`;
     return [
       `const ${type} ${whole} = *reinterpret_cast<const ${type}*>(${name} + ${this.text(at)});`,
@@ -243,8 +246,9 @@ class CudaPrinter extends SimtPrinter {
   protected override vectorStore(values: readonly Reg[], to: Source, at: Reg): string[] {
     const { name, dtype } = this.pointer(to);
     if (HALVES[dtype]) return this.halfVectorStore(values, name, dtype, at);
-    if ((dtype !== "f32" && dtype !== "i32") || values.length > 4) return super.vectorStore(values, to, at);
-    const type = `${dtype === "f32" ? "float" : "int"}${values.length}`;
+    const element = VECTOR_ELEMENTS[asMoved(dtype)];
+    if (!element || values.length > 4) return super.vectorStore(values, to, at);
+    const type = `${element}${values.length}`;
     return [`*reinterpret_cast<${type}*>(${name} + ${this.text(at)}) = make_${type}(${values.map((v) => this.text(v)).join(", ")});`];
   }
 
