@@ -71,6 +71,8 @@ const SHORT = 32;
 const COLUMNS = 32;
 /** Rows that a workgroup sums at a time. */
 const ROWS = 8;
+/** Multiprocessors where the target does not tell: fewer columns than fill them are better read one by one, by four times as many workgroups. */
+const UNITS = 16;
 /** Elements that keep a whole GPU busy with a subgroup each. */
 const MANY_LINES = 1 << 12;
 /** Longer reductions are a workgroup's. */
@@ -100,7 +102,8 @@ class GroupLowering {
     const hasSubgroups = this.b.target.subgroup >= SUBGROUP && extentOf(outer) >= MANY_LINES && longest <= LINE;
     if (isShared) return hasSubgroups ? this.perSubgroup(outer, inner) : this.perGroup(outer, inner, 1, longest);
     const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
-    const columns = runsAcross && longest >= SHORT && extentOf(outer) < ROWS * MANY ? this.perColumns() : null;
+    const fills = extentOf(outer) >= COLUMNS * LANES * (this.b.target.units ?? UNITS);
+    const columns = runsAcross && fills && longest >= SHORT && extentOf(outer) < ROWS * MANY ? this.perColumns() : null;
     if (columns) return columns;
     if (runsAcross) return extentOf(outer) >= MANY ? this.perThread() : this.perGroup(outer, [], COLUMNS, longest);
     return hasSubgroups ? this.perSubgroup(outer, []) : this.perGroup(outer, [], 1, longest);

@@ -60,8 +60,10 @@ test("sums of columns read neighbouring columns at once, and every sum has one o
         return reduce("add", [row], cast("f32", loadReader(type, 0).at([varIndex(row), column])));
       },
     };
-    const kernel = lowerSimtReaders("columns", [sums], [type], H200);
+    const kernel = lowerSimtReaders("columns", [sums], [type], { ...H200, units: 1 });
     expect(kernel.workgroup).toEqual([32, 8, 1]);
+    // They would leave most of 132 multiprocessors idle.
+    expect(lowerSimtReaders("columns", [sums], [type], H200).workgroup).not.toEqual([32, 8, 1]);
     const numbers = Float64Array.from(randomNumbers(7, rows * columns).map((v) => Math.round(v * 64) / 64)); // as both types hold them
     const out = new Float64Array(columns).fill(Number.NaN);
     runKernel(kernel, [numbers, out], "early");
