@@ -18,6 +18,22 @@ function dot(a: Float64Array, i: number, b: Float64Array, j: number, count: numb
   return s0 + s1 + (s2 + s3);
 }
 
+/** From l[at], its right neighbour and the two below: the products of the rows that begin at i and at j, and of those after them. Two by two: half the loads. */
+function subtractFour(l: Float64Array, n: number, i: number, j: number, count: number, at: number): void {
+  let [s00, s01, s10, s11] = [0, 0, 0, 0];
+  for (let k = 0; k < count; k++) {
+    const [a0, a1, b0, b1] = [l[i + k], l[i + n + k], l[j + k], l[j + n + k]];
+    s00 += a0 * b0;
+    s01 += a0 * b1;
+    s10 += a1 * b0;
+    s11 += a1 * b1;
+  }
+  l[at] -= s00;
+  l[at + 1] -= s01;
+  l[at + n] -= s10;
+  l[at + n + 1] -= s11;
+}
+
 /** The lower triangular L (n, n) with L·Lᵀ = A; only A's lower half is read. Throws HeddleError ("bad-input") where A is not positive. */
 export function cholesky(a: Float64Array, n: number): Float64Array {
   const l = new Float64Array(n * n);
@@ -25,9 +41,7 @@ export function cholesky(a: Float64Array, n: number): Float64Array {
     const to = Math.min(from + BLOCK, n);
     // What the columns before this block take away, panel by panel, so that both operands stay in the cache.
     for (let i = from; i < n; i++) for (let j = from; j < Math.min(i + 1, to); j++) l[i * n + j] = a[i * n + j];
-    for (let panel = 0; panel < from; panel += BLOCK)
-      for (let i = from; i < n; i++)
-        for (let j = from; j < Math.min(i + 1, to); j++) l[i * n + j] -= dot(l, i * n + panel, l, j * n + panel, BLOCK);
+    for (let panel = 0; panel < from; panel += BLOCK) subtractPanel(l, n, panel, from, to);
     for (let j = from; j < to; j++) {
       const pivot = l[j * n + j] - dot(l, j * n + from, l, j * n + from, j - from);
       if (!(pivot > 0)) throw new HeddleError("bad-input", `cholesky: the matrix is not positive at row ${j} of ${n}; add to its diagonal`);
@@ -37,6 +51,24 @@ export function cholesky(a: Float64Array, n: number): Float64Array {
     }
   }
   return l;
+}
+
+/** Of columns from…to, from the diagonal down: what columns panel…panel + BLOCK take away. */
+function subtractPanel(l: Float64Array, n: number, panel: number, from: number, to: number): void {
+  const alone = (i: number, j: number): void => {
+    l[i * n + j] -= dot(l, i * n + panel, l, j * n + panel, BLOCK);
+  };
+  for (let i = from; i < n; i += 2) {
+    const end = Math.min(i + 1, to); // of the columns that both rows have
+    const isPair = i + 1 < n;
+    let j = from;
+    if (isPair) for (; j + 1 < end; j += 2) subtractFour(l, n, i * n + panel, j * n + panel, BLOCK, i * n + j);
+    for (; j < end; j++) {
+      alone(i, j);
+      if (isPair) alone(i + 1, j);
+    }
+    if (isPair && i + 1 < to) alone(i + 1, i + 1);
+  }
 }
 
 /** The inverse (n, n), lower triangular, of a lower triangular matrix. */
