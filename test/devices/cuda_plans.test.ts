@@ -86,6 +86,24 @@ test("an algorithm that the library refuses, or whose file is damaged, is found 
   expect(multiply()).toEqual({ algorithm: 2, asked: 0 });
 });
 
+test("float8 operands have their scales: the library's first operand is our second", () => {
+  const described = new Map<unknown, bigint>();
+  const functions: Record<string, Call> = {
+    cublasLtMatmulDescSetAttribute: (_, attribute, value) => {
+      if (value instanceof BigUint64Array) described.set(attribute, value[0]);
+      return 0;
+    },
+    cublasLtMatmulAlgoGetHeuristic: (...args) => {
+      (args[9] as Int32Array)[0] = 1; // as it is called
+      return 0;
+    },
+  };
+  const product: LibraryGemm = { ...gemm, type: "f8e4m3fn", outType: "bf16", isRightTransposed: true };
+  CudaBlas.open(fakeCuda(functions, () => 1), 1n, "H200")?.prepare(product, [1n, 2n, 30n, 40n, 5n]); // biome-ignore format: short
+  const [SCALE_A, SCALE_B] = [17, 18];
+  expect([described.get(SCALE_A), described.get(SCALE_B)]).toEqual([40n, 30n]);
+});
+
 /** Numbers of cuDNN's: attributes, and kinds of descriptors. */
 const [RESULTS, CONFIGURATION, WORKSPACE, TEXT, PLAN] = [202, 401, 402, 405, 5];
 
