@@ -59,7 +59,13 @@ export function sparseVectors(n: number, target: SimdTarget): number {
 }
 
 /** Bytes from one row of a panel, or of sums, to the next. */
-const pitchOf = ({ lanes }: SimdTarget): number => VECTORS * lanes * 4;
+const pitchOf = ({ lanes }: SimdTarget, vectors = VECTORS): number => vectors * lanes * 4;
+
+/** Whether rows of an operand lie as those of a panel would: next to each other, at powers of two that coordinates are shifted by. */
+function isPanel({ n, depth }: DenseShape, target: SimdTarget): boolean {
+  const vectors = sparseVectors(n, target);
+  return n === vectors * target.lanes && vectors !== 3 && pitchOf(target, vectors) >= ROW_UNIT && depth >= NAMED;
+}
 
 /**
  * Buffers: values, the index (`indexOf`, or `spreadIndexOf`), shares (not where threads share columns), those of the dense side, the epilogue's inputs, output.
@@ -134,7 +140,9 @@ class SparseProduct {
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
-    this.pitch = pitchOf(target);
+    this.vectors = sparseVectors(n, target);
+    this.isPanel = !side && isPanel(shape, target);
+    this.pitch = pitchOf(target, this.isPanel ? this.vectors : VECTORS);
     this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
       values: spread ? -1 : b.buffer("values", 4 * (length + PADDING), "read"),
@@ -145,9 +153,7 @@ class SparseProduct {
     };
     this.dense = side ? side.declare(b, shape) : null;
     this.operand = side ? -1 : b.buffer("x", 4 * depth * n, "read");
-    this.isPanel = !side && n === VECTORS * target.lanes && depth >= NAMED;
     this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(shape) : n);
-    this.vectors = sparseVectors(n, target);
     this.tiles = spread ? Math.max(1, Math.min(Math.floor(n / (this.vectors * target.lanes)), Math.floor(ROWS_OF_SUMS / this.height))) : 1;
     const valuesAt = (NAMED + this.tiles * this.height) * this.pitch;
     const end = valuesAt + (spread ? spreadBytes(spread) + 4 * PADDING : 0);
