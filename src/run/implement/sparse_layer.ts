@@ -46,6 +46,9 @@ function patternOf([pointers, row, column]: readonly (Value | null)[], { rows, c
   };
 }
 
+/** Values one after another from which on they are brought into order as they are read; where panels cut blocks, a row has a few there, and gathering all is faster. */
+const LEAST_RUN = 128;
+
 export const implementSparseMatMul: Implementation = (task) => {
   const [x, values, ...pattern] = task.inputs as readonly [Value, Value, ...Value[]]; // checked by infer
   const attrs = sparseMatMulAttrs(task.anchor);
@@ -59,7 +62,7 @@ export const implementSparseMatMul: Implementation = (task) => {
   const groups = groupsOf(w, direction, task.target, task.threads);
   const n = elementCount(x.type.shape) / groups.depth;
   const spread = spreadGroups(groups);
-  if (spread) {
+  if (spread && spread.spread.shape.nonzeros >= LEAST_RUN * spread.spread.shape.runs) {
     const index = [valuePlace(values), ...spreadIndexOf(spread).map(constantPlace)];
     return [kernelCall(task, spreadProductShape(spread, n), index, channelsLast(false), [valuePlace(x)])];
   }
