@@ -84,7 +84,7 @@ export function float8Weights(keeps: (node: Node) => boolean): Pass {
 }
 
 /** Columns of results from which a scale and codes take less time than they save. */
-const LEAST_COLUMNS = 1536;
+const LEAST_COLUMNS = 4096;
 
 const isFit = (a: Value, b: Value): boolean =>
   b.type.shape[1] >= LEAST_COLUMNS &&

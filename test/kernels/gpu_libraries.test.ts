@@ -279,8 +279,9 @@ describe("float8", () => {
   });
 
   test("asked for as a precision: known weights, and what the device finds the scale of", () => {
-    const { x, data } = given([m, k]);
-    const value = op("Relu", [op("MatMul", [x, numbers([k, n], 1 / Math.sqrt(k), 2)])]);
+    const [depth, columns] = [512, 4096];
+    const { x, data } = given([m, depth]);
+    const value = op("Relu", [op("MatMul", [x, numbers([depth, columns], 1 / Math.sqrt(depth), 2)])]);
     const got = run({ inputs: [x], outputs: [{ name: "y", value }] }, data, "f8");
     expect(got.names.filter((name) => name !== "ours")).toEqual(["gemm f8"]);
     expect(got.error).toBeGreaterThan(1e-3); // three bits of fraction
