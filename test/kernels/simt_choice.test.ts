@@ -18,7 +18,7 @@ test.each([
   { size: [25600, 96, 12], kind: "plain" },
   { size: [3840, 64, 32], kind: "plain" },
   { size: [2048, 2048, 2048], kind: "fragments" },
-  { size: [3840, 64, 64], kind: "fragments" },
+  { size: [3840, 64, 64], kind: "plain" },
   { size: [4, 1000, 100], kind: "few" },
 ] as const)("$size is for $kind", ({ size: [m, n, k], kind }) => {
   expect(planProduct(product(m, n, k), target).k).toBe(kind);

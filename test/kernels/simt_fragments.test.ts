@@ -35,6 +35,14 @@ const FLOAT32: readonly Case[] = [
   { size: [24, 40, 160], turned: [true, true], schedule: sliced, splits: 2, dtype: "f32" },
   { size: [50, 70, 96], turned: [false, false], schedule: { ...sliced, bk: 128, slices: 4, stages: 2 }, splits: 1, dtype: "f32" },
   {
+    size: [50, 70, 96],
+    turned: [false, true],
+    schedule: { bm: 64, bn: 32, bk: 64, wm: 32, wn: 32, stages: 2, slices: 2 },
+    splits: 1,
+    dtype: "f32",
+  },
+  { size: [70, 64, 40], turned: [true, false], schedule: { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3 }, splits: 2, dtype: "f32" },
+  {
     size: [17, 33, 40],
     turned: [false, false],
     schedule: { bm: 16, bn: 48, bk: 64, wm: 16, wn: 48, stages: 3, slices: 4 },

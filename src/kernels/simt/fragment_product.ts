@@ -55,8 +55,8 @@ const F32_SCHEDULES: readonly FragmentSchedule[] = [
   { bm: 64, bn: 64, bk: 32, wm: 32, wn: 32, stages: 3, cycles: { start: 5850, alone: 615, shared: 550 } },
   { bm: 64, bn: 32, bk: 64, wm: 32, wn: 32, stages: 2, slices: 2, cycles: { start: 5300, alone: 700, shared: 610 } },
   { bm: 64, bn: 32, bk: 32, wm: 32, wn: 16, stages: 4, cycles: { start: 5200, alone: 335, shared: 338 } },
-  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 4, cycles: { start: 3600, alone: 295, shared: 225 } },
-  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2, cycles: { start: 3950, alone: 425, shared: 420 } },
+  { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 4, cycles: { start: 3800, alone: 265, shared: 223 } },
+  { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 3, slices: 2, cycles: { start: 3970, alone: 402, shared: 423 } },
   { bm: 16, bn: 32, bk: 128, wm: 16, wn: 16, stages: 3, slices: 4, cycles: { start: 3900, alone: 460, shared: 570 } },
 ];
 
@@ -100,8 +100,11 @@ export const fragmentSchedules = (operands: Pick<Product, "left" | "right">, tar
   );
 const threadsOf = ({ bm, bn, wm, wn, slices = 1 }: FragmentSchedule): number => ((bm * bn) / (wm * wn)) * slices * SUBGROUP;
 
-/** Two sets of fragments: one is loaded while the other is multiplied. Of float32, which take four times the registers, one: more subgroups hide the loads. */
-const setsOf = (dtype: Operand["dtype"]): 1 | 2 => (dtype === "f32" ? 1 : 2);
+/** Sums of a subgroup from which on two sets of fragments of float32, which take 16 registers each, leave a multiprocessor too few subgroups. */
+const WIDE = 32 * 32;
+/** Two sets: one is loaded while the other is multiplied; with one, other subgroups hide the loads. */
+const setsOf = (dtype: Operand["dtype"], { wm, wn }: Pick<FragmentSchedule, "wm" | "wn">): 1 | 2 =>
+  dtype === "f32" && wm * wn >= WIDE ? 1 : 2;
 
 /** One operand on its way: memory, a ring of tiles in shared memory, fragments. */
 class Lane {
@@ -119,15 +122,14 @@ class Lane {
     place: { readonly batch: Reg; readonly firstRow: Reg },
     tile: { readonly rows: number; readonly depth: number; readonly threads: number; readonly stages: number },
     private readonly subgroupRows: number,
+    sets: number,
   ) {
     this.line = lineOf(operand, tile.rows, tile.depth);
     this.slotElements = linesOf(operand, tile.rows, tile.depth) * this.line;
     const dtype = operand.dtype as "f16" | "bf16" | "f32"; // as the target's fragments are
     this.array = b.array(dtype as SharedArray["type"], tile.stages * this.slotElements);
     this.share = new Share(b, operand, place, { ...tile, most: 8 });
-    this.fragments = Array.from({ length: setsOf(dtype) }, () =>
-      Array.from({ length: subgroupRows / FRAGMENT }, () => b.fragment(side, dtype)),
-    );
+    this.fragments = Array.from({ length: sets }, () => Array.from({ length: subgroupRows / FRAGMENT }, () => b.fragment(side, dtype)));
   }
 
   /** Starts the copies of the tile at depth `from` into a slot. */
@@ -173,8 +175,9 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   const slicePart = b.let(fn("mul", slice, bk / slices));
   const firsts = [b.let(fn("mul", fn("div", subgroup, across), wm)), b.let(fn("mul", fn("rem", subgroup, across), wn))] as const;
   const tile = { depth: bk, threads, stages };
-  const left = new Lane(b, "a", buffers.left, product.left, { batch, firstRow: row }, { ...tile, rows: bm }, wm);
-  const right = new Lane(b, "b", buffers.right, product.right, { batch, firstRow: column }, { ...tile, rows: bn }, wn);
+  const sets = setsOf(product.left.dtype, schedule);
+  const left = new Lane(b, "a", buffers.left, product.left, { batch, firstRow: row }, { ...tile, rows: bm }, wm, sets);
+  const right = new Lane(b, "b", buffers.right, product.right, { batch, firstRow: column }, { ...tile, rows: bn }, wn, sets);
   const sums = left.fragments[0].map(() => right.fragments[0].map(() => b.fragment("sum", "f32")));
   const copy = (slot: Reg, at: Reg): void => {
     for (const lane of [left, right]) lane.copy(slot, at, to);
@@ -188,7 +191,6 @@ export function fragmentProduct(name: string, product: Product, schedule: Fragme
   for (let s = 0; s < ahead; s++) copy(int(s), sum(from, s * bk));
   b.copiesDone(Math.max(0, stages - 2));
   b.barrier();
-  const sets = setsOf(product.left.dtype);
   if (sets === 2) load(0, int(0), 0);
   const slot = b.variable("i32", int(0));
   const filled = b.variable("i32", int(ahead % stages));
