@@ -61,10 +61,15 @@ export function sparseVectors(n: number, target: SimdTarget): number {
 /** Bytes from one row of a panel, or of sums, to the next. */
 const pitchOf = ({ lanes }: SimdTarget, vectors = VECTORS): number => vectors * lanes * 4;
 
-/** Whether rows of an operand lie as those of a panel would: next to each other, at powers of two that coordinates are shifted by. */
+/** Whether rows of an operand lie as those of a panel would: next to each other, at powers of two that coordinates are shifted by, and as many as these can name. */
 function isPanel({ n, depth }: DenseShape, target: SimdTarget): boolean {
   const vectors = sparseVectors(n, target);
-  return n === vectors * target.lanes && vectors !== 3 && pitchOf(target, vectors) >= ROW_UNIT && depth >= NAMED;
+  return (
+    n === vectors * target.lanes &&
+    vectors !== 3 &&
+    pitchOf(target, vectors) >= ROW_UNIT &&
+    (depth >= NAMED || Number.isInteger(Math.log2(depth)))
+  );
 }
 
 /**
@@ -113,6 +118,8 @@ class SparseProduct {
   /** The operand, where there is no side, and whether its rows lie as a panel's would: they are not copied then. */
   private readonly operand: number;
   private readonly isPanel: boolean;
+  /** The last row that coordinates name. */
+  private readonly most: number;
   private readonly epilogue: EpilogueCode;
   /** In vectors. */
   private readonly vectors: number;
@@ -142,6 +149,7 @@ class SparseProduct {
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
     this.vectors = sparseVectors(n, target);
     this.isPanel = !side && isPanel(shape, target);
+    this.most = (this.isPanel ? Math.min(NAMED, depth) : NAMED) - 1;
     this.pitch = pitchOf(target, this.isPanel ? this.vectors : VECTORS);
     this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
@@ -353,12 +361,13 @@ class SparseProduct {
     for (let k = 0; k < count; k++)
       for (const [i, h] of heads.entries()) {
         const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
-        this.accumulate(byteTimes(b, words[i], k, pitch), lanes, panel, sums.slice(h, h + together));
+        this.accumulate(byteTimes(b, words[i], k, pitch, this.most), lanes, panel, sums.slice(h, h + together));
       }
   }
   private one(i: Int, { first, panel }: Meeting, totals: readonly Vec[]): void {
     const { b, buffers, ordered, pitch } = this;
-    const row = b.loadInt(buffers.coordinates, plus(first, i), "u8", 0, NAMED - 1);
+    const byte = b.loadInt(buffers.coordinates, plus(first, i), "u8", ...INT_RANGE.u8);
+    const row = this.most < NAMED - 1 ? b.bits(byte, 0, this.most) : byte;
     this.accumulate(times(row, pitch), [b.splat(ordered.buffer, plus(times(i, 4), ordered.at))], panel, [totals]);
   }
 
@@ -377,10 +386,10 @@ class SparseProduct {
   }
 }
 
-/** Byte k of a word times a power of two: shifted to where it is that multiple. */
-export function byteTimes(b: KernelBuilder, word: IntVar, k: number, factor: number): IntVar {
+/** Byte k of a word, `most` (bits that are all set) at most, times a power of two: shifted to where it is that multiple. */
+export function byteTimes(b: KernelBuilder, word: IntVar, k: number, factor: number, most = NAMED - 1): IntVar {
   const shift = 8 * k - Math.log2(factor);
-  return b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), 255 * factor);
+  return b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), most * factor);
 }
 
 const LANE: readonly VecOp[] = ["lane0", "lane1", "lane2", "lane3"];
