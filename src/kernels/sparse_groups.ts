@@ -247,15 +247,19 @@ class Walk {
     c: number,
   ): void {
     const { coordinate, place, length, sorted, size } = this;
+    const { minor, place: placeOf } = sorted;
     const base = panelBase(c * size.panel, size.depth);
-    const whole = count - (count % STEP);
-    for (let j = 0, last = 0; j < count; j++) {
-      const inTurn = j < whole ? rows * (j - (j % STEP)) + h * STEP + (j % STEP) : rows * whole + h * (count - whole) + j - whole;
-      const isZero = j >= to - from;
-      const i = isZero ? last : (places?.[j] ?? from + j);
-      last = i;
-      coordinate[length + inTurn] = sorted.minor[i] - base;
-      place[length + inTurn] = isZero ? -1 : sorted.place[i];
+    const filled = to - from;
+    let last = 0;
+    for (let j = 0; j < count; j += STEP) {
+      const width = Math.min(STEP, count - j);
+      const at = length + rows * j + h * width;
+      for (let k = 0; k < width; k++) {
+        const isZero = j + k >= filled;
+        if (!isZero) last = places === null ? from + j + k : places[j + k];
+        coordinate[at + k] = minor[last] - base;
+        place[at + k] = isZero ? -1 : placeOf[last];
+      }
     }
   }
   /** Room for so many more entries, and what follows the last. */

@@ -24,29 +24,36 @@ export function cooFromDense({ dtype: type, shape, data: stored }: TensorData): 
   if (shape.length !== 2) throw new HeddleError("bad-input", `dense matrix: wanted (rows, columns), got (${shape})`);
   const [rows, columns] = shape;
   const data = stored as Values; // its type was checked
+  const kept = marksOf(dtype, data);
   let count = 0;
   let end = 0;
-  for (let i = 0; i < data.length; i++)
-    if (!isZero(dtype, data[i])) {
-      count++;
-      end = i + 1;
-    }
+  for (let i = 0; i < kept.length; i++) count += kept[i];
+  for (let found = 0; found < count; end++) found += kept[end];
   const row = new Uint32Array(count);
   const column = new Uint32Array(count);
   const values = newValues(dtype, count);
   // Zeros are written, too, and then over: which come is not foreseen, and a wrong guess takes longer.
   for (let i = 0, k = 0, r = 0, c = 0; i < end; i++) {
-    const value = data[i];
     row[k] = r;
     column[k] = c;
-    values[k] = value;
-    k += isZero(dtype, value) ? 0 : 1;
+    values[k] = data[i];
+    k += kept[i];
     if (++c === columns) {
       c = 0;
       r++;
     }
   }
   return { kind: "coo", rows, columns, dtype, row, column, values };
+}
+
+/** 1 for each nonzero, 0 for each zero; of float32 by its bits, as a comparison would be a guess again. */
+function marksOf(dtype: ValueType, data: Values): Uint8Array {
+  const marks = new Uint8Array(data.length);
+  if (dtype === "f32") {
+    const bits = new Int32Array(data.buffer, data.byteOffset, data.length);
+    for (let i = 0; i < marks.length; i++) marks[i] = -(bits[i] & 0x7fffffff) >>> 31;
+  } else for (let i = 0; i < marks.length; i++) marks[i] = isZero(dtype, data[i]) ? 0 : 1;
+  return marks;
 }
 
 /** The dense matrix (rows, columns). Throws HeddleError ("limit"). */
