@@ -2,7 +2,8 @@
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
-import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, WIDE_BUNDLE, type WindowsShape } from "./sparse_window.ts";
+import { wideLookups } from "./sparse_wide.ts";
+import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, type WindowsShape } from "./sparse_window.ts";
 
 /** Bytes that values are fetched ahead: memory wants as many, but small matrices a part of theirs, as what lies behind their end is fetched for nothing. */
 const MOST_AHEAD = 8192;
@@ -93,7 +94,7 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
 }
 
 /** What a step reads of the vector: an element for each lane, by its code. Wide windows lie as low halves and high halves, each 64 of them in two registers. */
-interface Lookups {
+export interface Lookups {
   /** Of a thread, before its slices. */
   prepare(): void;
   table(vector: number, start: Int): readonly Vec[];
@@ -113,27 +114,6 @@ function narrowLookups(b: KernelBuilder, shape: WindowsShape): Lookups {
       sign: shape.height === b.lanes ? packed : b.op("ishl", packed, undefined, undefined, undefined, 32 - bits * (s + 1)),
     }),
     found: ([low, high], index) => b.op("lookup", low, high, index, index),
-  };
-}
-
-function wideLookups(b: KernelBuilder, plane: number): Lookups {
-  const bytes = 4 * b.lanes;
-  let patterns: readonly Vec[] = [];
-  return {
-    prepare: () => {
-      // Of a lane's four bytes that of the step, four times.
-      const first = b.op("imul", b.op("and", b.iota(0), b.i32(3)), b.i32(0x04040404));
-      patterns = Array.from({ length: WIDE_BUNDLE }, (_, s) => b.op("iadd", first, b.i32(0x01010101 * s)));
-    },
-    table: (vector, start) => [0, bytes, plane, plane + bytes].map((at) => b.load(vector, plus(times(start, bytes), at))),
-    index: (packed, s) => {
-      const index = b.op("bytes", packed, patterns[s]);
-      return { index, sign: index };
-    },
-    found: ([low0, low1, high0, high1], index) => {
-      b.op("lookuplow", low0, low1, index, index);
-      return b.op("lookuphigh", high0, high1, index, index);
-    },
   };
 }
 
