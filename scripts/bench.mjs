@@ -7,7 +7,17 @@ import { setup } from "./setup.mjs";
 
 await main(async ([name, ...args]) => {
   const programs = (folder) => readdirSync(join(root, "bench", folder)).flatMap((file) => /^(\w+)\.ts$/.exec(file)?.[1] ?? []);
-  const names = [...programs(""), "gpu/matmul", "gpu/conv", "gpu/networks", "gpu/gpt2", "gpu/curves", "gpu/cpu_gpu", "gpu/lines", "gpu/attention"];
+  const names = [
+    ...programs(""),
+    "gpu/matmul",
+    "gpu/conv",
+    "gpu/networks",
+    "gpu/gpt2",
+    "gpu/curves",
+    "gpu/cpu_gpu",
+    "gpu/lines",
+    "gpu/attention",
+  ];
   if (name === undefined || !existsSync(join(root, `bench/${name}.ts`)))
     throw new Failure(`bench: wanted one of: ${names.join(", ")}; got ${name}`);
   setup();
