@@ -185,33 +185,8 @@ export class ExprCode {
     return total;
   }
 
-  /**
-   * Of every `step`th value from `first` on, what this thread joins: of each output, of each lane. `sums`: of each lane, of each output, over the same variables.
-   * `load` reads for all bodies what lies side by side.
-   */
-  reduceLanes(
-    sums: readonly (readonly Reduction[])[],
-    { first, step }: { readonly first: Reg; readonly step: number },
-    load: (bodies: readonly (readonly Expr[])[]) => void,
-  ): readonly (readonly Reg[])[] {
-    const { b } = this;
-    const extent = extentOf(sums[0][0].vars);
-    const joins = sums[0].map((r) => combination(r.combine, "f32"));
-    const totals = joins.map(({ start }) => sums.map(() => b.variable("f32", start)));
-    this.inBatches(first, step, extent, (i, isThere) => {
-      for (const r of new Set(sums.flat())) this.bind(r.vars, isThere ? b.let(fn("min", i, extent - 1)) : i);
-      load(sums.map((own) => own.map((r) => r.body)));
-      for (const [o, own] of totals.entries())
-        for (const [lane, total] of own.entries()) {
-          const value = this.value(sums[lane][o].body);
-          b.set(total, joins[o].join(total, isThere ? select(isThere, value, joins[o].start) : value));
-        }
-    });
-    return totals;
-  }
-
   /** Visits every `step`th number from `start` on, which is less than `step`, several in a batch: their loads need not wait for each other. `isThere` where a batch may reach beyond the end. */
-  private inBatches(start: Reg, step: number, extent: number, visit: (i: Reg, isThere: Reg | null) => void): void {
+  inBatches(start: Reg, step: number, extent: number, visit: (i: Reg, isThere: Reg | null) => void): void {
     const { b } = this;
     const batch = Math.min(BATCH, Math.ceil(extent / step));
     const one = (from: Reg, j: Reg): void =>

@@ -5,13 +5,16 @@ import { constant, type Expr, select } from "../ir/expr.ts";
 import { asMoved } from "../ir/float8.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { constIndex, type Index, type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
-import { fn, group, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, sum, thread } from "../ir/simt.ts";
+import { fn, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, sum, thread } from "../ir/simt.ts";
 import { elementCount, stridesOf } from "../ir/tensor.ts";
 import { joinable, Rewriter } from "./rewrite.ts";
-import { ExprCode, extentOf, isContiguousAlong, outermost, type Reduction, SUBGROUP, type Team } from "./simt_expr.ts";
+import { sumColumns } from "./simt_columns.ts";
+import { ExprCode, extentOf, isContiguousAlong, outermost, SUBGROUP, type Team } from "./simt_expr.ts";
+import { gridOf, linearGroup } from "./simt_grid.ts";
 import { LANES, lanesOf, loadLanes } from "./simt_lanes.ts";
-import { combination } from "./simt_scalar.ts";
 import { freeVars } from "./walk.ts";
+
+export { gridOf, linearGroup };
 
 /** The kernel that computes what the readers, all of one shape, read. Parameters: a buffer for each input, then the outputs. */
 export function lowerSimtReaders(name: string, readers: readonly Reader[], inputs: readonly TensorType[], target: SimtTarget): SimtKernel {
@@ -69,8 +72,6 @@ const MANY = 1 << 15;
 const SHORT = 32;
 /** Neighbouring elements of a workgroup whose reductions run across memory. */
 const COLUMNS = 32;
-/** Rows that a workgroup sums at a time. */
-const ROWS = 8;
 /** Multiprocessors where the target does not tell: fewer columns than fill them are better read one by one, by four times as many workgroups. */
 const UNITS = 16;
 /** Elements that keep a whole GPU busy with a subgroup each. */
@@ -103,7 +104,8 @@ class GroupLowering {
     if (isShared) return hasSubgroups ? this.perSubgroup(outer, inner) : this.perGroup(outer, inner, 1, longest);
     const runsAcross = outer.length > 0 && reductions.every((r) => isContiguousAlong(r, outer[outer.length - 1]));
     const fills = extentOf(outer) >= COLUMNS * LANES * (this.b.target.units ?? UNITS);
-    const columns = runsAcross && fills && longest >= SHORT && extentOf(outer) < ROWS * MANY ? this.perColumns() : null;
+    const isLong = runsAcross && fills && longest >= SHORT && extentOf(outer) < 8 * MANY;
+    const columns = isLong ? sumColumns(this.b, this.code, this.task, this.buffers, this.outputs) : null;
     if (columns) return columns;
     if (runsAcross) return extentOf(outer) >= MANY ? this.perThread() : this.perGroup(outer, [], COLUMNS, longest);
     return hasSubgroups ? this.perSubgroup(outer, []) : this.perGroup(outer, [], 1, longest);
@@ -173,27 +175,6 @@ class GroupLowering {
     return b.build(columns > 1 ? [columns, rows, 1] : [rows, 1, 1], grid);
   }
 
-  /** Sums of columns: a thread reads neighbouring columns of a row at once, threads of a workgroup every so many rows. Null where results are more than sums, or columns are no vectors. */
-  private perColumns(): SimtKernel | null {
-    const { b, code, task, buffers, outputs } = this;
-    const isFloat = (buffer: number): boolean => VECTORS.has(b.typeOf(buffer));
-    const isSum = (e: Expr): boolean => e.k === "reduce" && e.dtype === "f32" && outermost(e.body).length === 0;
-    const lanes = task.exprs.every(isSum) && outputs.every(isFloat) ? lanesOf(task.exprs, task.out, task.axes) : null;
-    if (!lanes) return null;
-    const sums = lanes.exprs.map((exprs) => exprs as readonly Reduction[]); // isSum has seen them
-    const count = extentOf(lanes.axes);
-    const grid = gridOf(Math.ceil(count / COLUMNS), b.target);
-    const at = b.let(sum(fn("mul", linearGroup(grid), COLUMNS), thread(0)));
-    code.bind(lanes.axes, b.let(fn("min", at, count - 1))); // threads beyond the end go through the barriers too
-    const totals = code.reduceLanes(sums, { first: thread(1), step: ROWS }, (task) => loadLanes(b, code, { ...lanes, exprs: task }, buffers, (input) => isFloat(buffers[input]))); // biome-ignore format: one idea
-    const all = totals.map((own, i) => joinRows(b, own, sums[0][i]));
-    b.when(fn("and", fn("lt", at, count), fn("eq", thread(1), 0)), () => {
-      const to = b.let(code.index(lanes.out));
-      for (const [i, output] of outputs.entries()) b.storeVector({ k: "buffer", number: output }, to, all[i]);
-    });
-    return b.build([COLUMNS, ROWS, 1], grid);
-  }
-
   /** A subgroup for each element of the outer axes: no thread waits for those of others. */
   private perSubgroup(outer: readonly IndexVar[], inner: readonly IndexVar[]): SimtKernel {
     const { b } = this;
@@ -225,29 +206,3 @@ class GroupLowering {
       );
   }
 }
-
-/** What the rows' threads hold for the same columns, joined by a tree in shared memory; it is right in the first row. */
-function joinRows(b: SimtBuilder, own: readonly Reg[], { combine }: Reduction): readonly Reg[] {
-  const { join } = combination(combine, "f32");
-  const array = b.array("f32", ROWS * COLUMNS * LANES);
-  const place = (row: Reg): Reg => b.let(fn("mul", sum(fn("mul", row, COLUMNS), thread(0)), LANES));
-  const at = place(thread(1));
-  const shared = { k: "shared", number: array } as const;
-  b.storeVector(shared, at, own);
-  for (let half = ROWS / 2; half >= 1; half /= 2) {
-    b.barrier();
-    b.when(fn("lt", thread(1), half), () => {
-      const [ours, theirs] = [at, place(sum(thread(1), half))].map((from) => b.loadVector(shared, from, LANES));
-      b.storeVector(shared, at, ours.map((v, i) => join(v, theirs[i]))); // biome-ignore format: one idea
-    });
-  }
-  return b.loadVector(shared, at, LANES);
-}
-
-/** Workgroups in as few rows as the target allows. */
-export function gridOf(groups: number, { maxGroups }: SimtTarget): readonly [number, number, number] {
-  const y = Math.ceil(groups / maxGroups);
-  return [Math.ceil(groups / y), y, 1];
-}
-/** Number of the workgroup in such a grid. */
-export const linearGroup = ([x, y]: readonly [number, number, number]): Reg => (y === 1 ? group(0) : sum(fn("mul", group(1), x), group(0)));
