@@ -21,6 +21,7 @@ import { layout } from "./layout.ts";
 import type { LayoutCosts } from "./layout_plan.ts";
 import { mixedPrecision } from "./mixed_precision.ts";
 import { normalizationFolding } from "./normalization_folding.ts";
+import { paddedChannels } from "./padded_channels.ts";
 import { pickedClasses } from "./picked_classes.ts";
 import { simplify } from "./simplify.ts";
 import { softmax } from "./softmax.ts";
@@ -60,7 +61,7 @@ function passesOf(options: OptimizeOptions = {}): readonly Pass[] {
     normalizationFolding,
     ...(keeps && multipliesFloat8 ? [float8Weights(keeps)] : []),
     ...(precision ? [mixedPrecision(precision, storesNarrow)] : []),
-    ...(precision && rereads ? [lateWidening, alignedProducts] : []),
+    ...(precision && rereads ? [lateWidening, alignedProducts, paddedChannels()] : []),
     ...(keeps ? [geluProducts(keeps), layerNormGradients(keeps)] : []),
     ...(isLayout ? [layout(layoutCosts)] : []),
     simplify,
