@@ -1,5 +1,7 @@
 // Floats of 8 bits: every code and every bfloat16 number, on the host, by compiled kernels and on a GPU, as a search through all codes finds them.
 import { describe, expect, it, test } from "vitest";
+import { decodeTensor, encodeTensor } from "../../src/formats/onnx/tensor.ts";
+import { loadModel } from "../../src/index.ts";
 import { DTYPES, type DType, type Float8 } from "../../src/ir/dtype.ts";
 import { interpret, loadReader } from "../../src/ir/expr_interpreter.ts";
 import { float8ToNumber, numberToFloat8 } from "../../src/ir/float8.ts";
@@ -11,6 +13,7 @@ import { OPS } from "../../src/ops/index.ts";
 import { Constant, constantValue, input } from "../../src/ops/source.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
 import { TARGETS } from "../codegen/simd_run.ts";
+import { floats, info, model, node } from "../formats/onnx_model.ts";
 import { runReader } from "../lower/run_group.ts";
 import { useDevice } from "../run/devices.ts";
 import { GPU_DEVICES } from "../run/gpu_devices.ts";
@@ -133,6 +136,34 @@ describe.each(NAMES)("%s", (name) => {
     expect(printGraph(parseGraph(printGraph(graph, { data: true }), new Map([...OPS, ["Constant", Constant]])), { data: true })).toBe(
       printGraph(graph, { data: true }),
     );
+  });
+});
+
+describe("files", () => {
+  test("ONNX tensors in raw form and as numbers of 32 bits, and models of them", async () => {
+    const codes = fromNumbers("f8e4m3fn", [4], [0.5, -1.5, 448, 2 ** -9]);
+    const raw = encodeTensor(codes, "w");
+    expect(decodeTensor(raw, "w")).toEqual(codes);
+    expect(decodeTensor({ ...raw, rawData: new Uint8Array(), int32Data: [...codes.data].map(Number) }, "w")).toEqual(codes);
+    const file = model(
+      {
+        name: "dequantized",
+        input: [info("x", [4])],
+        output: [info("y", [4])],
+        initializer: [{ name: "w", dims: [4n], dataType: 17, rawData: new Uint8Array(raw.rawData) }, floats("scale", [], [2])],
+        node: [
+          node("DequantizeLinear", ["w", "scale"], ["d"]),
+          node("Add", ["x", "d"], ["s"]),
+          node("QuantizeLinear", ["s", "scale"], ["q"], { output_dtype: 17 }),
+          node("Cast", ["q"], ["y"], { to: 1 }),
+        ],
+      },
+      {},
+      21,
+    );
+    using loaded = await loadModel(file, { device: "cpu" });
+    const { y } = await loaded.run({ x: fromNumbers("f32", [4], [0, 0, 0, 100]) });
+    expect([...toNumbers(y)]).toEqual([0.5, -1.5, 448, 52]); // (100 + 2⁻⁸) / 2 is 50, whose neighbours are 48 and 52
   });
 });
 
