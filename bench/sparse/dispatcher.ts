@@ -24,7 +24,7 @@ export function dispatch({ device, matrix, forward, vector }: Weights, n: number
   const nonzeros = matrix.csb().values.length;
   const density = nonzeros / (rows * depth);
   const code = codeForecast(size, nonzeros, machine);
-  if (code && isTabled(size, density) && pays(code)) return { chosen: "pattern", predicted: code };
+  if (code?.isChosen) return { chosen: "pattern", predicted: code };
   const predicted = forecastOf(size, forward().form, false, machine);
   return { chosen: isTabled(size, density) && pays(predicted) ? "csb" : "dense", predicted };
 }

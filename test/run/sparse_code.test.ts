@@ -61,7 +61,8 @@ describe.each(DEVICES)("$name", ({ open }) => {
   });
 
   test.each([
-    { what: "few nonzeros", shape: [96, 96, 1024, 0.1], isCode: true },
+    { what: "few nonzeros", shape: [64, 64, 16, 0.04], isCode: true },
+    { what: "many columns, for which code comes anew", shape: [96, 96, 1024, 0.1], isCode: undefined },
     { what: "more than code pays for", shape: [256, 256, 64, 0.3], isCode: undefined },
   ] as const)("by predictions: $what", async ({ shape, isCode }) => {
     const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), {

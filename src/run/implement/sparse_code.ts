@@ -17,16 +17,26 @@ import { type Forecast, forecast, isTabled, type Machine, pays, type Size } from
 const MOST_BYTES: Readonly<Record<SimdTarget["name"], number>> = { avx512: 64 * 1024, avx2: 48 * 1024, wasm: 0 };
 /** Of a nonzero, and of each vector of columns that it meets. */
 const BYTES = { nonzero: 9, vector: 9 };
-/** What it takes of the walk's time at most, where it is small enough. */
-const SHARE = 0.85;
+/** What it takes of the walk's time once it is in the nearest caches, and what a byte of it takes to come there, in nanoseconds. */
+const SHARE = 0.68;
+const FETCHED = 1 / 40;
 
-/** Null where there would be too much code. */
-export function codeForecast(size: Size, nonzeros: number, machine: Machine): Forecast | null {
-  const { target } = machine;
-  const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * sparseVectors(size.n, target));
+interface CodeForecast extends Forecast {
+  /** Whether it is predicted to be faster than a walk and than the dense product. */
+  readonly isChosen: boolean;
+}
+
+/** Null where there would be too much code. It comes anew for each tile of columns, where other layers ran in between. */
+export function codeForecast(size: Size, nonzeros: number, machine: Machine): CodeForecast | null {
+  const { target, threads } = machine;
+  const vectors = sparseVectors(size.n, target);
+  const tiles = Math.ceil(size.n / (vectors * target.lanes));
+  const bytes = nonzeros * (BYTES.nonzero + BYTES.vector * vectors);
+  const density = nonzeros / (size.rows * size.depth);
   if (nonzeros === 0 || bytes > MOST_BYTES[target.name] || size.n < 2) return null;
-  const { denseMs, sparseMs } = forecast(size, nonzeros / (size.rows * size.depth), false, machine);
-  return { denseMs, sparseMs: SHARE * sparseMs };
+  const walk = forecast(size, density, false, machine);
+  const ms = { denseMs: walk.denseMs, sparseMs: SHARE * walk.sparseMs + (FETCHED * bytes * tiles) / threads / 1e6 };
+  return { ...ms, isChosen: isTabled(size, density) && pays(ms) && ms.sparseMs < walk.sparseMs };
 }
 
 /** W (rows, depth) · x (depth, n); null where its code would be too long, or is not predicted to be faster than the dense product. */
@@ -35,8 +45,9 @@ export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzero
   const { rows, depth, n } = size;
   const density = nonzeros / (rows * depth);
   const own = codeForecast(size, nonzeros, machineOf(task));
-  if (!own || (sparse?.mode !== "always" && !(isTabled(size, density) && pays(own)))) return null;
-  sparse?.choices.push({ node: output.node, rows, depth, n, density, ...own, isSparse: true, isCode: true });
+  if (!own || (sparse?.mode !== "always" && !own.isChosen)) return null;
+  const { denseMs, sparseMs } = own;
+  sparse?.choices.push({ node: output.node, rows, depth, n, density, denseMs, sparseMs, isSparse: true, isCode: true });
   const w = csrFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)));
   const pattern = patternOf(w, n, target);
   const kernel = sharedKernel(task, `sparse code ${patternKey(pattern)} ${task.epilogueKey}`, () =>
