@@ -1,6 +1,7 @@
 // Sparse matrix times one vector by its windows: what lanes take of the vector in a step is looked up among elements that registers hold.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Epilogue } from "./epilogue.ts";
+import { unpack } from "./sparse_packed.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
 import { wideLookups } from "./sparse_wide.ts";
 import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, type WindowsShape } from "./sparse_window.ts";
@@ -71,13 +72,7 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
         fetchAhead(i, times(i, lanes * size));
         return (s) => b.load(values, plus(times(i, 4 * lanes * size), s * lanes * 4));
       }
-      const record = times(i, layout.bytes);
-      const start = b.loadInt(records, plus(record, layout.values), "i32", 0, length - BYTES - lanes);
-      fetchAhead(i, start);
-      return (s) => {
-        const offset = s === 0 ? 0 : b.loadInt(records, plus(record, layout.offsets + s - 1), "u8", 0, BYTES - 1);
-        return b.expand(values, plus(times(start, 4), times(offset, 4)), records, plus(record, layout.bits + 2 * s));
-      };
+      return unpack(b, { values, last: length - BYTES - lanes, records }, layout, i, (start) => fetchAhead(i, start));
     },
     windowAt: (i, s) => {
       const window = begins.indexOf(s);

@@ -2,6 +2,7 @@
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { march, type Queue, queueOf, type Taken } from "./sparse_march.ts";
+import { Packer } from "./sparse_packed.ts";
 import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
 
 /** Steps whose codes share a vector, with one row of a lane and with two: five bits each where tables have 32 lanes, and one more that says which row. */
@@ -150,7 +151,7 @@ class WindowsWriter {
   private readonly bundle: number;
   private readonly layout: RecordLayout;
   private readonly startBytes: number;
-  private next = 0;
+  private readonly packer: Packer | null;
 
   constructor(
     private readonly lanes: number,
@@ -164,6 +165,7 @@ class WindowsWriter {
     this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
     this.place = new Int32Array(shape.length).fill(-1);
+    this.packer = shape.isPacked ? new Packer(lanes, this.bundle, this.layout, this.place) : null;
   }
 
   /** Returns nonzeros that the turned code does not have. */
@@ -192,7 +194,7 @@ class WindowsWriter {
     );
     if (turnedCode) this.turn(taken, first, turnedCode);
     const found = taken.map((one) => (one ? rows.place[one.i] : -1));
-    const slots = this.shape.isPacked ? this.pack(found, view) : this.put(found, first * bundle * lanes);
+    const slots = this.packer ? this.packer.pack(found, view) : this.put(found, first * bundle * lanes);
     return taken.flatMap((one, at) =>
       one?.isExtra ? [{ slot: slots[at], row: slice[one.row * lanes + one.lane], column: rows.column[one.i] }] : [],
     );
@@ -222,30 +224,6 @@ class WindowsWriter {
   private put(found: readonly number[], first: number): readonly number[] {
     this.place.set(found, first);
     return found.map((_, i) => first + i);
-  }
-
-  /** Where each is among the values. */
-  private pack(found: readonly number[], view: DataView): readonly number[] {
-    const { lanes, layout, place, bundle } = this;
-    const slots = found.map(() => -1);
-    for (let step = 0, start = 0; step * lanes < found.length; step++) {
-      const record = Math.floor(step / bundle) * layout.bytes;
-      const s = step % bundle;
-      if (s === 0) {
-        start = this.next;
-        view.setInt32(record + layout.values, start, true);
-      } else view.setUint8(record + layout.offsets + s - 1, this.next - start);
-      let bits = 0;
-      for (let lane = 0; lane < lanes; lane++) {
-        const at = step * lanes + lane;
-        if (found[at] < 0) continue;
-        bits |= 1 << lane;
-        slots[at] = this.next;
-        place[this.next++] = found[at];
-      }
-      view.setUint16(record + layout.bits + 2 * s, bits, true);
-    }
-    return slots;
   }
 }
 
