@@ -44,15 +44,9 @@ function tapOf(k: Expr, weight: Expr, n: number, { padding_mode, align_corners }
   return { at: valueIndex(cast("i32", call("round", between(mirrored, 0, n - 1))), 0, n - 1), isThere, weight };
 }
 
-/** Keys' kernel with a = −0.75, at distances 1 + x, x, 1 − x, 2 − x. */
-function cubicWeights(x: Expr): Expr[] {
-  const a = -0.75;
-  const horner = (at: Expr, ...coefficients: number[]): Expr =>
-    coefficients.slice(1).reduce((sum, c) => call("add", call("mul", sum, at), f(c)), f(coefficients[0]));
-  const near = (at: Expr) => horner(at, a + 2, -(a + 3), 0, 1);
-  const far = (at: Expr) => horner(at, a, -5 * a, 8 * a, -4 * a);
-  return [far(call("add", x, f(1))), near(x), near(call("sub", f(1), x)), far(call("sub", f(2), x))];
-}
+/** Keys' kernel with a = −0.75, at distances 1 + x, x, 1 − x, 2 − x: polynomials in x. */
+const CUBIC = [[-0.75, 1.5, -0.75, 0], [1.25, -2.25, 0, 1], [-1.25, 1.5, 0.75, 0], [0.75, -0.75, 0, 0]]; // biome-ignore format: a table
+const cubicWeights = (x: Expr): Expr[] => CUBIC.map((row) => row.map(f).reduce((sum, c) => call("add", call("mul", sum, x), c)));
 
 /** Elements of an axis of n that make up coordinate g, where −1 and 1 are its ends. */
 function tapsAt(g: Expr, n: number, attrs: GridSampleAttrs): Tap[] {
