@@ -15,7 +15,6 @@ import { canLower } from "../../lower/scalar.ts";
 import { lowerSimtReaders } from "../../lower/simt_group.ts";
 import { OPS } from "../../ops/index.ts";
 import { RandomWords } from "../../ops/random_words.ts";
-import { ScatterRows } from "../../ops/scatter_rows.ts";
 import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
@@ -85,9 +84,15 @@ const WRITTEN: ReadonlyMap<Op, GpuImplementation> = byOperator({
 /** Operators that are kernels by themselves, without what is around them. */
 const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
   [RandomWords, randomWords],
-  [ScatterRows, scatterRows],
   ...byOperator(KEPT_CALLS),
-  ...byOperator({ CumSum: cumSum, TopK: topK, RNNLoop: recurrentLoop, GRULoop: recurrentLoop, LSTMLoop: recurrentLoop }),
+  ...byOperator({
+    ScatterRows: scatterRows,
+    CumSum: cumSum,
+    TopK: topK,
+    RNNLoop: recurrentLoop,
+    GRULoop: recurrentLoop,
+    LSTMLoop: recurrentLoop,
+  }),
 ]);
 
 /** Operators that are made of others where these say that there are no kernels for them. */
