@@ -19,6 +19,8 @@ const GPU_KERNEL = 1500;
 const GPU_MOVED = { toLast: 2500, toFirst: 1100 };
 /** Operations in a nanosecond, of convolutions: with channels first they take twice as long. */
 const GPU_OPERATIONS = 40_000;
+/** Of convolutions of bytes, which matrix units do with channels innermost only. */
+const GPU_BYTE_OPERATIONS = 10_000;
 /** Bytes in a nanosecond by which pools are slower: they read single elements. */
 const GPU_POOLED = 6800;
 /** Images with so few channels in front are read where they lie. */
@@ -31,6 +33,7 @@ export const gpuLayoutCosts: LayoutCosts = {
   },
   loss(node: Node): number {
     if (node.op.kind === "contract") return flopsOf(node) / GPU_OPERATIONS;
+    if (node.op.name === "Int8Conv") return flopsOf(node) / GPU_BYTE_OPERATIONS;
     if (node.op.name === "AveragePool") return 0;
     const touched = [...node.inputs, ...node.outputs].reduce((n, v) => n + (v && elementCount(v.type.shape) > 0 ? byteSize(v) : 0), 0);
     return touched / GPU_POOLED;
