@@ -131,9 +131,7 @@ const asProduct = (kernel: Common, g: ConvGeometry): LibraryGemm => ({
   rightStride: 0,
 });
 
-const asConvolution = (kernel: Common, g: ConvGeometry): LibraryConv => ({
-  ...kernel,
-  library: "conv",
+const placesOf = (g: ConvGeometry) => ({
   images: g.batch,
   inChannels: g.inChannels,
   outChannels: g.outChannels,
@@ -145,4 +143,11 @@ const asConvolution = (kernel: Common, g: ConvGeometry): LibraryConv => ({
   dilations: g.dilations,
   padsBegin: g.padsBegin,
   padsEnd: g.padsEnd,
+});
+
+/** The library's convolution of a geometry, with what else its call is told. */
+export const asConvolution = (kernel: Omit<LibraryConv, keyof ReturnType<typeof placesOf> | "library">, g: ConvGeometry): LibraryConv => ({
+  ...kernel,
+  library: "conv",
+  ...placesOf(g),
 });

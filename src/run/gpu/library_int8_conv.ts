@@ -7,6 +7,7 @@ import { convGeometry } from "../../ops/conv.ts";
 import { constantOf } from "../../ops/source.ts";
 import { constantPlace, valuePlace } from "../step.ts";
 import type { DirectImplementation } from "./direct.ts";
+import { asConvolution } from "./library_conv.ts";
 
 /** Multiply-adds from which a library is worth its start. */
 const LEAST_PRODUCTS = 2 ** 27;
@@ -33,26 +34,17 @@ export const int8ConvCalls: DirectImplementation = (node, name, { storedBytes })
     const isOutput = i === operands.length - 1;
     return { name: isOutput ? "out" : `in${i}`, dtype, elements, bytes: elements * storedBytes[dtype]!, access: isOutput ? "write" : "read" }; // biome-ignore format: such devices keep all of them
   };
-  const kernel: LibraryConv = {
-    library: "conv",
-    name,
-    params: operands.map((_, i) => param(i)),
-    type: "i8",
-    outType: out.type.dtype as LibraryConv["outType"], // of those that the pass asks for
-    roundsF32: false,
-    tail: { ...NO_TAIL, hasBias: true },
-    images: g.batch,
-    inChannels: g.inChannels,
-    outChannels: g.outChannels,
-    groups: 1,
-    input: g.input,
-    output: g.output,
-    kernel: g.kernel,
-    strides: g.strides,
-    dilations: g.dilations,
-    padsBegin: g.padsBegin,
-    padsEnd: g.padsEnd,
-  };
+  const kernel = asConvolution(
+    {
+      name,
+      params: operands.map((_, i) => param(i)),
+      type: "i8",
+      outType: out.type.dtype as LibraryConv["outType"], // of those that the pass asks for
+      roundsF32: false,
+      tail: { ...NO_TAIL, hasBias: true },
+    },
+    g,
+  );
   return [{ kernel, places: [valuePlace(x), constantPlace(channelsInnermost(node)), ...lists.map(valuePlace), valuePlace(out)] }];
 };
 
