@@ -50,7 +50,10 @@ const moveOf = ({ value, toLast, ns }: LayoutBill["moves"][number]): Move => ({
 export function layoutOutcome(program: AnyProgram, before: Graph | undefined): Outcome {
   const costs = program.schedule.backend.layoutCosts;
   const plan = before && costs ? layoutPlan(before, costs) : null;
-  if (!plan) return { json: { stage: "layout", nodes: [], moves: [] }, text: () => "no node works faster with channels last" };
+  const without = costs
+    ? "no node works faster with channels last"
+    : "operators that prefer channels last get them on this device, and what follows them; costs are counted on GPUs";
+  if (!plan) return { json: { stage: "layout", nodes: [], moves: [] }, text: () => without };
   const nodes = plan.wishes.map(({ node, ns }): Row => ({ node: name(node), operator: node.op.name, layout: plan.isPermuted(node) ? "channels last" : "channels first", lossUs: us(ns) })); // biome-ignore format: one idea
   const moves = plan.bill.moves.map(moveOf);
   const totals = { chosenUs: us(plan.bill.ns), uncountedUs: us(plan.uncounted.ns), untouchedUs: us(plan.untouched().ns) };

@@ -11,6 +11,9 @@ export type Precision = "f32" | "tf32" | "f8" | NarrowPrecision;
 
 export const PRECISIONS: readonly Precision[] = ["f32", "tf32", "bf16", "f16", "f8"];
 
+/** What training may ask for: f8 is for weights that are known. */
+export const TRAINING_PRECISIONS: readonly Precision[] = PRECISIONS.filter((p) => p !== "f8");
+
 /** The type of the copies; undefined: there are none. */
 export const narrowPrecision = (precision: Precision | undefined): NarrowPrecision | undefined =>
   precision === "f8" ? "bf16" : precision === "bf16" || precision === "f16" ? precision : undefined;

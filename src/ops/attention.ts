@@ -205,7 +205,7 @@ const Attention: Op = defineOp<AttentionAttrs>({
     { inputs: [f32(2, 3, 8), f32(2, 3, 4), f32(2, 3, 6)], attrs: { q_num_heads: 4, kv_num_heads: 2, is_causal: 1, scale: 0.7 } },
     { inputs: [f32(1, 2, 2, 4), f32(1, 2, 2, 4), f32(1, 2, 2, 3), tensorOf("bool", [1, 0, 1, 1, 0, 1, 1, 1, 1, 1], [2, 5]), f32(1, 2, 3, 4), f32(1, 2, 3, 3)], attrs: { is_causal: 1, softcap: 2, qk_matmul_output_mode: 1 } },
     { inputs: [f32(2, 1, 2, 4), f32(2, 1, 6, 4), f32(2, 1, 6, 4), null, null, null, tensorOf("i64", [4, 6])], attrs: { is_causal: 1, qk_matmul_output_mode: 3 } },
-    { inputs: [f32(1, 2, 3, 4), f32(1, 2, 3, 4), f32(1, 2, 3, 4), bool(1, 1, 1, 3)], attrs: { softmax_precision: 1 }, range: [1, 2] },
+    { inputs: [f32(1, 2, 3, 4), f32(1, 2, 3, 4), f32(1, 2, 3, 4), bool(1, 1, 1, 3)], attrs: { softmax_precision: 11 }, range: [1, 2] },
   ], // biome-ignore format: a table
 });
 

@@ -9,7 +9,6 @@ import { tensorBytes } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { implement, isAnchor } from "./implement/index.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
-import { cpuLayoutCosts } from "./layout_costs.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
@@ -92,7 +91,6 @@ export function cpuBackend(
   return {
     sparse,
     isAnchor,
-    layoutCosts: cpuLayoutCosts,
     implement: (node, name) => implement(node, name, options),
     copy(type) {
       const bytes = tensorBytes(type);

@@ -1,18 +1,8 @@
-// What layouts cost on a device: moving an image, and working on one with its channels first.
+// What layouts cost on a GPU: moving an image, and working on one with its channels first.
 import type { Node, TensorType } from "../ir/graph.ts";
 import { elementCount } from "../ir/tensor.ts";
 import type { LayoutCosts } from "../passes/layout_plan.ts";
 import { byteSize, flopsOf, tensorBytes } from "./cost.ts";
-
-/** Nanoseconds of an operation in JavaScript: nothing else works on channels in front on CPUs (5 to 30, AVX-512 and WebAssembly). */
-const CPU_OPERATION = 6;
-/** Bytes read and written in a nanosecond, by one thread (Zen 5). */
-const CPU_MOVED = 25;
-
-export const cpuLayoutCosts: LayoutCosts = {
-  move: (type) => (2 * tensorBytes(type)) / CPU_MOVED,
-  loss: (node) => CPU_OPERATION * flopsOf(node),
-};
 
 /** Measured on an H200 (docs/decisions.md): nanoseconds of a kernel more, and bytes in one. */
 const GPU_KERNEL = 1500;

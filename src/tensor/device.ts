@@ -1,7 +1,8 @@
 // The device that tensors are computed on, and the one queue in which all work for it waits.
 import { type Device, type DeviceOptions, openAnyDevice } from "../devices/open.ts";
 import { assertPrecision } from "../devices/precision.ts";
-import type { Precision } from "../ir/precision.ts";
+import { HeddleError } from "../ir/error.ts";
+import { type Precision, TRAINING_PRECISIONS } from "../ir/precision.ts";
 
 let chosen: DeviceOptions = {};
 let opened: Promise<Device | null> | undefined;
@@ -40,8 +41,15 @@ export function device(): Promise<Device | null> {
   return opened;
 }
 
-/** Throws HeddleError("bad-argument") where the device does not multiply that. */
-export const assertMultiplies = async (precision: Precision): Promise<void> => assertPrecision(await device(), precision);
+/** Throws HeddleError("bad-argument") where training does not multiply that, or the device does not. */
+export async function assertMultiplies(precision: Precision): Promise<void> {
+  if (!TRAINING_PRECISIONS.includes(precision))
+    throw new HeddleError(
+      "bad-argument",
+      `precision ${precision}: there is none of that name in training, only ${TRAINING_PRECISIONS.join(", ")}`,
+    );
+  assertPrecision(await device(), precision);
+}
 
 let queue: Promise<unknown> = Promise.resolve();
 let lastTurn = performance.now();

@@ -1,6 +1,7 @@
 // heddle train: runs a training script, shows how it goes, and keeps what it needs to go on.
 import { writeFileAtomicSync } from "../../formats/write_file.ts";
 import { HeddleError } from "../../ir/error.ts";
+import { TRAINING_PRECISIONS } from "../../ir/precision.ts";
 import { curvePage, curveSvg } from "../../train/curve_svg.ts";
 import { drawCurve } from "../../train/curve_text.ts";
 import type { OptionSpecs, OptionValue, Training } from "../../train/define.ts";
@@ -10,7 +11,7 @@ import { progressLine } from "../../train/progress_line.ts";
 import type { RunEvent, RunResult } from "../../train/run.ts";
 import { checkpointPath, weightsPath } from "../../train/run.ts";
 import { type Command, type Invocation, type Options, type Outcome, UsageError } from "../command.ts";
-import { deviceOptions, flagOption, numberOption, precisionOption, textOption } from "../options.ts";
+import { choiceOption, deviceOptions, flagOption, numberOption, textOption } from "../options.ts";
 import { formatPairs } from "../table.ts";
 import { percentText } from "../units.ts";
 
@@ -36,7 +37,7 @@ export const train: Command = async (invocation) => {
       saveEvery: whole("saveEvery", 1),
       options: scriptOptions(training.options, options),
       device: deviceOptions(options, { hasReference: true }),
-      precision: precisionOption(options),
+      precision: choiceOption(options, "precision", TRAINING_PRECISIONS),
       out,
       resume: isResumed,
       signal: stop.signal,
