@@ -29,8 +29,9 @@ function targetOf(equal: Value, shape: readonly number[], axis: number): Value |
 export const pickedClasses: Pass = rulePass("pickedClasses", (node, [chosen, axes]) => {
   const where = node.op.name === "ReduceSum" ? madeBy(chosen, "Where") : undefined;
   const [equal, x, zero] = where?.inputs ?? [];
+  if (!equal || !x || numberOf(zero) !== 0) return null;
   const reduced = numbersOf(axes);
-  if (!equal || !x || numberOf(zero) !== 0 || reduced?.length !== 1) return null;
+  if (reduced?.length !== 1) return null;
   const { shape } = chosen!.type; // Where's
   const axis = (reduced[0] + shape.length) % shape.length;
   const target = sameShape(x.type.shape, shape) ? targetOf(equal, shape, axis) : undefined;
