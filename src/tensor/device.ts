@@ -6,7 +6,6 @@ import { type Precision, TRAINING_PRECISIONS } from "../ir/precision.ts";
 
 let chosen: DeviceOptions = {};
 let opened: Promise<Device | null> | undefined;
-let generation = 0;
 
 /** Called with each change of device, while the old one still works what is queued. */
 const leaving = new Set<() => void>();
@@ -23,12 +22,9 @@ export function setDevice(options: DeviceOptions): void {
   for (const leave of leaving) leave();
   chosen = options;
   opened = undefined;
-  generation++;
   if (old) enqueue(async () => (await old.catch(() => null))?.close()).catch(() => {});
 }
 
-/** Which choice of device programs belong to. */
-export const deviceGeneration = (): number => generation;
 /** Whether nothing is compiled. */
 export const isReference = (): boolean => chosen.device === "reference";
 

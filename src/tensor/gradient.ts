@@ -9,9 +9,6 @@ import { Tensor, tensorFrom, toValue } from "./tensor.ts";
 import { naming, refuse } from "./trace.ts";
 import { flatten } from "./tree.ts";
 
-/** What a tensor or a tree of tensors has as gradient: the same tree. */
-export type GradOf<T> = T;
-
 export interface ValueAndGrad<G> {
   readonly value: Tensor<[]>;
   readonly grads: G;

@@ -1,6 +1,3 @@
-// Shapes as types: what operators do to literal shapes, degrading to number[] where a size or the rank is not known.
-import type { DType } from "../ir/dtype.ts";
-
 /** Any shape. */
 export type Dims = readonly number[];
 
@@ -56,6 +53,3 @@ export type Reversed<S extends Dims> =
 
 /** Shape of a nested list; the sizes of lists are not known to the type checker. */
 export type NestedShape<T> = T extends number | boolean ? [] : T extends readonly (infer E)[] ? [number, ...NestedShape<E>] : number[];
-
-/** What an operator gives that needs a boolean mask of the same shape. */
-export type MaskType = Extract<DType, "bool">;

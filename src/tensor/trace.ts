@@ -60,8 +60,6 @@ export function leaf(storage: Storage): Handle {
   return { value, trace: null, isDisposed: false };
 }
 
-export const leafOf = (data: TensorData): Handle => leaf({ type: { dtype: data.dtype, shape: data.shape }, data, pending: null });
-
 /** Says that a handle's numbers are those of `storage`, for those too who have used its value. */
 export function settle(handle: Handle, storage: Storage): void {
   storages.set(handle.value, storage);

@@ -38,10 +38,6 @@ export interface ListExports {
   /** Takes the lock, hands the job (thread 0's records [from, to) and their counterparts) to the other threads and takes part. */
   run(list: number, from: number, to: number, stride: number, mayBlock: number): void;
 }
-export interface PollExports {
-  /** Polls `end` until it is no longer `seen`, at most `times`; gives what it is then. */
-  poll(seen: number, times: number): number;
-}
 
 type Writer = FunctionWriter;
 const FOREVER = -1;
