@@ -1,3 +1,5 @@
+// Shapes as types: what operators do to literal shapes, degrading to number[] where a size or the rank is not known.
+
 /** Any shape. */
 export type Dims = readonly number[];
 
