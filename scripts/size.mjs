@@ -30,9 +30,13 @@ function demand(what, { status, output }) {
 /** Compiled with the strictest reading of our declarations: a user's compiler must take them. */
 const CONSUMER = `import { HeddleError, loadModel } from "heddle";
 import { type Csr, spgemm, toCsr } from "heddle/sparse";
+import { defineTraining } from "heddle/train";
+import { loadModel as loadInPage } from "heddle/web";
 export const load: typeof loadModel = loadModel;
 export const errors: typeof HeddleError = HeddleError;
 export const square = (m: Csr): Csr => spgemm(m, toCsr(m));
+export const train: typeof defineTraining = defineTraining;
+export const page: typeof loadInPage = loadInPage;
 `;
 
 /** Throws Failure unless the bundle for browsers fits. */
