@@ -1,216 +1,132 @@
 // Nonzeros of a slice of rows to steps: in each, every lane takes one of its rows' from a window of columns that a few registers hold.
 import type { Rows } from "./sparse_slices.ts";
 
-/** Called for each window, and for each nonzero. */
-export interface Marched {
-  window(window: number, column: number): void;
-  take(taken: Taken): void;
-}
-
-/** A nonzero that has a step. */
-export interface Taken {
-  readonly step: number;
-  readonly lane: number;
-  /** Of the lane's rows. */
-  readonly row: number;
-  /** In its window. */
-  readonly column: number;
-  /** Among the matrix's. */
-  readonly i: number;
-  /** Whether another one of this step has the same column modulo lanes, so that the step's columns do not fit into the lanes of one register. */
-  readonly isExtra: boolean;
-}
-
-/**
- * Each window has two `unit`s of columns and starts at the first column that any row still wants, at a whole unit; each lane then takes what lies in it, the first columns first.
- * `apart`: in a step columns differ modulo lanes, but for extra ones, which no later window would have: then products go from the rows' lanes to the columns' by one permutation.
- * Returns how many steps: windows have `length` each, rounded so that sums are whole.
- */
-export function march(queue: Queue, { lanes, unit, length, apart }: Windows, marched?: Marched): number {
-  const { column, lane, row, i, count } = queue;
-  const isTaken = new Uint8Array(count + 1);
-  const steps = new Steps(lanes, Math.ceil(length));
-  let head = 0;
-  for (let window = 0; ; window++) {
-    const [from, to] = [Math.round(window * length), Math.round((window + 1) * length)];
-    while (isTaken[head]) head++;
-    if (head === count) return from;
-    const start = column[head] - (column[head] % unit);
-    marched?.window(window, start);
-    steps.begin(to - from);
-    for (let at = head; at < count && column[at] < start + 2 * unit && !steps.isFull(); at++)
-      if (!isTaken[at] && (apart ? steps.add(lane[at], column[at] % lanes, at) : steps.addAnywhere(lane[at], at, lanes))) isTaken[at] = 1;
-    if (apart) takeLast(queue, isTaken, steps, head, start + lanes);
-    if (marched)
-      steps.visit((step, at, isExtra) =>
-        marched.take({ step: from + step, lane: lane[at], row: row[at], column: column[at] - start, i: i[at], isExtra }),
-      );
-  }
-}
-
-/** How windows are: the unit of columns is that of lanes where columns are apart. */
+/** How windows are: the unit of columns that they begin at multiples of and have two of, and steps of each, rounded so that sums are whole. */
 export interface Windows {
-  readonly lanes: number;
   readonly unit: number;
   readonly length: number;
-  readonly apart: boolean;
 }
 
-/** Those that clash and are not in the next window, unless that begins where this one does because of others. */
-function takeLast({ column, lane, count }: Queue, isTaken: Uint8Array, steps: Steps, head: number, end: number): void {
-  const last: number[] = [];
-  for (let at = head; at < count && column[at] < end; at++) {
-    if (isTaken[at]) continue;
-    if (!steps.hasRoom(lane[at])) return;
-    last.push(at);
-  }
-  for (const at of last) if (steps.addAnywhere(lane[at], at, steps.lanes - 1)) isTaken[at] = 1;
-}
+/** Takes all of a slice, which `taken` keeps from its end on, where there is one. Returns how many steps. */
+export type March = (windows: Windows, taken: Taken | null) => number;
 
-/** Nonzeros of a slice, column after column, each beginning with another lane. */
-export interface Queue {
-  readonly count: number;
-  readonly column: Int32Array;
-  readonly lane: Uint8Array;
-  /** Of the lane's rows. */
-  readonly row: Uint8Array;
-  /** Among the matrix's. */
-  readonly i: Int32Array;
-}
+/** A lane that takes nothing in a step. */
+export const EMPTY = -1;
+/** What a lane takes although another one of the step has the same column modulo lanes, so that the step's columns do not fit into the lanes of one register; of such a number again what it was. */
+export const asExtra = (item: number): number => EMPTY - 1 - item;
 
-export function queueOf({ starts, column }: Rows, slice: Int32Array, lanes: number): Queue {
-  const last = starts.length - 1;
-  const visit = (f: (r: number, column: number, i: number) => void): void => {
-    for (let r = 0; r < slice.length; r++)
-      for (let i = starts[Math.min(slice[r], last)]; i < starts[Math.min(slice[r] + 1, last)]; i++) f(r, column[i], i);
-  };
-  let [count, width] = [0, 0];
-  visit((_, c) => {
-    count++;
-    width = Math.max(width, c + 1);
-  });
-  const next = new Int32Array(width + 1);
-  visit((_, c) => next[c + 1]++);
-  for (let c = 0; c < width; c++) next[c + 1] += next[c];
-  const queue = { count, column: new Int32Array(count), lane: new Uint8Array(count), row: new Uint8Array(count), i: new Int32Array(count) };
-  for (const isFirst of [true, false])
-    visit((r, c, i) => {
-      if (r >= c % slice.length !== isFirst) return;
-      const at = next[c]++;
-      queue.column[at] = c;
-      queue.lane[at] = r % lanes;
-      queue.row[at] = Math.floor(r / lanes);
-      queue.i[at] = i;
-    });
-  return queue;
-}
-
-/** Steps of a window: what each lane takes, and for which class of columns. */
-class Steps {
-  /** By lane and step: what was added, -1: nothing; its class, -1: none. */
-  private readonly items: Int32Array;
-  private readonly classes: Int32Array;
-  /** By class and step: the lane, -1: none. */
-  private readonly lanesOf: Int32Array;
-  /** How many each step has, and all. */
-  private readonly filled: Int32Array;
-  private all = 0;
-  private count = 0;
+/** What lanes take, slice after slice. */
+export class Taken {
+  /** Of each step's lanes which of the rows' nonzeros, EMPTY, or an extra one. */
+  private items = new Int32Array(0);
+  /** Of each window the unit of columns that it begins at. */
+  private starts = new Uint16Array(0);
+  /** Bundles so far. */
+  private bundles = 0;
 
   constructor(
-    readonly lanes: number,
-    most: number,
-  ) {
-    this.items = new Int32Array(lanes * most);
-    this.classes = this.items.slice();
-    this.lanesOf = this.items.slice();
-    this.filled = new Int32Array(most);
+    private readonly lanes: number,
+    private readonly bundle: number,
+    private readonly windows: number,
+  ) {}
+
+  /** Begins a window of the slice that is marched through, which has so many steps with it. Returns where those of the slice lie. */
+  window(window: number, unit: number, steps: number): { readonly items: Int32Array; readonly first: number } {
+    const { lanes, bundle, bundles, windows } = this;
+    this.reserve(bundles + Math.ceil(steps / bundle));
+    this.starts[bundles * windows + window] = unit;
+    return { items: this.items, first: bundles * bundle * lanes };
   }
 
-  begin(count: number): void {
-    this.items.fill(-1);
-    this.classes.fill(-1);
-    this.lanesOf.fill(-1);
-    this.filled.fill(0);
-    this.count = count;
-    this.all = 0;
+  /** Ends a slice: what is left of its last bundle stays empty. Returns how many bundles there are. */
+  end(steps: number): number {
+    this.bundles += Math.ceil(steps / this.bundle);
+    return this.bundles;
   }
 
-  hasRoom(lane: number): boolean {
-    for (let s = 0; s < this.count; s++) if (this.items[lane * this.count + s] < 0) return true;
-    return false;
+  all(): { readonly items: Int32Array; readonly starts: Uint16Array } {
+    const { items, starts, bundles, lanes, bundle, windows } = this;
+    return { items: items.subarray(0, bundles * bundle * lanes), starts: starts.subarray(0, bundles * windows) };
   }
 
-  isFull(): boolean {
-    return this.all === this.lanes * this.count;
-  }
-
-  /** False: the lane or the class has no step left. If they have, but not the same one, steps along a chain of others are exchanged (König). */
-  add(lane: number, cls: number, item: number): boolean {
-    const { items, lanesOf, count } = this;
-    let ofLane = -1;
-    let ofClass = -1;
-    for (let s = 0; s < count; s++) {
-      const isFree = items[lane * count + s] < 0;
-      if (isFree && lanesOf[cls * count + s] < 0) {
-        this.set(lane, cls, s, item);
-        return true;
-      }
-      if (isFree) ofLane = s;
-      if (lanesOf[cls * count + s] < 0) ofClass = s;
-    }
-    if (ofLane < 0 || ofClass < 0) return false;
-    this.exchange(cls, ofLane, ofClass);
-    this.set(lane, cls, ofLane, item);
-    return true;
-  }
-
-  /** Into a step of the lane that has fewer than `most`, whatever its class. */
-  addAnywhere(lane: number, item: number, most: number): boolean {
-    const { items, count, filled } = this;
-    for (let s = 0; s < count; s++) {
-      if (items[lane * count + s] >= 0 || filled[s] >= most) continue;
-      items[lane * count + s] = item;
-      filled[s]++;
-      this.all++;
-      return true;
-    }
-    return false;
-  }
-
-  visit(f: (step: number, item: number, isExtra: boolean) => void): void {
-    const { items, classes, count, lanes } = this;
-    for (let at = 0; at < lanes * count; at++) if (items[at] >= 0) f(at % count, items[at], classes[at] < 0);
-  }
-
-  private set(lane: number, cls: number, step: number, item: number): void {
-    const { items, classes, lanesOf, count, filled } = this;
-    items[lane * count + step] = item;
-    classes[lane * count + step] = cls;
-    lanesOf[cls * count + step] = lane;
-    filled[step]++;
-    this.all++;
-  }
-
-  /** What the class has in step a goes to b, so that what that lane has in b goes to a, and so on. */
-  private exchange(cls: number, a: number, b: number): void {
-    const { items, classes, lanesOf, count, filled } = this;
-    const chain: [lane: number, cls: number, step: number, item: number][] = [];
-    for (let c = cls; ; ) {
-      const lane = lanesOf[c * count + a];
-      if (lane < 0) break;
-      chain.push([lane, c, b, items[lane * count + a]]);
-      const item = items[lane * count + b];
-      if (item < 0) break;
-      c = classes[lane * count + b];
-      chain.push([lane, c, a, item]);
-    }
-    for (const [lane, c, to] of chain) {
-      const from = a + b - to;
-      items[lane * count + from] = classes[lane * count + from] = lanesOf[c * count + from] = -1;
-      filled[from]--;
-      this.all--;
-    }
-    for (const [lane, c, to, item] of chain) this.set(lane, c, to, item);
+  private reserve(bundles: number): void {
+    const { items, starts, lanes, bundle, windows } = this;
+    if (bundles * windows <= starts.length) return;
+    const room = Math.ceil(1.5 * bundles) + 64;
+    this.items = new Int32Array(room * bundle * lanes).fill(EMPTY, items.length);
+    this.items.set(items);
+    this.starts = new Uint16Array(room * windows);
+    this.starts.set(starts);
   }
 }
+
+/** Beyond all columns. */
+const END = 2 ** 30;
+
+/** Each window starts at the first column that any row still wants, at a whole unit; each lane then takes what lies in it, the first columns first. */
+export function marchOf(rows: Rows, slice: Int32Array, lanes: number): March {
+  const { column, item, first } = lanesOf(rows, slice, lanes);
+  return ({ unit, length }, taken) => {
+    const next = first.slice();
+    let head = next.reduce((least, at) => Math.min(least, column[at]), END);
+    for (let window = 0, from = 0; ; window++) {
+      if (head === END) return from;
+      const start = Math.floor(head / unit);
+      const beyond = (start + 2) * unit;
+      const to = Math.round((window + 1) * length);
+      const kept = taken?.window(window, start, to);
+      head = END;
+      for (let lane = 0; lane < lanes; lane++) {
+        const begin = next[lane];
+        const most = begin + to - from;
+        let end = begin;
+        while (end < most && column[end] < beyond) end++;
+        if (column[end] < head) head = column[end];
+        next[lane] = end;
+        if (!kept) continue;
+        let slot = kept.first + from * lanes + lane;
+        for (let at = begin; at < end; at++, slot += lanes) kept.items[slot] = item[at];
+      }
+      from = to;
+    }
+  };
+}
+
+/** Nonzeros of a slice, lane after lane, by columns. */
+interface Lanes {
+  /** END after each lane's. */
+  readonly column: Int32Array;
+  /** Among the matrix's. */
+  readonly item: Int32Array;
+  /** Where each lane's begin. */
+  readonly first: Int32Array;
+}
+
+function lanesOf({ starts, column: columns }: Rows, slice: Int32Array, lanes: number): Lanes {
+  const last = starts.length - 1;
+  const beginOf = (r: number): number => starts[Math.min(slice[r], last)];
+  const endOf = (r: number): number => starts[Math.min(slice[r] + 1, last)];
+  const count = slice.reduce((sum, _, r) => sum + endOf(r) - beginOf(r), 0);
+  const column = new Int32Array(count + lanes);
+  const item = new Int32Array(count + lanes);
+  const first = new Int32Array(lanes);
+  const { length: height } = slice;
+  let to = 0;
+  for (let lane = 0; lane < lanes; lane++) {
+    first[lane] = to;
+    let [i, end] = [beginOf(lane), endOf(lane)];
+    let [j, other] = height > lanes ? [beginOf(lane + lanes), endOf(lane + lanes)] : [0, 0];
+    while (i < end || j < other) {
+      const isOther = i === end || (j < other && comesFirst(columns[j], columns[i], lane, height));
+      const at = isOther ? j++ : i++;
+      column[to] = columns[at];
+      item[to++] = at;
+    }
+    column[to++] = END;
+  }
+  return { column, item, first };
+}
+
+/** Whether a lane's second row comes before its first: where they have the same column, each column begins with another row. */
+const comesFirst = (second: number, first: number, lane: number, height: number): boolean =>
+  second < first || (second === first && second % height > lane && second % height <= lane + height / 2);

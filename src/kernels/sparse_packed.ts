@@ -15,9 +15,9 @@ export class Packer {
   ) {}
 
   /** Of a slice's lanes, step after step; returns where each is among the values. */
-  pack(found: readonly number[], records: DataView): readonly number[] {
+  pack(found: Int32Array, records: DataView): Int32Array {
     const { lanes, layout, place, bundle } = this;
-    const slots = found.map(() => -1);
+    const slots = new Int32Array(found.length).fill(-1);
     for (let step = 0, start = 0; step * lanes < found.length; step++) {
       const record = Math.floor(step / bundle) * layout.bytes;
       const s = step % bundle;

@@ -1,7 +1,8 @@
 // Sparse matrix to windows, for one vector without gathers: lanes are rows, and what they take in one step lies within a window of columns that registers hold.
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
-import { march, type Queue, queueOf, type Taken } from "./sparse_march.ts";
+import { marchApartOf } from "./sparse_apart.ts";
+import { asExtra, EMPTY, marchOf, Taken } from "./sparse_march.ts";
 import { Packer } from "./sparse_packed.ts";
 import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
 
@@ -72,6 +73,9 @@ export interface WindowsPlan extends Slices {
   readonly bundle: number;
   /** Columns of a step are apart, as the transposed product wants them. */
   readonly apart: boolean;
+  /** As Taken has them. */
+  readonly items: Int32Array;
+  readonly starts: Uint16Array;
 }
 
 /** The plan that some slices say is the best: rows in their order or by length (not where columns are apart), one or two of a lane, windows. */
@@ -80,17 +84,18 @@ export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: Simd
   const isStreamed = 4 * rows.place.length > l2;
   const twoRows = TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : "cached"];
   const units = name === "avx512" && !apart ? [lanes, 2 * lanes] : [lanes];
+  const march = apart ? marchApartOf : marchOf;
   for (const isSorted of apart ? [false] : [false, true])
     for (const height of [lanes, 2 * lanes]) {
       const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
-      const sample = sampleOf(rows, cut.slices, lanes);
+      const sample = sampleOf(cut.slices, lanes).map((slice) => march(rows, slice, lanes));
       const sorting = isSorted ? (SORTED_COST * sample.length * height) / lanes : 0;
       for (const unit of units) {
         const bundle = bundleOf({ height, unit }, lanes);
         const windowCost = WINDOW_COST[unit > lanes ? "wide" : "narrow"];
         for (const windows of WINDOWS) {
           if (windows > bundle) continue;
-          const steps = sample.reduce((sum, queue) => sum + march(queue, { lanes, unit, length: bundle / windows, apart }), 0);
+          const steps = sample.reduce((sum, take) => sum + take({ unit, length: bundle / windows }, null), 0);
           const cost = sorting + steps * ((height > lanes ? twoRows : 1) + (windowCost * windows) / bundle);
           if (cost < best.cost) best = { cost, height, unit, windows, bundle, cut };
         }
@@ -99,9 +104,10 @@ export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: Simd
   const { height, unit, windows, bundle, cut } = best;
   const { slices, order } = cut;
   const bounds = new Int32Array(slices.length + 1);
+  const taken = new Taken(lanes, bundle, windows);
   for (const [s, slice] of slices.entries())
-    bounds[s + 1] = bounds[s] + Math.ceil(march(queueOf(rows, slice, lanes), { lanes, unit, length: bundle / windows, apart }) / bundle);
-  return { slices, order, height, unit, windows, bounds, bundle, apart };
+    bounds[s + 1] = taken.end(march(rows, slice, lanes)({ unit, length: bundle / windows }, taken));
+  return { slices, order, height, unit, windows, bounds, bundle, apart, ...taken.all() };
 }
 
 /** How many steps a plan has. */
@@ -109,7 +115,7 @@ export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bound
 
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
   const { slices, order, height, unit, windows, bounds } = plan;
-  const slots = stepsOf(plan) * lanes;
+  const slots = plan.items.length;
   const filled = w.values.length / slots;
   const isStreamed = 4 * slots > STREAMED_CACHES * l2 && filled < WORTH_PACKING;
   const isLarge = 4 * w.rows * w.columns >= LARGE_CACHES * l2 && filled < WORTH_PACKING_LARGE;
@@ -127,17 +133,17 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
     length: isPacked ? w.values.length + BYTES + lanes : slots,
     isPacked,
   };
-  const writer = new WindowsWriter(lanes, shape, plan.apart);
-  const extras = slices.map((slice, s) => writer.slice(rows, slice, bounds[s], bounds[s + 1]));
+  const writer = new WindowsWriter(shape, plan, rows, lanes);
+  const extras = slices.map((_, s) => writer.slice(s));
   const { code, turnedCode, records, place } = writer;
   const turned = turnedCode && { index: [turnedCode, records, bounds], extras };
   return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds, turned };
 }
 
 /** Some slices, of as many rows whatever their height. */
-function sampleOf(rows: Rows, slices: readonly Int32Array[], lanes: number): readonly Queue[] {
+function sampleOf(slices: readonly Int32Array[], lanes: number): readonly Int32Array[] {
   const count = Math.min(slices.length, (SAMPLED * lanes) / slices[0].length);
-  return Array.from({ length: count }, (_, i) => queueOf(rows, slices[Math.floor((i * slices.length) / count)], lanes));
+  return Array.from({ length: count }, (_, i) => slices[Math.floor((i * slices.length) / count)]);
 }
 
 class WindowsWriter {
@@ -148,83 +154,111 @@ class WindowsWriter {
   /** A record for each bundle. */
   readonly records: Uint8Array;
   readonly place: Int32Array;
-  private readonly bundle: number;
   private readonly layout: RecordLayout;
-  private readonly startBytes: number;
+  private readonly view: DataView;
   private readonly packer: Packer | null;
+  /** Of a bundle's steps the window. */
+  private readonly windowOf: Int32Array;
+  /** Of each lane of a slice the nonzeros of its second row. */
+  private readonly second: Int32Array;
+  private readonly secondEnd: Int32Array;
 
   constructor(
-    private readonly lanes: number,
     private readonly shape: WindowsShape,
-    apart: boolean,
+    private readonly plan: WindowsPlan,
+    private readonly rows: Rows,
+    private readonly lanes: number,
   ) {
-    this.bundle = bundleOf(shape, lanes);
-    this.startBytes = startBytesOf(shape);
-    this.layout = recordLayout(shape, this.bundle, this.startBytes);
+    const { bundle, windows, apart } = plan;
+    this.layout = recordLayout(shape, bundle, startBytesOf(shape));
     this.code = new Int32Array(shape.bundles * lanes);
     this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
-    this.place = new Int32Array(shape.length).fill(-1);
-    this.packer = shape.isPacked ? new Packer(lanes, this.bundle, this.layout, this.place) : null;
+    this.view = new DataView(this.records.buffer);
+    this.place = shape.isPacked ? new Int32Array(shape.length).fill(-1) : placesOf(plan.items, rows);
+    this.packer = shape.isPacked ? new Packer(lanes, bundle, this.layout, this.place) : null;
+    this.windowOf = new Int32Array(bundle);
+    for (let w = 0; w < windows; w++) this.windowOf.fill(w, Math.round((w * bundle) / windows));
+    [this.second, this.secondEnd] = [new Int32Array(lanes), new Int32Array(lanes)];
   }
 
   /** Returns nonzeros that the turned code does not have. */
-  slice(rows: Rows, slice: Int32Array, first: number, end: number): readonly Extra[] {
-    const { lanes, layout, startBytes, code, bundle, turnedCode } = this;
-    const { windows, unit } = this.shape;
-    const view = new DataView(this.records.buffer, first * layout.bytes);
-    const taken: (Taken | undefined)[] = new Array((end - first) * bundle * lanes).fill(undefined);
-    const bits = codeBits(this.shape, lanes);
-    const rowBit = rowBitOf(this.shape, lanes);
-    march(
-      queueOf(rows, slice, lanes),
-      { lanes, unit, length: bundle / windows, apart: turnedCode !== null },
-      {
-        window: (window, column) => {
-          const at = Math.floor(window / windows) * layout.bytes + layout.starts + startBytes * (window % windows);
-          if (startBytes === 1) view.setUint8(at, column / unit);
-          else view.setUint16(at, column / unit, true);
-        },
-        take: (one) => {
-          const { step, lane, row, column } = one;
-          taken[step * lanes + lane] = one;
-          code[(first + Math.floor(step / bundle)) * lanes + lane] |= ((row << rowBit) | column) << (bits * (step % bundle));
-        },
-      },
-    );
-    if (turnedCode) this.turn(taken, first, turnedCode);
-    const found = taken.map((one) => (one ? rows.place[one.i] : -1));
-    const slots = this.packer ? this.packer.pack(found, view) : this.put(found, first * bundle * lanes);
-    return taken.flatMap((one, at) =>
-      one?.isExtra ? [{ slot: slots[at], row: slice[one.row * lanes + one.lane], column: rows.column[one.i] }] : [],
-    );
+  slice(s: number): readonly Extra[] {
+    const { lanes, layout, plan, rows, packer, second, secondEnd } = this;
+    const { items, bundle, apart } = plan;
+    const [first, end] = [plan.bounds[s], plan.bounds[s + 1]];
+    const slice = plan.slices[s];
+    const last = rows.starts.length - 1;
+    for (let lane = 0; lane + lanes < slice.length; lane++) {
+      second[lane] = rows.starts[Math.min(slice[lane + lanes], last)];
+      secondEnd[lane] = rows.starts[Math.min(slice[lane + lanes] + 1, last)];
+    }
+    for (let b = first; b < end; b++) this.bundle(b);
+    const [from, to] = [first * bundle * lanes, end * bundle * lanes];
+    const slots = packer?.pack(placesOf(items.subarray(from, to), rows), new DataView(this.records.buffer, first * layout.bytes));
+    const extras: Extra[] = [];
+    for (let at = from; apart && at < to; at++) {
+      if (items[at] >= EMPTY) continue;
+      const [i, lane] = [asExtra(items[at]), at % lanes];
+      extras.push({ slot: slots ? slots[at - from] : at, row: slice[this.rowOf(i, lane) * lanes + lane], column: rows.column[i] });
+    }
+    return extras;
   }
 
-  /** Columns that none of a step's products belong to get one that is zero. */
-  private turn(taken: readonly (Taken | undefined)[], first: number, turned: Int32Array): void {
-    const { lanes, bundle } = this;
-    const bits = turnedBits(this.shape.height);
-    for (let from = 0, step = 0; from < taken.length; from += lanes, step++) {
-      const at = (first + Math.floor(step / bundle)) * lanes;
-      const s = step % bundle;
-      const isFree = new Array(lanes).fill(true);
-      let empty = 0;
+  /** Which of its lane's rows a nonzero is in. */
+  private rowOf(i: number, lane: number): number {
+    return i >= this.second[lane] && i < this.secondEnd[lane] ? 1 : 0;
+  }
+
+  private bundle(b: number): void {
+    const { lanes, layout, plan, shape, view, code, windowOf, rows, turnedCode } = this;
+    const { starts, items, windows, unit, bundle } = plan;
+    for (let w = 0; w < windows; w++) {
+      const at = b * layout.bytes + layout.starts;
+      if (startBytesOf(shape) === 1) view.setUint8(at + w, starts[b * windows + w]);
+      else view.setUint16(at + 2 * w, starts[b * windows + w], true);
+    }
+    const bits = codeBits(shape, lanes);
+    const rowBit = rowBitOf(shape, lanes);
+    for (let s = 0; s < bundle; s++) {
+      const start = starts[b * windows + windowOf[s]] * unit;
+      const from = (b * bundle + s) * lanes;
       for (let lane = 0; lane < lanes; lane++) {
-        const one = taken[from + lane];
-        if (!one) empty = lane;
-        if (!one || one.isExtra) continue;
-        const cls = one.column % lanes;
-        isFree[cls] = false;
-        turned[at + cls] |= ((one.row * lanes + lane) << (bits * s)) | (one.column >= lanes ? 1 << (31 - s) : 0);
+        if (items[from + lane] === EMPTY) continue;
+        const i = nonzeroOf(items[from + lane]);
+        code[b * lanes + lane] |= ((this.rowOf(i, lane) << rowBit) | (rows.column[i] - start)) << (bits * s);
       }
-      for (let cls = 0; cls < lanes; cls++) if (isFree[cls]) turned[at + cls] |= empty << (bits * s);
+      if (turnedCode) this.turn(from, start, turnedCode.subarray(b * lanes, (b + 1) * lanes), s);
     }
   }
 
-  private put(found: readonly number[], first: number): readonly number[] {
-    this.place.set(found, first);
-    return found.map((_, i) => first + i);
+  /** Columns that none of a step's products belong to get one that is zero. */
+  private turn(from: number, start: number, turned: Int32Array, s: number): void {
+    const { lanes, plan, shape, rows } = this;
+    const bits = turnedBits(shape.height);
+    let free = -1;
+    let empty = 0;
+    for (let lane = 0; lane < lanes; lane++) {
+      const i = plan.items[from + lane];
+      if (i === EMPTY) empty = lane;
+      if (i < 0) continue;
+      const column = rows.column[i] - start;
+      const cls = column & (lanes - 1);
+      free &= ~(1 << cls);
+      turned[cls] |= ((this.rowOf(i, lane) * lanes + lane) << (bits * s)) | (column >= lanes ? 1 << (31 - s) : 0);
+    }
+    for (let cls = 0; cls < lanes; cls++) if (free & (1 << cls)) turned[cls] |= empty << (bits * s);
   }
+}
+
+/** Of a lane that takes something. */
+const nonzeroOf = (item: number): number => (item < EMPTY ? asExtra(item) : item);
+
+/** Where values are in the matrix, -1 where lanes are empty. */
+function placesOf(items: Int32Array, { place }: Rows): Int32Array {
+  const places = new Int32Array(items.length);
+  for (let at = 0; at < items.length; at++) places[at] = items[at] === EMPTY ? -1 : place[nonzeroOf(items[at])];
+  return places;
 }
 
 /** Bits of a step's code: a column of its window, then which row. */
