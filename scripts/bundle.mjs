@@ -38,29 +38,31 @@ export async function bundlePackage(entries, outdir, buildId) {
 }
 
 /** Members of operators that only tests and training read: without them the bundle for browsers is a tenth smaller. */
-const NOT_FOR_RUNNING = new Map([
-  ["samples", "samples: []"],
-  ["vjp", "vjp: undefined"],
-]);
+const NOT_FOR_RUNNING = new Set(["samples", "vjp"]);
 
-/** The text of a file of src/ops without those members. */
-async function withoutTraining(text) {
+/** Whether what is called tells of a bug in heddle: which one, the stack says too. */
+const isInvariant = (ts, node) => ts.isCallExpression(node) && node.expression.getText() === "invariant" && node.arguments.length === 2;
+
+/** The text of a source without those members, and without what invariants say. */
+async function withoutUnread(text, path) {
   const { default: ts } = await import("typescript");
   const cuts = [];
+  const isOperator = path.includes("/src/ops/");
   const visit = (node) => {
-    const members = ts.isObjectLiteralExpression(node) ? node.properties : [];
+    const members = isOperator && ts.isObjectLiteralExpression(node) ? node.properties : [];
     const unread = members.filter(({ name }) => name && ts.isIdentifier(name) && NOT_FOR_RUNNING.has(name.text));
-    cuts.push(...unread.map((member) => ({ from: member.getStart(), to: member.end, name: member.name.text })));
+    for (const { pos, end } of unread) cuts.push({ from: pos, to: text[end] === "," ? end + 1 : end });
+    if (isInvariant(ts, node)) cuts.push({ from: node.arguments[0].end, to: node.arguments[1].end });
     ts.forEachChild(node, (child) => {
       if (!unread.includes(child)) visit(child);
     });
   };
-  visit(ts.createSourceFile("operator.ts", text, ts.ScriptTarget.Latest, true));
+  visit(ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true));
   cuts.sort((a, b) => b.from - a.from); // from the end, so that places stay
-  return cuts.reduce((rest, { from, to, name }) => rest.slice(0, from) + NOT_FOR_RUNNING.get(name) + rest.slice(to), text);
+  return cuts.reduce((rest, { from, to }) => rest.slice(0, from) + rest.slice(to), text);
 }
 
-/** x.browser.ts stands in for x.ts, and operators lose what running never reads. Modules that nothing is taken from are left out: none of src acts when loaded. */
+/** x.browser.ts stands in for x.ts, and sources lose what running never reads. Modules that nothing is taken from are left out: none of src acts when loaded. */
 const forBrowsers = {
   name: "for browsers",
   setup(build) {
@@ -71,8 +73,8 @@ const forBrowsers = {
       return { path: existsSync(own) ? own : file, sideEffects: false };
     });
     build.onLoad({ filter: /./, namespace: "absent" }, () => ({ contents: "" }));
-    build.onLoad({ filter: /\/src\/ops\/.*\.ts$/ }, async ({ path }) => ({
-      contents: await withoutTraining(readFileSync(path, "utf8")),
+    build.onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => ({
+      contents: await withoutUnread(readFileSync(path, "utf8"), path),
       loader: "ts",
     }));
   },
@@ -85,13 +87,17 @@ const browserOptions = {
   minify: true,
   legalComments: "none", // collected in dist/THIRD-PARTY.txt
   define: { process: "undefined", Buffer: "undefined" }, // what asks for Node finds that it is not there, and goes
+  tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } }, // members are named once, where they get their value
   plugins: [forBrowsers],
 };
+
+/** Nothing here calls an arrow with `new`, or counts on what reading a member does. */
+const COMPRESS = { ecma: 2022, passes: 3, unsafe_arrows: true, pure_getters: true };
 
 /** Takes another twentieth off what esbuild leaves, and seconds. */
 async function smallest(text) {
   const { minify } = await import("terser");
-  return (await minify(text, { module: true, compress: { passes: 2, ecma: 2020 } })).code;
+  return (await minify(text, { module: true, ecma: 2022, compress: COMPRESS })).code;
 }
 
 /** Entries → outdir as browsers load them: a file each, and what is imported lazily apart. Returns the paths of all files that went in. */

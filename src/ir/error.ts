@@ -22,6 +22,6 @@ export class HeddleError extends Error {
 }
 
 /** Throws what only a bug in heddle could break. */
-export function invariant(condition: unknown, message: string): asserts condition {
+export function invariant(condition: unknown, message = "the stack says where"): asserts condition {
   if (!condition) throw new HeddleError("verify", `internal: ${message}`);
 }

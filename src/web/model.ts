@@ -8,6 +8,7 @@ import type { TensorData } from "../ir/tensor.ts";
 import { checkInputs, type ModelValue, specializationKey, specialize, type Tensors } from "../model_inputs.ts";
 import { describeNode, type NodeFacts } from "../run/describe.ts";
 import { openWebDevice, type Peaks, type WebDevice, type WebDeviceOptions, type WebProgram } from "./device.ts";
+import { loadOperators } from "./operators.ts";
 import { readBytes, type WebSource } from "./source.ts";
 
 /** One step of a program: a node of the file, or several that one kernel computes. */
@@ -25,6 +26,7 @@ const MAX_PROGRAMS = 16;
  */
 export async function loadModel(source: WebSource, options: WebDeviceOptions = {}): Promise<Model> {
   const onnx = readOnnx(await readBytes(source));
+  await loadOperators(onnx);
   return new Model(onnx, await openWebDevice(options));
 }
 

@@ -26,7 +26,7 @@ const SEES: Readonly<Record<string, readonly string[]>> = {
   train: ["ir", "formats", "data", "tensor", "nn", "optim", "compress"],
   compress: ["ir", "sparse", "ops", "formats", "passes", "devices", "run", "tensor", "nn", "optim", "data"],
   top: ["ir", "sparse", "ops", "formats", "passes", "lower", "kernels", "codegen", "devices", "run", "tensor", "nn", "optim", "web"],
-  web: ["ir", "formats", "devices", "run", "top"],
+  web: ["ir", "ops", "formats", "devices", "run", "top"],
   cli: [
     "ir",
     "sparse",

@@ -9,6 +9,9 @@ import { randomInputs } from "../../src/cli/random.ts";
 import { type Image, writePng } from "../../src/formats/image.ts";
 import { exportOnnx } from "../../src/formats/onnx/export.ts";
 import { loadModel } from "../../src/index.ts";
+import { apply } from "../../src/ir/graph.ts";
+import { OPS } from "../../src/ops/index.ts";
+import { input } from "../../src/ops/source.ts";
 import { root } from "../bundle.ts";
 import { classifierGraph } from "../cli/sample_models.ts";
 import { buildPage, openBrowser, openPage, servePage, settled, textOf, whyNoBrowser } from "./browser.ts";
@@ -30,6 +33,14 @@ async function expectedRow(model: Uint8Array): Promise<number[]> {
   const { y } = await opened.run(inputs);
   opened.dispose();
   return Array.from(y.data as Float32Array);
+}
+
+/** Of operators that pages load where a network has them. */
+function rareModel(): Uint8Array {
+  const x = input("x", { dtype: "f32", shape: [1, 3, 12, 16] });
+  const [seen] = apply(OPS.get("Attention")!, [x, x, x], {}, "attention"); // both are ONNX's
+  const [value] = apply(OPS.get("Einsum")!, [seen], { equation: "nchw->nc" }, "sums");
+  return exportOnnx({ inputs: [x], outputs: [{ name: "y", value }] });
 }
 
 /** As a reader drops it: a drop event with a file. */
@@ -84,6 +95,24 @@ describe.skipIf(whyNoBrowser)(`the page in Chromium${whyNoBrowser ? `: ${whyNoBr
       expect(await page.locator("#roofline circle").count()).toBeGreaterThan(0); // steps below the clock's resolution have no rate
     }
     await expect.poll(() => textOf(page.locator("h2").first())).toContain("WebGPU");
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test("operators that few networks have are fetched when a network has them", async () => {
+    const { page, complaints } = await openPage(browser, served.url);
+    const rarePieces = (): Promise<number> =>
+      page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => /rare-\w+\.js$/.test(name)).length);
+    await drop(page, "classifier.onnx", model);
+    expect(await settled(page)).toBe("");
+    expect(await rarePieces()).toBe(0);
+    await drop(page, "rare.onnx", rareModel());
+    expect(await settled(page)).toBe("");
+    expect(await rarePieces()).toBe(1);
+    const wantedSums = await expectedRow(rareModel());
+    const got = await outputsOf(page);
+    expect(got.length).toBe(wantedSums.length);
+    for (const [i, v] of got.entries()) expect(v / wantedSums[i]).toBeCloseTo(1, 4);
     expect(complaints).toEqual([]);
     await page.close();
   });

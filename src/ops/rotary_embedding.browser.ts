@@ -1,4 +1,0 @@
-// RotaryEmbedding as one operator of files is younger than what browsers have room for: exporters write what it is made of as well.
-import type { Op } from "../ir/graph.ts";
-
-export const rotaryEmbeddingOps: readonly Op[] = [];
