@@ -174,7 +174,7 @@ export class Ring {
     return this.operands.n === 1 ? this.vector("csb", this.weights.vector()) : this.forward();
   }
   private forward(): Promise<Contestant> {
-    const kept = this.weights.forward();
+    const kept = this.weights.forward(this.operands.n);
     const output = this.empty(4 * kept.form.rows * this.operands.n);
     const [kernel, x] = [this.product(sparseProductShape(kept.form, this.operands.n)), this.put(this.operands.x)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
@@ -182,7 +182,7 @@ export class Ring {
   /** The values, of which there is one copy for both directions, are brought into this one's order each time. */
   private backward(): Promise<Contestant> {
     const { n, g } = this.operands;
-    const kept = this.weights.backward();
+    const kept = this.weights.backward(this.operands.n);
     const output = this.empty(4 * kept.form.groups.rows * n);
     const [kernel, side] = [this.product(spreadProductShape(kept.form, n)), this.put(g)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], side, output]]], output);

@@ -12,19 +12,20 @@ export interface Choice {
   readonly predicted: Forecast;
 }
 
-export function dispatch({ device, matrix, forward, vector }: Weights, n: number, rates: SparseRates): Choice {
+export function dispatch(weights: Weights, n: number, rates: SparseRates): Choice {
+  const { device, matrix } = weights;
   const { target, threads } = device;
   const { rows, columns: depth } = matrix;
   const size = { rows, depth, n };
   const machine = { target, threads, rates };
   if (n === 1) {
-    const predicted = vectorForecastOf(size, vector().form, machine);
+    const predicted = vectorForecastOf(size, weights.vector().form, machine);
     return { chosen: vectorPays(size, predicted, threads) ? "csb" : "dense", predicted };
   }
   const nonzeros = matrix.csb().values.length;
   const density = nonzeros / (rows * depth);
   const code = codeForecast(size, nonzeros, machine);
   if (code?.isChosen) return { chosen: "pattern", predicted: code };
-  const predicted = forecastOf(size, forward().form, false, machine);
+  const predicted = forecastOf(size, weights.forward(n).form, false, machine);
   return { chosen: isTabled(size, density) && pays(predicted) ? "csb" : "dense", predicted };
 }

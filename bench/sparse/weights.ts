@@ -2,7 +2,7 @@
 import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
 import { fromNumbers } from "../../src/ir/tensor.ts";
 import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { type Direction, goesBroad, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
 import { sampledIndexOf } from "../../src/kernels/sparse_sampled.ts";
 import { spreadGroups, spreadIndexOf } from "../../src/kernels/sparse_spread.ts";
 import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turned.ts";
@@ -106,22 +106,32 @@ export class Weights {
   readonly packedTurned = each((n) => this.keepPacked(n, this.matrix.columns, this.matrix.rows, { k: this.matrix.columns, n: 1 }));
 
   /** Values in the kernel's order, and its index. */
-  readonly forward = once(() =>
+  forward(n: number) {
+    return this.forwardFor(this.columnsOf("forward", n));
+  }
+  private readonly forwardFor = each((n) =>
     this.keep(() => {
       const { target, threads } = this.device;
-      const form = groupsOf(this.matrix.csb(), "forward", target, threads);
+      const form = groupsOf(this.matrix.csb(), "forward", target, threads, n);
       return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form), shareBlockRows(form, threads)] };
     }),
   );
   /** Values in the order of blocks, and where the kernel's order has each of them. */
-  readonly backward = once(() =>
+  backward(n: number) {
+    return this.backwardFor(this.columnsOf("transposed", n));
+  }
+  private readonly backwardFor = each((n) =>
     this.keep(() => {
       const { target, threads } = this.device;
-      const form = spreadGroups(groupsOf(this.matrix.csb(), "transposed", target, threads));
+      const form = spreadGroups(groupsOf(this.matrix.csb(), "transposed", target, threads, n));
       if (!form) throw new Error(`${this.matrix.rows}x${this.matrix.columns}: a strip has too many nonzeros in a panel`);
       return { form, arrays: [this.values(), ...spreadIndexOf(form), shareBlockRows(form.groups, threads)] };
     }),
   );
+  /** Walks are the same for all numbers of columns, but for broad ones. */
+  private columnsOf(direction: Direction, n: number): number {
+    return goesBroad(this.matrix.csb(), direction, this.device.target, n) ? n : 0;
+  }
   /** For one column, as a network that does not learn has it. */
   readonly vector = once(() => this.keep(() => this.vectorForm(false)));
   /** As a layer that learns has it: the other direction reads the same values. */

@@ -2,6 +2,7 @@
 import { HeddleError } from "../ir/error.ts";
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
+import { isBroad, MOST_BROAD } from "./sparse_broad.ts";
 import { type Bundle, bundlesByCount, type Columns, type Part } from "./sparse_pairs.ts";
 import { bundlesByColumns, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
 
@@ -48,18 +49,23 @@ export interface Groups {
   /** Rows side by side, and whether columns that pairs of them share come first. */
   readonly abreast: number;
   readonly shares: boolean;
+  /** One row at a time meets the whole operand, for many columns at once (sparse_broad.ts). */
+  readonly broad: boolean;
   /** First bundle of each strip, panel and group, and the end. */
   readonly starts: Int32Array;
   /** Two words of 32 bits a visit, the lower one first. */
   readonly visits: Int32Array;
-  /** The row of the dense operand, counted from `panelBase`. */
-  readonly coordinate: Uint8Array;
+  /** The row of the dense operand, counted from `panelBase`; two bytes in a broad walk. */
+  readonly coordinate: Coordinates;
   /** Where the value is in the matrix, -1: a zero. */
   readonly place: Int32Array;
 }
 
+export type Coordinates = Uint8Array | Uint16Array;
+export const coordinatesOf = (broad: boolean, room: number): Coordinates => (broad ? new Uint16Array(room) : new Uint8Array(room));
+
 /** What a product's kernel is given of the index, in the order of its buffers. */
-export const indexOf = ({ coordinate, visits, starts }: Groups): readonly [Uint8Array, Int32Array, Int32Array] => [
+export const indexOf = ({ coordinate, visits, starts }: Groups): readonly [Coordinates, Int32Array, Int32Array] => [
   coordinate,
   visits,
   starts,
@@ -72,26 +78,44 @@ const ROWS_OF_STRIP = 1024;
 /** Nonzeros of a strip in a panel. Transposed, values that are brought into order come from as few lines of the matrix; forward, two bytes tell them apart. */
 const NONZEROS_OF_STRIP: Readonly<Record<Direction, number>> = { forward: 60000, transposed: 8192 };
 
+/** Rows that meet a panel one after another, where each has so many nonzeros there. */
+const rowsOfStrip = (direction: Direction, nonzeros: number): number =>
+  Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP[direction] / nonzeros));
+
 /** From which row of the dense operand on a panel's coordinates count: all NAMED of them exist, where the operand has as many. */
 export const panelBase = (first: number, depth: number): number => Math.max(0, Math.min(first, depth - NAMED));
 
-export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threads = 1): Groups {
+/** `n`: the columns of an operand that lie side by side; others come in panels anyway. */
+export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threads = 1, n = 0): Groups {
   if (w.block > NAMED) throw new HeddleError("unsupported", `sparse product: CSB blocks of ${w.block}, wanted at most ${NAMED}`);
+  const { rows, depth, density, panel } = panelsOf(w, direction);
   const isForward = direction === "forward";
-  const [rows, depth] = isForward ? [w.rows, w.columns] : [w.columns, w.rows];
   const blockRows = isForward ? w.blockRows : w.blockColumns;
-  const density = w.values.length / (rows * depth);
-  const panel = rowsOfPanel(depth, density);
-  const most = Math.min(ROWS_OF_STRIP, Math.ceil(NONZEROS_OF_STRIP[direction] / (panel * density)));
-  const strip = blocksOfStrip(blockRows, w.block, threads, most);
-  const panels = Math.ceil(depth / panel);
   const sorted = sortedByRows(w, isForward);
-  const walk = (abreast: number): Groups => {
-    const size = { block: w.block, strip, rows, depth, panel, panels, abreast, shares: abreast > 1 && density >= LEAST_SHARING };
+  const walk = (panel: number, abreast: number, broad: boolean): Groups => {
+    const strip = blocksOfStrip(blockRows, w.block, threads, rowsOfStrip(direction, panel * density));
+    const shares = abreast > 1 && density >= LEAST_SHARING;
+    const size = { block: w.block, strip, rows, depth, panel, panels: Math.ceil(depth / panel), abreast, shares, broad };
     return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(sorted, size).run() };
   };
-  const widest = walk(rowsAbreast(target));
-  return widest.abreast > 2 && widest.length > MOST_FILLED * w.values.length ? walk(2) : widest;
+  if (goesBroad(w, direction, target, n)) return walk(depth, 1, true);
+  const widest = walk(panel, rowsAbreast(target), false);
+  return widest.abreast > 2 && widest.length > MOST_FILLED * w.values.length ? walk(panel, 2, false) : widest;
+}
+
+/** Whether a walk for n columns that lie side by side is a broad one. */
+export function goesBroad(w: Csb, direction: Direction, target: SimdTarget, n: number): boolean {
+  const { rows, depth, density, panel } = panelsOf(w, direction);
+  const met = { depth, panels: Math.ceil(depth / panel), rows: Math.min(rows, rowsOfStrip(direction, panel * density)), density };
+  if (!isBroad(met, n, target)) return false;
+  const { first } = sortedByRows(w, direction === "forward");
+  return first.every((at, row) => row === 0 || at - first[row - 1] <= MOST_BROAD);
+}
+
+function panelsOf({ rows, columns, values }: Csb, direction: Direction) {
+  const size = direction === "forward" ? { rows, depth: columns } : { rows: columns, depth: rows };
+  const density = values.length / (rows * columns);
+  return { ...size, density, panel: rowsOfPanel(size.depth, density) };
 }
 
 /** With more zeros in rows that are as long as their longest neighbour fewer rows go side by side: a few rows are far longer than the others then, or there are few. */
@@ -142,13 +166,13 @@ function sortedByRows(w: Csb, isForward: boolean): SortedRows {
   return { first, minor: minors, place };
 }
 
-type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "abreast" | "shares">;
+type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "abreast" | "shares" | "broad">;
 
 /** Writes the index, strip by strip and panel by panel. */
 class Walk {
   private readonly starts: number[] = [];
   private readonly visits: number[] = [];
-  private coordinate: Uint8Array;
+  private coordinate: Coordinates;
   private place: Int32Array;
   private length = 0;
   private shared = 0;
@@ -164,7 +188,7 @@ class Walk {
     this.perBundle = 2 * size.abreast;
     this.next = sorted.first.slice(0, size.rows);
     const room = Math.ceil(1.05 * sorted.place.length) + 2 * PADDING;
-    this.coordinate = new Uint8Array(room);
+    this.coordinate = coordinatesOf(this.size.broad, room);
     this.place = new Int32Array(room).fill(-1);
   }
 
@@ -248,7 +272,7 @@ class Walk {
   ): void {
     const { coordinate, place, length, sorted, size } = this;
     const { minor, place: placeOf } = sorted;
-    const base = panelBase(c * size.panel, size.depth);
+    const base = size.broad ? 0 : panelBase(c * size.panel, size.depth);
     const filled = to - from;
     let last = 0;
     for (let j = 0; j < count; j += STEP) {
@@ -267,7 +291,7 @@ class Walk {
     const { coordinate, place, length } = this;
     if (length + count + PADDING <= place.length) return;
     const room = 2 * (length + count + PADDING);
-    this.coordinate = new Uint8Array(room);
+    this.coordinate = coordinatesOf(this.size.broad, room);
     this.coordinate.set(coordinate);
     this.place = new Int32Array(room).fill(-1);
     this.place.set(place);

@@ -2,8 +2,10 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
+import { MOST_BROAD } from "./sparse_broad.ts";
 import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
-import { copyPanel, type DenseShape, type DenseSide, type Panel, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
+import { type PanelColumns, Reach } from "./sparse_reach.ts";
+import { copyPanel, type DenseShape, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
 import { type Spread, SpreadCode, type SpreadGroups, spreadBytes } from "./sparse_spread.ts";
 import { shareOut } from "./work.ts";
 
@@ -19,12 +21,13 @@ export interface SparseProductShape extends DenseShape {
   readonly visits: number;
   readonly abreast: number;
   readonly shares: boolean;
+  readonly broad: boolean;
   /** Where values lie in the order of blocks and are brought into this one for a strip and panel at a time. */
   readonly spread?: Spread;
 }
 
 export const sparseProductShape = (
-  { rows, depth, block, strip, panel, panels, length, abreast, shares, visits }: Groups,
+  { rows, depth, block, strip, panel, panels, length, abreast, shares, broad, visits }: Groups,
   n: number,
 ): SparseProductShape => ({
   rows,
@@ -37,6 +40,7 @@ export const sparseProductShape = (
   length,
   abreast,
   shares,
+  broad,
   visits: visits.length / (2 * abreast),
 });
 
@@ -46,31 +50,8 @@ export const spreadProductShape = ({ groups, spread }: SpreadGroups, n: number):
   spread: spread.shape,
 });
 
-/** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
-const VECTORS = 4;
-
 /** Bytes of values that are asked for before they are needed: where other layers ran in between, the matrix comes from the last cache, and loads of panels hide its streams from the processor. */
 const AHEAD = 1024;
-
-/** Columns of the result worked off together, in vectors. */
-export function sparseVectors(n: number, target: SimdTarget): number {
-  const all = Math.ceil(n / target.lanes);
-  return Math.ceil(all / Math.ceil(all / VECTORS));
-}
-
-/** Bytes from one row of a panel, or of sums, to the next. */
-const pitchOf = ({ lanes }: SimdTarget, vectors = VECTORS): number => vectors * lanes * 4;
-
-/** Whether rows of an operand lie as those of a panel would: next to each other, at powers of two that coordinates are shifted by, and as many as these can name. */
-function isPanel({ n, depth }: DenseShape, target: SimdTarget): boolean {
-  const vectors = sparseVectors(n, target);
-  return (
-    n === vectors * target.lanes &&
-    vectors !== 3 &&
-    pitchOf(target, vectors) >= ROW_UNIT &&
-    (depth >= NAMED || Number.isInteger(Math.log2(depth)))
-  );
-}
 
 /**
  * Buffers: values, the index (`indexOf`, or `spreadIndexOf`), shares (not where threads share columns), those of the dense side, the epilogue's inputs, output.
@@ -91,12 +72,10 @@ export function sparseProductKernel(
 type Visit = () => IntVar;
 
 /** A strip that meets a panel. */
-interface Meeting {
+interface Meeting extends PanelColumns {
   readonly strip: Int;
   /** The entry that the strip's visits of this panel count from. */
   readonly first: Int;
-  readonly panel: Panel;
-  readonly tile: PanelTile;
   /** Sums begin with zero, and go into the result. */
   readonly isFirst: boolean;
   readonly isLast: boolean;
@@ -108,6 +87,9 @@ interface Strips {
   readonly to: Int;
 }
 
+/** Scratch is not empty. */
+const LINE = 64;
+
 /** Rows of sums, of all tiles of columns, that stay in the second-level cache. */
 const ROWS_OF_SUMS = 2048;
 
@@ -115,16 +97,11 @@ class SparseProduct {
   private readonly b: KernelBuilder;
   private readonly buffers: Readonly<Record<"values" | "coordinates" | "visits" | "starts" | "shares", number>>;
   private readonly dense: PanelBuffers | null;
-  /** The operand, where there is no side, and whether its rows lie as a panel's would: they are not copied then. */
+  /** The operand, where there is no side. */
   private readonly operand: number;
-  private readonly isPanel: boolean;
-  /** The last row that coordinates name. */
-  private readonly most: number;
+  private readonly reach: Reach;
   private readonly epilogue: EpilogueCode;
-  /** In vectors. */
-  private readonly vectors: number;
   private readonly scratch: number;
-  private readonly pitch: number;
   private readonly strips: number;
   /** Rows of a strip, as a power of two. */
   private readonly height: number;
@@ -142,19 +119,17 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, panels, length, visits, abreast, spread } = shape;
+    const { rows, depth, n, block, strip, panels, length, visits, abreast, spread, broad } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
-    this.vectors = sparseVectors(n, target);
-    this.isPanel = !side && isPanel(shape, target);
-    this.most = (this.isPanel ? Math.min(NAMED, depth) : NAMED) - 1;
-    this.pitch = pitchOf(target, this.isPanel ? this.vectors : VECTORS);
+    this.reach = new Reach(b, shape, target, side !== null);
+    const { vectors, pitch } = this.reach;
     this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
       values: spread ? -1 : b.buffer("values", 4 * (length + PADDING), "read"),
-      coordinates: b.buffer("coordinates", length + (spread?.most ?? 0) + PADDING, "read"),
+      coordinates: b.buffer("coordinates", (broad ? 2 : 1) * (length + (spread?.most ?? 0) + PADDING), "read"),
       visits: b.buffer("visits", 8 * abreast * visits, "read"),
       starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
       shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
@@ -162,18 +137,19 @@ class SparseProduct {
     this.dense = side ? side.declare(b, shape) : null;
     this.operand = side ? -1 : b.buffer("x", 4 * depth * n, "read");
     this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(shape) : n);
-    this.tiles = spread ? Math.max(1, Math.min(Math.floor(n / (this.vectors * target.lanes)), Math.floor(ROWS_OF_SUMS / this.height))) : 1;
-    const valuesAt = (NAMED + this.tiles * this.height) * this.pitch;
+    const whole = Math.floor(n / (vectors * target.lanes));
+    this.tiles = spread ? Math.max(1, broad ? whole : Math.min(whole, Math.floor(ROWS_OF_SUMS / this.height))) : 1;
+    const valuesAt = broad ? 0 : (NAMED + this.tiles * this.height) * pitch;
     const end = valuesAt + (spread ? spreadBytes(spread) + 4 * PADDING : 0);
     const waiting = this.epilogue.scratchBytes({ rows: side?.rowsAtOnce(target) ?? 1, vectors: 1 }, depth);
-    this.scratch = b.buffer("scratch", end + waiting, "scratch");
+    this.scratch = b.buffer("scratch", Math.max(LINE, end + waiting), "scratch");
     this.ordered = spread ? { buffer: this.scratch, at: valuesAt } : { buffer: this.buffers.values, at: 0 };
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
 
   build(): Kernel {
-    const { b, vectors, target, shape, buffers, strips, side } = this;
-    const width = vectors * target.lanes;
+    const { b, target, shape, buffers, strips, side } = this;
+    const width = this.reach.vectors * target.lanes;
     const whole = Math.floor(shape.n / width);
     const rest = shape.n - whole * width;
     if (side?.sharesColumns)
@@ -193,8 +169,8 @@ class SparseProduct {
 
   /** Tiles [from, to) of those that are whole. */
   private wholeTiles(from: Int, to: Int, strips: Strips): void {
-    const { b, vectors, target, shape, tiles } = this;
-    const width = vectors * target.lanes;
+    const { b, target, shape, tiles } = this;
+    const width = this.reach.vectors * target.lanes;
     const last = Math.floor(shape.n / width) - 1;
     b.loop(from, to, tiles, (first) => {
       if (tiles === 1) this.overStrips(strips, width, 1, () => times(first, width));
@@ -204,8 +180,9 @@ class SparseProduct {
 
   /** Some strips for some tiles, of which `columnOf` gives the first columns. */
   private overStrips({ from, to }: Strips, width: number, tiles: Int, columnOf: (tile: Int) => Int): void {
-    const { b, target, shape, scratch, pitch, height, dense, spread } = this;
+    const { b, target, shape, scratch, height, dense, spread } = this;
     const { block, panels } = shape;
+    const { pitch } = this.reach;
     const blockColumns = Math.ceil(shape.depth / block);
     const one = (t: Int, body: (tile: PanelTile) => void): void => {
       const sums = plus(NAMED * pitch, times(t, height * pitch));
@@ -231,14 +208,14 @@ class SparseProduct {
   private panel(strip: Int, number: Int, first: Int, tile: PanelTile): void {
     const { b, shape, dense } = this;
     const { depth, panels } = shape;
-    const named = Math.min(NAMED, depth);
+    const named = shape.broad ? depth : Math.min(NAMED, depth);
     const top = times(number, shape.panel);
     const base = b.min(top, depth - named);
     const inScratch = (k: Int): IntVar => b.min(b.max(plus(k, times(base, -1)), 0), named);
     const isLast = (then: () => void): void => b.when(panels - 2, number, then);
     const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, isLast };
     if (dense) dense.fillPanel(tile, panel);
-    else if (!this.isPanel) copyPanel(tile, panel, this.operand);
+    else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
     const meet = (isFirst: boolean, isLast: boolean): void => {
       for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, first, panel, tile, isFirst, isLast: isLast && dense === null });
     };
@@ -267,15 +244,16 @@ class SparseProduct {
     const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
     const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
     const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
+    const isBundled = shape.abreast > 1 || shape.broad;
     b.loop(from, to, 1, (i) => {
       const bundle = times(i, 8 * shape.abreast);
-      if (shape.abreast > 1) b.prefetch(buffers.visits, plus(bundle, AHEAD / 8));
+      if (isBundled) b.prefetch(buffers.visits, plus(bundle, AHEAD / 8));
       const visits = range(shape.abreast).map(
         (h): Visit =>
           () =>
             b.loadInt(buffers.visits, plus(bundle, 8 * h), "i64", ...INT_RANGE.i64),
       );
-      if (shape.abreast > 1) this.bundle(visits, rest, meeting);
+      if (isBundled) this.bundle(visits, rest, meeting);
       else this.alone(visits[0], rest, meeting);
     });
   }
@@ -301,8 +279,8 @@ class SparseProduct {
     const { abreast } = shape;
     const word = visits[0]();
     const start = this.start(word);
-    b.prefetch(buffers.coordinates, plus(meeting.first, start, AHEAD / 4));
-    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, NAMED - 1) : 0;
+    b.prefetch(buffers.coordinates, this.reach.bytes(plus(meeting.first, start, AHEAD / 4)));
+    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, shape.broad ? MOST_BROAD : NAMED - 1) : 0;
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
     const sums = visits.map((visit) => this.begin(visit, meeting));
     const each = (from: Int, count: Int, turn: (i: Int) => void): Int => {
@@ -319,7 +297,7 @@ class SparseProduct {
 
   private place(visit: Visit, tile: PanelTile): Int {
     const row = this.b.bits(visit(), 0, (this.height - 1) * ROW_UNIT);
-    return plus(tile.sums, times(row, this.pitch / ROW_UNIT));
+    return plus(tile.sums, times(row, this.reach.pitch / ROW_UNIT));
   }
   /** A row's sums so far. */
   private begin(visit: Visit, { tile, isFirst }: Meeting): Vec[] {
@@ -351,45 +329,32 @@ class SparseProduct {
     this.epilogue.storeTile([sums], at);
   }
 
-  /** `count` nonzeros of each row: their coordinates are bytes of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
-  private turn(start: Int, count: number, together: number, { first, panel }: Meeting, sums: readonly (readonly Vec[])[]): void {
-    const { b, buffers, ordered, pitch } = this;
+  /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
+  private turn(start: Int, count: number, together: number, meeting: Meeting, sums: readonly (readonly Vec[])[]): void {
+    const { b, buffers, ordered, reach } = this;
     if (count === STEP && !this.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
     const heads = range(sums.length / together).map((i) => i * together);
-    const words = heads.map((h) => b.loadInt(buffers.coordinates, plus(first, start, h * count), "i32", ...INT_RANGE.i32));
+    const words = heads.map((h) => reach.word(buffers.coordinates, plus(meeting.first, start, h * count)));
     const values = sums.map((_, h) => b.quad(ordered.buffer, plus(times(plus(start, h * count), 4), ordered.at)));
     for (let k = 0; k < count; k++)
       for (const [i, h] of heads.entries()) {
         const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
-        this.accumulate(byteTimes(b, words[i], k, pitch, this.most), lanes, panel, sums.slice(h, h + together));
+        this.accumulate(reach.row(words[i], k), lanes, meeting, sums.slice(h, h + together));
       }
   }
-  private one(i: Int, { first, panel }: Meeting, totals: readonly Vec[]): void {
-    const { b, buffers, ordered, pitch } = this;
-    const byte = b.loadInt(buffers.coordinates, plus(first, i), "u8", ...INT_RANGE.u8);
-    const row = this.most < NAMED - 1 ? b.bits(byte, 0, this.most) : byte;
-    this.accumulate(times(row, pitch), [b.splat(ordered.buffer, plus(times(i, 4), ordered.at))], panel, [totals]);
+  private one(i: Int, meeting: Meeting, totals: readonly Vec[]): void {
+    const { b, buffers, ordered, reach } = this;
+    const row = reach.rowOf(buffers.coordinates, plus(meeting.first, i));
+    this.accumulate(row, [b.splat(ordered.buffer, plus(times(i, 4), ordered.at))], meeting, [totals]);
   }
 
-  /** Each row's totals += its value · the row of the panel that begins at byte `offset`. */
-  private accumulate(offset: Int, values: readonly Vec[], panel: Panel, totals: readonly (readonly Vec[])[]): void {
-    const { b, target } = this;
-    const { buffer, at } = this.rowOfPanel(offset, panel);
+  /** Each row's totals += its value · the row of the operand that begins at byte `row`. */
+  private accumulate(row: Int, values: readonly Vec[], columns: PanelColumns, totals: readonly (readonly Vec[])[]): void {
     for (const v of totals[0].keys()) {
-      const part = b.load(buffer, plus(at, v * target.lanes * 4));
-      for (const [i, value] of values.entries()) b.accumulate(totals[i][v], value, part);
+      const part = this.reach.part(this.operand, row, v, columns);
+      for (const [i, value] of values.entries()) this.b.accumulate(totals[i][v], value, part);
     }
   }
-  private rowOfPanel(offset: Int, panel: Panel): { readonly buffer: number; readonly at: Int } {
-    const { isPanel, operand, scratch, pitch } = this;
-    return isPanel ? { buffer: operand, at: plus(times(panel.base, pitch), offset) } : { buffer: scratch, at: offset };
-  }
-}
-
-/** Byte k of a word, `most` (bits that are all set) at most, times a power of two: shifted to where it is that multiple. */
-export function byteTimes(b: KernelBuilder, word: IntVar, k: number, factor: number, most = NAMED - 1): IntVar {
-  const shift = 8 * k - Math.log2(factor);
-  return b.bits(shift < 0 ? times(word, 2 ** -shift) : word, Math.max(0, shift), most * factor);
 }
 
 const LANE: readonly VecOp[] = ["lane0", "lane1", "lane2", "lane3"];

@@ -5,7 +5,7 @@ import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { cutByNonzeros } from "../sparse/balance.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { hasOuter, sparseOuterKernel } from "./sparse_outer.ts";
-import { byteTimes } from "./sparse_product.ts";
+import { byteTimes } from "./sparse_reach.ts";
 
 export interface SparseSampledShape {
   readonly rows: number;

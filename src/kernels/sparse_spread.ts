@@ -1,7 +1,7 @@
 // Values of a sparse matrix into the order of a walk, one strip and panel at a time, in the nearest caches: read as they lie, each is put where the walk has it.
 import { type Int, type IntVar, type KernelBuilder, plus, times } from "../ir/kernel.ts";
 import { INT_RANGE } from "../ir/kernel_ops.ts";
-import { GROUPS, type Groups, PADDING } from "./sparse_groups.ts";
+import { type Coordinates, coordinatesOf, GROUPS, type Groups, PADDING } from "./sparse_groups.ts";
 
 /** Entries of a window, which is what a strip has in a panel, and a zero for those that fill rows up: two bytes tell them apart. */
 const TOLD = 2 ** 16;
@@ -31,7 +31,7 @@ export interface SpreadGroups {
   /** Those of the groups, where entries count from the first one of their window. */
   readonly visits: Int32Array;
   /** With room for a window behind. */
-  readonly coordinate: Uint8Array;
+  readonly coordinate: Coordinates;
 }
 
 interface SpreadIndex {
@@ -53,7 +53,7 @@ export function spreadGroups(groups: Groups): SpreadGroups | null {
   }
   const spread = spreadOf(place, firsts, groups.nonzeros);
   if (!spread) return null;
-  const coordinate = new Uint8Array(length + spread.shape.most + PADDING);
+  const coordinate = coordinatesOf(groups.broad, length + spread.shape.most + PADDING);
   coordinate.set(groups.coordinate);
   return { groups, spread, visits: local, coordinate };
 }

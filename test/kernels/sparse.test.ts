@@ -71,13 +71,13 @@ function ordered(w: Csb, place: Int32Array, target: SimdTarget, threads: number)
 }
 
 function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, threads: number): Float32Array {
-  const groups = groupsOf(w, direction, target, threads);
+  const groups = groupsOf(w, direction, target, threads, x.columns);
   const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
   const both = [tensor("i32", shareBlockRows(groups, threads)), tensor("f32", x.data)];
   const inputs = [
     ordered(w, groups.place, target, threads),
-    tensor("u8", groups.coordinate),
+    tensor(groups.broad ? "u16" : "u8", groups.coordinate),
     tensor("i32", groups.visits),
     tensor("i32", groups.starts),
     ...both,
@@ -203,6 +203,43 @@ describe.each(TARGETS)("$name", (target) => {
     const y = product(w, "forward", x, target, 1);
     expectProduct(y, matrix, false, x);
     for (const threads of [2, 3]) expect(product(w, "forward", x, target, threads)).toEqual(y);
+  });
+
+  test.each([
+    // With columns beyond the last whole vector, in several tiles, and rows of any number.
+    [64, 150, 256, 0.05],
+    [40, 130, 200, 0.1],
+    [30, 70, 331, 0.1],
+    [130, 40, 131, 0.03],
+  ])("few rows times many columns go one by one, (%i, %i), n %i, density %f", (rows, columns, n, density) => {
+    for (const isUneven of [false, true]) {
+      const matrix = (isUneven ? sparseMatrix : evenMatrix)(rows, columns, density);
+      const w = csbOf(matrix, 64);
+      const [x, g] = [denseMatrix(columns, n, 5), denseMatrix(rows, n, 6)];
+      for (const [direction, isTransposed, operand] of [
+        ["forward", false, x],
+        ["transposed", true, g],
+      ] as const) {
+        const { broad, panels } = groupsOf(w, direction, target, 1, n);
+        expect(broad).toBe(!target.loadsFirst);
+        if (broad) expect(panels).toBe(1);
+        const y = product(w, direction, operand, target, 1);
+        expectProduct(y, matrix, isTransposed, operand);
+        for (const threads of [2, 3]) expect(product(w, direction, operand, target, threads)).toEqual(y);
+      }
+    }
+  });
+
+  test("rows of more nonzeros than a broad walk counts, and operands that the caches do not hold, go by panels", () => {
+    const { lanes, l2 } = target;
+    const n = 16 * lanes;
+    const isBroad = ({ rows, columns, data }: Matrix, n: number): boolean =>
+      groupsOf(csbOf({ rows, columns, data }, 64), "forward", target, 1, n).broad;
+    const matrix = { rows: 16, columns: 600, data: evenMatrix(16, 600, 0.05).data };
+    expect(isBroad(matrix, n)).toBe(!target.loadsFirst);
+    expect(isBroad(matrix, Math.ceil(l2 / (4 * 600)))).toBe(false);
+    matrix.data.fill(1, 0, 512);
+    expect(isBroad(matrix, n)).toBe(false);
   });
 
   test("infinities stay in the rows that have them", () => {

@@ -120,7 +120,7 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   const guess = forecast(size, density, sharesColumns, machine);
   const isWorth = (ms: Forecast): boolean => mode === "always" || pays(ms);
   const w = isWorth(guess) ? make(blockOf(size, sharesColumns, threads)) : null;
-  const groups = w && groupsOf(w, "forward", task.target, threads);
+  const groups = w && groupsOf(w, "forward", task.target, threads, sharesColumns ? 0 : n);
   const ms = groups ? forecastOf(size, groups, sharesColumns, machine) : guess;
   const isSparse = groups !== null && isWorth(ms);
   note(task, { rows, depth, n, density, ...ms, isSparse });

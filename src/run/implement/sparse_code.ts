@@ -3,7 +3,7 @@ import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { fromNumbers } from "../../ir/tensor.ts";
 import { patternKey, patternOf, sparsePatternKernel } from "../../kernels/sparse_pattern.ts";
-import { sparseVectors } from "../../kernels/sparse_product.ts";
+import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { cooFromDense } from "../../sparse/coo.ts";
 import { csrFromCoo } from "../../sparse/csr.ts";
 import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";

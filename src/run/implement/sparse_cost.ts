@@ -1,6 +1,6 @@
 // What a product with sparse weights takes, dense and sparse: a few rates that are measured once on each machine (run/sparse_rates.ts).
 import type { SimdTarget } from "../../ir/kernel.ts";
-import { sparseVectors } from "../../kernels/sparse_product.ts";
+import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { splitThreads } from "../../kernels/work.ts";
 
 /** Which kernels products with constant weights get: those that are predicted to be faster, sparse ones wherever there are some, or dense ones. */
