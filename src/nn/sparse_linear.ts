@@ -1,8 +1,8 @@
 // SparseLinear: (…, in) → (…, out) with a weight of which only some elements exist: memory and work go with their number.
 import { HeddleError } from "../ir/error.ts";
 import type { TensorData } from "../ir/tensor.ts";
-import type { Coo } from "../sparse/coo.ts";
-import { type Csb, csbFromCoo, visitCsb } from "../sparse/csb.ts";
+import { type Csb, visitCsb } from "../sparse/csb.ts";
+import { csbFromFloats } from "../sparse/csb_dense.ts";
 import { evaluate, fromArray, fromData, Parameter, sparseLinear, type Tensor } from "../tensor/index.ts";
 import type { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
@@ -68,12 +68,25 @@ export class SparseLinear extends Module {
 /** All but the `count` smallest; of equal ones the first go. */
 function maskOfLargest(sizes: Float32Array, count: number): Uint8Array {
   const mask = new Uint8Array(sizes.length).fill(1);
-  const sorted = sizes.slice().sort();
-  const limit = count > 0 ? sorted[count - 1] : -1;
-  let below = 0;
-  while (below < count && sorted[below] < limit) below++;
-  for (let i = 0, equal = count - below; i < sizes.length; i++) if (sizes[i] < limit || (sizes[i] === limit && equal-- > 0)) mask[i] = 0;
+  if (count === 0) return mask;
+  const bits = new Uint32Array(sizes.buffer, sizes.byteOffset, sizes.length);
+  const { limit, below } = smallest(bits, count);
+  for (let i = 0, equal = count - below; i < bits.length; i++) if (bits[i] < limit || (bits[i] === limit && equal-- > 0)) mask[i] = 0;
   return mask;
+}
+
+const HALF = 2 ** 16;
+
+/** The `count`-th smallest, and how many are smaller, of numbers by their bits, which have their order where none is negative: counted by the upper half, then by the lower one. */
+function smallest(bits: Uint32Array, count: number): { readonly limit: number; readonly below: number } {
+  const counts = new Uint32Array(HALF);
+  for (let i = 0; i < bits.length; i++) counts[bits[i] >>> 16]++;
+  let [below, upper, lower] = [0, 0, 0];
+  while (below + counts[upper] < count) below += counts[upper++];
+  counts.fill(0);
+  for (let i = 0; i < bits.length; i++) if (bits[i] >>> 16 === upper) counts[bits[i] & (HALF - 1)]++;
+  while (below + counts[lower] < count) below += counts[lower++];
+  return { limit: upper * HALF + lower, below };
 }
 
 function patternOf({ dtype, shape, data }: TensorData, mask: ArrayLike<number>): Csb {
@@ -87,14 +100,10 @@ function patternOf({ dtype, shape, data }: TensorData, mask: ArrayLike<number>):
   let count = 0;
   for (let i = 0; i < mask.length; i++) if (mask[i] !== 0) count++;
   if (count === 0) throw new HeddleError("bad-argument", "SparseLinear: no element of the weight is left");
-  const [row, column, values] = [new Uint32Array(count), new Uint32Array(count), new Float32Array(count)];
-  for (let r = 0, i = 0, k = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++, i++) {
-      if (mask[i] === 0) continue;
-      row[k] = r;
-      column[k] = c;
-      values[k++] = weights[i];
-    }
-  const coo: Coo = { kind: "coo", rows, columns, dtype: "f32", row, column, values };
-  return csbFromCoo(coo, { block: count > SPARSE * weights.length ? BLOCK : SPARSE_BLOCK });
+  return csbFromFloats(weights, {
+    rows,
+    columns,
+    block: count > SPARSE * weights.length ? BLOCK : SPARSE_BLOCK,
+    mask: mask === data ? undefined : mask,
+  });
 }

@@ -108,3 +108,18 @@ test("what has no sense is refused", async () => {
   expect(() => new SparseLinear(weight, { mask: [1] })).toThrow("mask of 1");
   await expect(SparseLinear.prune(new Linear(2, 2, { key: key(0) }), 1)).rejects.toThrow("sparsity 1");
 });
+
+test("pruning leaves the largest, of equal ones the last", async () => {
+  const layer = new Linear(40, 30, { key: key(3) });
+  const drawn = await floats(layer.weight.value);
+  for (const steps of [3, 1000]) {
+    const weight = Float32Array.from(drawn, (v) => (Math.round(v * steps) + (v < 0 ? -0.5 : 0.5)) / steps);
+    layer.weight.value = fromData({ dtype: "f32", shape: [30, 40], data: weight });
+    for (const sparsity of [0, 0.25, 0.6, 0.99]) {
+      const order = Array.from(weight.keys()).sort((a, b) => Math.abs(weight[a]) - Math.abs(weight[b]) || a - b);
+      const wanted = weight.slice();
+      for (const i of order.slice(0, Math.floor(sparsity * weight.length))) wanted[i] = 0;
+      expect((await (await SparseLinear.prune(layer, sparsity)).denseWeight()).data).toEqual(wanted);
+    }
+  }
+});

@@ -18,7 +18,9 @@ import {
   withType,
   withValues,
 } from "../../src/sparse/convert.ts";
-import { sortCoo } from "../../src/sparse/coo.ts";
+import { cooFromDense, sortCoo, transposeCoo } from "../../src/sparse/coo.ts";
+import { csbFromCoo } from "../../src/sparse/csb.ts";
+import { countNonzeros, csbFromFloats } from "../../src/sparse/csb_dense.ts";
 import { transposedCsr } from "../../src/sparse/csc.ts";
 import { invertOrder, permuteRows, rowsByLength } from "../../src/sparse/csr.ts";
 import type { SparseMatrix } from "../../src/sparse/matrix.ts";
@@ -235,4 +237,43 @@ test("sorting is stable and in order, for keys of one digit and of two", () => {
     const wanted = [...key.keys()].sort((a, b) => key[a] - key[b]);
     expect([...stableOrder(key, bound)]).toEqual(wanted);
   }
+});
+
+describe("blocks straight from a dense matrix", () => {
+  const cases = [
+    [1, 1, 1],
+    [70, 90, 0.4],
+    [64, 128, 0],
+    [130, 257, 0.1],
+    [5, 300, 1],
+  ] as const;
+  test.each(cases)("(%i, %i), density %f", (rows, columns, density) => {
+    for (const block of [16, 64, 128]) {
+      const dense = randomMatrix(rows, columns, density);
+      const data = dense.data as Float32Array; // made of it
+      data[rows * columns - 1] = -0;
+      if (density > 0) data[0] = Number.NaN;
+      expect(csbFromFloats(data, { rows, columns, block })).toEqual(csbFromCoo(cooFromDense(dense), { block }));
+      const turned = csbFromFloats(data, { rows: columns, columns: rows, block, isTurned: true });
+      expect(turned).toEqual(csbFromCoo(transposeCoo(cooFromDense(dense)), { block }));
+      expect(countNonzeros(data)).toBe(turned.values.length);
+    }
+  });
+
+  test("of a mask's elements, zeros among them", () => {
+    const dense = randomMatrix(70, 200, 0.5);
+    const mask = randomMatrix(70, 200, 0.3, 2).data;
+    const places = Array.from(mask.keys()).filter((i) => mask[i] !== 0);
+    const coo = {
+      ...cooFromDense(dense),
+      row: Uint32Array.from(places, (i) => Math.floor(i / 200)),
+      column: Uint32Array.from(places, (i) => i % 200),
+      values: Float32Array.from(places, (i) => dense.data[i] as number),
+    };
+    for (const isTurned of [false, true]) {
+      const [rows, columns] = isTurned ? [200, 70] : [70, 200];
+      const made = csbFromFloats(dense.data as Float32Array, { rows, columns, block: 64, isTurned, mask: mask as Float32Array });
+      expect(made).toEqual(csbFromCoo(isTurned ? transposeCoo(coo) : coo, { block: 64 }));
+    }
+  });
 });

@@ -1,10 +1,9 @@
 // A row times constant weights that are mostly zeros: a layer at batch 1. Both kernels wait for memory, or the sparse one for its steps.
 import type { Value } from "../../ir/graph.ts";
-import { fromNumbers } from "../../ir/tensor.ts";
+import { SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
 import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
-import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
-import { csbFromCoo } from "../../sparse/csb.ts";
+import { csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
 import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
@@ -38,8 +37,7 @@ export function rowTimesSparse(
   }
   // Random places first: where those lose, nothing is converted.
   const isWorth = !isAuto || vectorPays(size, guess, threads);
-  const coo = isWorth ? cooFromDense(fromNumbers("f32", isTransposed ? [n, k] : [k, n], weights)) : null;
-  const csb = coo && csbFromCoo(isTransposed ? coo : transposeCoo(coo));
+  const csb = isWorth ? csbFromFloats(weights, { rows: n, columns: k, isTurned: !isTransposed, block: SPARSE_BLOCK }) : null;
   const w = csb && vectorMatrixOf(csb, target);
   const ms = w ? vectorForecastOf(size, w, machine) : guess;
   const isSparse = w !== null && (!isAuto || vectorPays(size, ms, threads));
