@@ -345,3 +345,9 @@ const FUNCTIONS: Readonly<Record<VectorFn, (l: Lanes, a: Vec, b: Vec) => Vec>> =
 
 /** fn of float32 lanes; comparisons and tests give masks. */
 export const vectorFn = (k: KernelBuilder, fn: VectorFn, a: Vec, b: Vec = a): Vec => FUNCTIONS[fn](new Lanes(k), a, b);
+
+/** eˣ where x is not above 0; NaN for NaN. */
+export function expOfNegative(k: KernelBuilder, x: Vec): Vec {
+  const l = new Lanes(k);
+  return l.select(l.less(x, EXP_LOW), 0, expInRange(l, x));
+}

@@ -1,7 +1,7 @@
 // Reads attention out of a graph: what is multiplied, what its scores are multiplied by, which of them are hidden and what is added.
 import { isFloat } from "../ir/dtype.ts";
 import type { Node, Value } from "../ir/graph.ts";
-import { type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
+import { elementCount, type Shape, type TensorData, toNumbers } from "../ir/tensor.ts";
 import type { ScoreWeightsAttrs } from "../ops/score_weights.ts";
 import { constantOf } from "../ops/source.ts";
 import { madeBy, numberOf, pairs, plusNumber, sameShape } from "./match.ts";
@@ -75,9 +75,8 @@ function chosen(x: Value): Scores | null {
   }
   // What is added to a score that is infinitely low changes nothing, nor does another mask.
   const found = added(inner);
-  const mask = constantOf(seen);
-  const place = mask && lastSeen(mask, x.type.shape[x.type.shape.length - 1], (e) => e !== 0, (e) => e === 0); // biome-ignore format: one idea
-  if (found && found.before < 0 && place !== undefined && place !== null) return { ...found, before: place };
+  const place = lastShown(seen, x.type.shape[x.type.shape.length - 1]);
+  if (found && found.before < 0 && place !== null) return { ...found, before: place };
   return found && !found.seen ? { ...found, seen: unexpanded(seen), hidden } : null;
 }
 
@@ -156,6 +155,21 @@ function byOrder(found: Attended): Attended {
   if (!tensor || (seen && bias && hidden !== Number.NEGATIVE_INFINITY) || (seen && hidden > LOW) || before >= 0) return found;
   const place = lastSeen(tensor, keys, (x) => (seen ? x !== 0 : x === 0), (x) => (seen ? x === 0 : x <= LOW)); // biome-ignore format: short
   return place === null ? found : { ...found, seen: null, before: place, bias: seen ? bias : null };
+}
+
+/** The same of booleans: known ones, or places that are compared, which are as many as scores and not computed ahead. */
+function lastShown(seen: Value, keys: number): number | null {
+  const mask = constantOf(seen);
+  if (mask) return lastSeen(mask, keys, (x) => x !== 0, (x) => x === 0); // biome-ignore format: one idea
+  const compared = madeBy(seen, "GreaterOrEqual");
+  const [queries, others] = (compared?.inputs ?? []).map((x) => constantOf(x));
+  if (!queries || !others || keys < 2) return null;
+  const isColumn = queries.shape.length > 1 && elementCount(queries.shape) === queries.shape[queries.shape.length - 2];
+  const isRow = elementCount(others.shape) === keys && others.shape[others.shape.length - 1] === keys;
+  const [places, ofKeys] = [toNumbers(queries), toNumbers(others)];
+  const before = places[0] - ofKeys[0];
+  const follow = (numbers: ArrayLike<number>): boolean => Array.from(numbers).every((x, i) => x === numbers[0] + i);
+  return isColumn && isRow && follow(places) && follow(ofKeys) && places.length > 1 && before >= 0 && before < keys ? before : null;
 }
 
 /** How many keys beyond its own number each query sees, where that is one for all and not negative. */

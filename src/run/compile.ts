@@ -7,6 +7,7 @@ import { copyKernel } from "../kernels/copy.ts";
 import { Binding } from "./binding.ts";
 import { tensorBytes } from "./cost.ts";
 import { isComplete } from "./image.ts";
+import { keepsAttention } from "./implement/attention.ts";
 import { implement, isAnchor } from "./implement/index.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
@@ -91,6 +92,7 @@ export function cpuBackend(
   return {
     sparse,
     isAnchor,
+    keeps: (node, narrow) => keepsAttention(node, narrow, target),
     implement: (node, name) => implement(node, name, options),
     copy(type) {
       const bytes = tensorBytes(type);

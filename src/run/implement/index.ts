@@ -9,6 +9,7 @@ import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
+import { ATTENTION_ALONE } from "./attention.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
 import { anchorTask } from "./epilogue.ts";
@@ -33,6 +34,7 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
   [Softmax, implementSoftmax],
   [LogSoftmax, implementSoftmax],
   [LayerNormalization, implementLayerNormalization],
+  ...ATTENTION_ALONE,
   ...TRAINING_ALONE,
 ]);
 

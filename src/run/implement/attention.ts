@@ -1,0 +1,65 @@
+// MaskedAttention to a kernel that keeps scores in a cache: which nodes it is for, and where heads and masks lie.
+import type { DType } from "../../ir/dtype.ts";
+import type { Node, Op, Value } from "../../ir/graph.ts";
+import type { SimdTarget } from "../../ir/kernel.ts";
+import type { MemoryType } from "../../ir/kernel_ops.ts";
+import type { NarrowPrecision } from "../../ir/precision.ts";
+import { elementCount, stridesOf } from "../../ir/tensor.ts";
+import { attentionKernel, scheduleAttention } from "../../kernels/attention.ts";
+import { attentionRowsKernel } from "../../kernels/attention_rows.ts";
+import type { AttentionShape, HeadPlaces, MaskPlaces } from "../../kernels/attention_shape.ts";
+import { MaskedAttention, maskedGeometry } from "../../ops/masked_attention.ts";
+import { stridedView } from "../gpu/strided_view.ts";
+import { type Implementation, sharedKernel, valuePlace } from "../step.ts";
+
+const MASK_TYPES: Readonly<Partial<Record<DType, MemoryType>>> = { bool: "u8", f32: "f32", f16: "f16", bf16: "bf16" };
+
+/** Whether there is a kernel for a node. */
+export function keepsAttention(node: Node, narrow: NarrowPrecision | undefined, _target: SimdTarget): boolean {
+  if (node.op !== MaskedAttention || narrow) return false;
+  const { dtype, keys, depth } = maskedGeometry(node);
+  const masks = node.inputs.slice(3).filter((x) => x !== null);
+  if (dtype !== "f32" || elementCount(node.outputs[0].type.shape) * keys * depth === 0) return false;
+  return masks.every((x) => MASK_TYPES[x.type.dtype] !== undefined);
+}
+
+/** One element for all where an axis has size 1. */
+function maskOf(value: Value | null | undefined): MaskPlaces | null {
+  if (!value) return null;
+  const { dtype, shape } = value.type;
+  const [batch, head, query, key] = stridesOf(shape).map((stride, i) => (shape[i] === 1 ? 0 : stride));
+  return { type: MASK_TYPES[dtype]!, elements: elementCount(shape), batch, head, query, key }; // keepsAttention has seen it
+}
+
+/** A tensor (N, places, heads, columns), or what it was moved from where columns stay neighbours. */
+function headsOf(value: Value): { readonly places: HeadPlaces; readonly value: Value } {
+  const { shape } = value.type;
+  const moved = stridedView(value);
+  const [batch, place, head, column] = moved.strides;
+  const isRight = [moved.from, batch, place, head].every((n) => n >= 0) && (column === 1 || shape[3] === 1);
+  if (isRight)
+    return { value: moved.value, places: { elements: elementCount(moved.value.type.shape), from: moved.from, batch, place, head } };
+  const [ofBatch, ofPlace, ofHead] = stridesOf(shape);
+  return { value, places: { elements: elementCount(shape), from: 0, batch: ofBatch, place: ofPlace, head: ofHead } };
+}
+
+/** Queries of one head of keys that get a line each: more of them fill enough lanes of a tile. */
+const mostRows = ({ lanes }: SimdTarget): number => Math.floor(0.7 * lanes);
+
+const implementAttention: Implementation = (task) => {
+  const { anchor: node, target, threads, name, output } = task;
+  const { dtype: _, ...geometry } = maskedGeometry(node);
+  const [q, k, v] = task.inputs.slice(0, 3).map((x) => headsOf(x!)); // checked by infer
+  const [seen, bias] = [3, 4].map((i) => maskOf(task.inputs[i]));
+  const shape: AttentionShape = { ...geometry, seen, bias, q: q.places, k: k.places, v: v.places, out: headsOf(output).places };
+  const schedule = shape.queries * shape.group > mostRows(target) ? scheduleAttention(shape, target) : null;
+  const key = `attention ${JSON.stringify([shape, schedule])} ${shape.hidden}`; // JSON has no infinities
+  const kernel = sharedKernel(task, key, () =>
+    schedule ? attentionKernel(name, shape, schedule, target, threads) : attentionRowsKernel(`${name}_rows`, shape, target, threads),
+  );
+  const reads = [q.value, k.value, v.value, ...task.inputs.slice(3).filter((x) => x !== null)];
+  return [{ kernel, places: [...reads, output].map(valuePlace) }];
+};
+
+/** Operators with a kernel that stands alone. */
+export const ATTENTION_ALONE: readonly (readonly [Op, Implementation])[] = [[MaskedAttention, implementAttention]];
