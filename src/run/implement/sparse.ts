@@ -1,16 +1,16 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { Value } from "../../ir/graph.ts";
-import { elementCount, fromNumbers } from "../../ir/tensor.ts";
+import { elementCount } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { type SparseProductShape, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import type { DenseSide, PanelBuffers } from "../../kernels/sparse_side.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
-import { cooFromDense, transposeCoo } from "../../sparse/coo.ts";
-import { type Csb, csbFromCoo } from "../../sparse/csb.ts";
+import type { Csb } from "../../sparse/csb.ts";
+import { countNonzeros, csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
 import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
 import { bestStrips, stripCall, stripFormat } from "./sparse_strips.ts";
@@ -50,9 +50,7 @@ function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, 
   const nonzeros = countNonzeros(weights);
   const code = codeTimesMatrix(task, weights, nonzeros, x, size);
   if (code) return [code];
-  const chosen = chooseSparse(task, size, nonzeros, false, (block) =>
-    csbFromCoo(cooFromDense(fromNumbers("f32", [m, k], weights)), { block }),
-  );
+  const chosen = chooseSparse(task, size, nonzeros, false, (block) => csbFromFloats(weights, { rows: m, columns: k, block }));
   return chosen && [productCall(task, orderedValues(chosen.w, chosen.groups.place), chosen.groups, n, undefined, [valuePlace(x)])];
 }
 
@@ -76,10 +74,9 @@ export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: Spa
   const nonzeros = countNonzeros(w.weights);
   const blocks = rowsTimesBlocks(task, x, w, size, nonzeros);
   if (blocks) return [blocks];
-  const chosen = chooseSparse(task, size, nonzeros, true, (block) => {
-    const coo = cooFromDense(fromNumbers("f32", w.isTransposed ? [rows, depth] : [depth, rows], w.weights));
-    return csbFromCoo(w.isTransposed ? coo : transposeCoo(coo), { block });
-  });
+  const chosen = chooseSparse(task, size, nonzeros, true, (block) =>
+    csbFromFloats(w.weights, { rows, columns: depth, isTurned: !w.isTransposed, block }),
+  );
   if (!chosen) return null;
   const values = orderedValues(chosen.w, chosen.groups.place);
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };

@@ -22,9 +22,3 @@ export const orderedValues = (w: Csb, place: Int32Array): Place =>
   packedPlace((out) => {
     for (let i = 0; i < place.length; i++) if (place[i] >= 0) out[i] = w.values[place[i]];
   });
-
-export function countNonzeros(values: Float32Array): number {
-  let count = 0;
-  for (let i = 0; i < values.length; i++) if (values[i] !== 0) count++;
-  return count;
-}

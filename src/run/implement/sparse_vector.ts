@@ -3,10 +3,10 @@ import type { Value } from "../../ir/graph.ts";
 import { SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
 import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../kernels/sparse_vector.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
-import { csbFromFloats } from "../../sparse/csb_dense.ts";
+import { countNonzeros, csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { countNonzeros, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { rowTimesBlocks } from "./sparse_strips.ts";
 import { vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
 
