@@ -5,8 +5,8 @@ import type { ScalarFn } from "./scalar.ts";
 
 export type Expr =
   | { readonly k: "const"; readonly dtype: DType; readonly value: number }
-  /** Element `at` (linear, in elements; proved inside the buffer) of the group's input number `input`. */
-  | { readonly k: "load"; readonly dtype: DType; readonly input: number; readonly at: Index }
+  /** Element `at` (linear, in elements; proved inside the buffer) of the group's input number `input`. `range`: what integers it may be, where that is known. */
+  | { readonly k: "load"; readonly dtype: DType; readonly input: number; readonly at: Index; readonly range?: readonly [number, number] }
   /** A function of the table in scalar.ts; arguments and result in `dtype`, except comparisons (result bool). */
   | { readonly k: "call"; readonly dtype: DType; readonly fn: ScalarFn; readonly args: readonly Expr[] }
   | { readonly k: "cast"; readonly dtype: DType; readonly a: Expr }

@@ -10,10 +10,10 @@ import { type Atom, type Index, type IndexVar, linearIndex, newVar, varIndex } f
 import { SCALAR, type ScalarFn } from "./scalar.ts";
 import { numberToBf16, numberToHalf, stridesOf, type TensorData, toNumbers, zeros } from "./tensor.ts";
 
-/** Reads element by element from the group's input number `input`, row-major. */
-export function loadReader(type: TensorType, input: number): Reader {
+/** Reads element by element from the group's input number `input`, row-major; of integers `range` may be known. */
+export function loadReader(type: TensorType, input: number, range?: readonly [number, number]): Reader {
   const strides = stridesOf(type.shape);
-  return { type, at: (index) => ({ k: "load", dtype: type.dtype, input, at: linearIndex(index, strides) }) };
+  return { type, at: (index) => ({ k: "load", dtype: type.dtype, input, at: linearIndex(index, strides), range }) };
 }
 
 /** The tensor that a reader describes, with the loads taken from `inputs`. */

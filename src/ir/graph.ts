@@ -152,6 +152,8 @@ export interface Op<A = Attrs> {
   readonly prefersChannelsLast?: boolean;
   /** For old opsets and irregular attributes; default: check attributes against `attrs`, apply. */
   importOnnx?(context: ImportContext): readonly Value[];
+  /** What the integers of an output may be, where no expression tells: places along an axis. */
+  range?(node: Node<A>, output: number): readonly [number, number] | undefined;
   /** Floating-point operations of a node; default: one an output element. */
   flops?(node: Node<A>): number;
   readonly samples?: readonly Sample<A>[];

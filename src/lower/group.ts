@@ -2,7 +2,7 @@
 import { DTYPES } from "../ir/dtype.ts";
 import { HeddleError, invariant } from "../ir/error.ts";
 import { loadReader } from "../ir/expr_interpreter.ts";
-import type { Graph, Reader } from "../ir/graph.ts";
+import type { Graph, Reader, TensorType } from "../ir/graph.ts";
 import { type IndexVar, linearIndex, newVar, varIndex } from "../ir/index_expr.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import { elementCount, stridesOf } from "../ir/tensor.ts";
@@ -15,13 +15,17 @@ import { canLower } from "./scalar.ts";
 import { fairUnroll, reducesInLanes, reducesOutside, type Schedule, type Scheduled, scheduleNest, unrollOf } from "./schedule.ts";
 import { storeValue } from "./storage.ts";
 
+/** Reads an input of a group. */
+type Leaf = (input: number, type: TensorType) => Reader;
+const plainLeaf: Leaf = (input, type) => loadReader(type, input);
+
 /** Readers of the group's outputs over its inputs as buffers. Throws HeddleError("unsupported") where it has none. */
-const groupReaders = (body: Graph): Reader[] => composeReaders(body, (input, type) => loadReader(type, input));
+const groupReaders = (body: Graph, leaf = plainLeaf): Reader[] => composeReaders(body, leaf);
 
 /** Whether `lowerGroup` can make a kernel of it. */
-export function canLowerGroup(body: Graph): boolean {
+export function canLowerGroup(body: Graph, leaf?: Leaf): boolean {
   try {
-    return groupReaders(body).every(({ type, at }) => canLower(at(type.shape.map((d) => varIndex(newVar(d))))));
+    return groupReaders(body, leaf).every(({ type, at }) => canLower(at(type.shape.map((d) => varIndex(newVar(d))))));
   } catch (e) {
     if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return false;
     throw e;

@@ -47,8 +47,11 @@ function simplified(expr: Expr): Expr {
 type Interval = readonly [number, number];
 const INT32: Interval = [-(2 ** 31), 2 ** 31 - 1];
 
-/** Whether vector code can compute it: no f64, u32 or u64, and of i64 only what provably fits 32 bits, and indices read from memory. */
-export function canLower(expr: Expr): boolean {
+/**
+ * Whether vector code can compute it: no f64, u32 or u64, and of i64 only what provably fits 32 bits, and indices read from memory.
+ * `divides`: integers of 32 bits are divided as such, not as floats.
+ */
+export function canLower(expr: Expr, divides = false): boolean {
   const checked = new Set<Expr>();
   const indexOk = (at: Index): boolean =>
     at.terms.every(({ atom }) => atom.k === "var" || (atom.k === "value" ? check(atom.value, true) : indexOk(atom.a)));
@@ -56,14 +59,20 @@ export function canLower(expr: Expr): boolean {
     if (!isTrusted && checked.has(e)) return true;
     if (!laneKind(e.dtype)) return false;
     if (e.dtype === "i64" && !isTrusted && !fits(intervalOf(e), INT32)) return false;
-    const isFine = checkKind(e, isTrusted, check, indexOk);
+    const isFine = checkKind(e, isTrusted, check, indexOk, divides);
     if (isFine && !isTrusted) checked.add(e);
     return isFine;
   };
   return check(expr, false);
 }
 
-function checkKind(e: Expr, isTrusted: boolean, check: (e: Expr, t: boolean) => boolean, indexOk: (at: Index) => boolean): boolean {
+function checkKind(
+  e: Expr,
+  isTrusted: boolean,
+  check: (e: Expr, t: boolean) => boolean,
+  indexOk: (at: Index) => boolean,
+  divides: boolean,
+): boolean {
   switch (e.k) {
     case "const":
       return laneKind(e.dtype) === "float" || (Number.isInteger(e.value) && fits([e.value, e.value], INT32));
@@ -76,7 +85,7 @@ function checkKind(e: Expr, isTrusted: boolean, check: (e: Expr, t: boolean) => 
     case "within":
       return indexOk(e.at) && fits([e.at.lo, e.at.hi], INT32);
     case "call":
-      return checkCall(e) && e.args.every((a) => check(a, isTrusted));
+      return checkCall(e, divides) && e.args.every((a) => check(a, isTrusted));
     case "cast":
       // The low half of 64 bits is all that a smaller integer takes.
       return check(e.a, isTrusted || (e.a.dtype === "i64" && e.a.k === "load" && laneKind(e.dtype) === "int" && e.dtype !== "i64"));
@@ -93,7 +102,9 @@ function checkKind(e: Expr, isTrusted: boolean, check: (e: Expr, t: boolean) => 
 const LOGIC: ReadonlySet<string> = new Set(["and", "or", "xor", "not"]);
 const FLOAT_ONLY_INT: ReadonlySet<string> = new Set(["bitand", "bitor", "bitxor", "bitnot", "shl", "shr"]);
 
-function checkCall(e: Extract<Expr, { k: "call" }>): boolean {
+const DIVISIONS: ReadonlySet<string> = new Set(["div", "fmod", "mod"]);
+
+function checkCall(e: Extract<Expr, { k: "call" }>, divides: boolean): boolean {
   if (e.args.length !== SCALAR[e.fn].arity || e.args.some((a) => !laneKind(a.dtype))) return false;
   if (LOGIC.has(e.fn)) return true;
   switch (laneKind(e.args[0].dtype)) {
@@ -103,7 +114,7 @@ function checkCall(e: Extract<Expr, { k: "call" }>): boolean {
       return hasMaskFn(e.fn);
     case "int": {
       const wanted = intOperands(e.fn);
-      if (wanted === "exact") return true;
+      if (wanted === "exact" || (divides && DIVISIONS.has(e.fn))) return true;
       return wanted === "small" && e.args.every((a) => fits(intervalOf(a), [-EXACT_FLOAT, EXACT_FLOAT]));
     }
     default:
@@ -116,7 +127,7 @@ const fits = (a: Interval | null, [lo, hi]: Interval): boolean => a !== null && 
 const intervals = new WeakMap<Expr, { readonly interval: Interval | null }>();
 
 /** Interval of an integer or boolean expression; null: unknown, or a float. */
-function intervalOf(e: Expr): Interval | null {
+export function intervalOf(e: Expr): Interval | null {
   let known = intervals.get(e);
   if (!known) {
     known = { interval: limited(e.dtype, computeInterval(e)) };
@@ -138,7 +149,7 @@ function computeInterval(e: Expr): Interval | null {
     case "const":
       return [e.value, e.value];
     case "load":
-      return e.dtype === "i64" ? null : typeRange(e.dtype);
+      return e.range ?? (e.dtype === "i64" ? null : typeRange(e.dtype));
     case "index":
       return [e.at.lo, e.at.hi];
     case "within":

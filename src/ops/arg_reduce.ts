@@ -1,7 +1,7 @@
 // ArgMax and ArgMin: where along an axis the extreme is.
 import { defineOp, type Op } from "../ir/graph.ts";
 import { elementCount, type TensorData, toNumbers, zeros } from "../ir/tensor.ts";
-import { f32, i32, inputType, NUMBERS, normalizeAxis, tensorOf } from "./define.ts";
+import { f32, i32, inputType, NUMBERS, normalizeAxis, placesAlong, tensorOf } from "./define.ts";
 import { reducedShape } from "./reduce.ts";
 
 interface ArgAttrs {
@@ -48,6 +48,7 @@ const argReduction = (name: string, sign: 1 | -1): Op =>
       const out = zeros("i64", node.outputs[0].type.shape);
       return [argExtreme(x, normalizeAxis(name, axis, x.shape.length), sign, select_last_index !== 0, out)];
     },
+    range: ({ inputs: [x], attrs: { axis } }) => placesAlong(x!.type.shape, normalizeAxis(name, axis, x!.type.shape.length)),
     flops: (node) => elementCount(node.inputs[0]!.type.shape),
     samples: [
       { inputs: [f32(3, 17)], attrs: { axis: 1 } },

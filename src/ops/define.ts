@@ -67,6 +67,9 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
   return at;
 }
 
+/** What places along an axis may be. */
+export const placesAlong = (shape: Shape, axis: number): readonly [number, number] => [0, Math.max(0, shape[axis] - 1)];
+
 /** Distinct axes in [0, rank), in the order given. */
 export function normalizeAxes(op: string, axes: readonly number[], rank: number): number[] {
   const out = axes.map((a) => normalizeAxis(op, a, rank));

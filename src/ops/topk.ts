@@ -2,7 +2,7 @@
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Op, type Value } from "../ir/graph.ts";
 import { elementCount, type TensorData, toNumbers, zeros } from "../ir/tensor.ts";
-import { f32, i64, inputType, ints, movedToInputs, NUMBERS, normalizeAxis, requiredNumbers, tensorOf } from "./define.ts";
+import { f32, i64, inputType, ints, movedToInputs, NUMBERS, normalizeAxis, placesAlong, requiredNumbers, tensorOf } from "./define.ts";
 import { zerosOf } from "./gradient.ts";
 
 interface TopKAttrs {
@@ -72,6 +72,10 @@ const TopK: Op = defineOp<TopKAttrs>({
     return [build.op("ScatterElements", [zerosOf(build, dtype, shape), places, grad(0)], { axis }), null];
   },
   importOnnx: (context) => movedToInputs(() => TopK, [{ name: "k", input: 1, dtype: "i64" }])(context),
+  range({ inputs: [x], attrs: { axis } }, output) {
+    const { shape } = x!.type; // checked by infer
+    return output === 1 ? placesAlong(shape, normalizeAxis("TopK", axis, shape.length)) : undefined;
+  },
   flops(node) {
     const { shape } = node.inputs[0]!.type;
     return elementCount(shape) * Math.ceil(Math.log2(1 + shape[normalizeAxis("TopK", node.attrs.axis, shape.length)]));

@@ -19,6 +19,7 @@ import { constantOf, input } from "../../ops/source.ts";
 import { anchorParts } from "../implement/epilogue.ts";
 import { structureKey } from "../implement/structure_key.ts";
 import { gpuLayoutCosts } from "../layout_costs.ts";
+import { rangedLeaf } from "../ranges.ts";
 import { type Backend, type KernelCall, type Place, type Step, valuePlace } from "../step.ts";
 import { joinSteps } from "./chains.ts";
 import * as contractions from "./contractions.ts";
@@ -154,7 +155,7 @@ function implement(node: Node, means: Means): Step<GpuKernel> {
   if (types.length > target.maxBuffers) return { node, calls: concatInTurns(node, body, reads, means) };
   const written = writtenFor(node, means) ?? logSumExp(node, body, reads, means);
   if (written) return { node, calls: written };
-  const readers = readersOf(body);
+  const readers = readersOf(body, rangedLeaf(reads));
   if (!readers) return onHost;
   const inputs = body.inputs.map((v) => v.type);
   const key = structureKey(body);
@@ -211,7 +212,7 @@ function readersOf(body: Graph, leaf = (input: number, type: TensorType): Reader
   try {
     const readers = composeReaders(body, leaf, expression);
     const exprs = readers.map(({ type, at }) => at(type.shape.map((d) => varIndex(newVar(d)))));
-    return exprs.every((e) => canLower(e) || isWordCopy(e)) ? readers : null;
+    return exprs.every((e) => canLower(e, true) || isWordCopy(e)) ? readers : null;
   } catch (e) {
     if (e instanceof HeddleError && (e.code === "unsupported" || e.code === "dynamic")) return null;
     throw e;

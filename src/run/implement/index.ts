@@ -8,6 +8,7 @@ import { MatMul } from "../../ops/matmul.ts";
 import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
+import { rangedLeaf } from "../ranges.ts";
 import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { ATTENTION_ALONE } from "./attention.ts";
 import { implementConv } from "./conv.ts";
@@ -50,10 +51,11 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
     return { node, calls: task && by(task) };
   }
   const body = node.op === Group ? groupAttrs(node).body : singleNode(node);
-  if (!body || !canLowerGroup(body)) return { node, calls: null };
+  if (!body) return { node, calls: null };
+  const reads = (node.op === Group ? node.inputs : body.inputs) as readonly Value[]; // a group's inputs are never absent
+  if (!canLowerGroup(body, rangedLeaf(reads))) return { node, calls: null };
   const kernel = sharedKernel(options, `group ${structureKey(body)}`, () => lowerGroup(name, body, options.target, options.threads));
-  const reads = node.op === Group ? node.inputs : body.inputs;
-  return { node, calls: [{ kernel, places: [...(reads as readonly Value[]), ...node.outputs].map(valuePlace) }] }; // a group's inputs are never absent
+  return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
 }
 
 /** A node as a graph of its own; null when it has no expression or several outputs. */
