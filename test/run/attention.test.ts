@@ -16,6 +16,8 @@ interface Case {
   readonly bias?: readonly number[];
   /** Of random queries. */
   readonly large?: number;
+  /** Heads of keys and of values that are copied before. */
+  readonly copies?: number;
   /** Replaces numbers of the bias. */
   readonly biasOf?: (i: number, x: number) => number;
   readonly seenOf?: (i: number, x: number) => number;
@@ -45,6 +47,8 @@ const CASES: readonly (readonly [name: string, Case])[] = [
   ["one query of each head", { sizes: [2, 2, 2, 1, 300, 64, 64], bias: [2, 4, 1, 300], attrs: { before: 220, cap: 2 } }],
   ["few queries, masks and places", { sizes: [1, 2, 1, 2, 61, 9, 6], seen: [1, 2, 2, 61], bias: [1, 1, 2, 1], attrs: { before: 50, hidden: -3 } }],
   ["a single query without a key is NaN", { sizes: [1, 2, 1, 1, 40, 8, 8], seen: [1, 2, 1, 40], seenOf: (i, x) => (i < 40 ? 0 : x) }],
+  ["heads far apart", { sizes: [2, 4, 2, 40, 45, 128, 64], attrs: { before: 5 }, copies: 1 }],
+  ["keys and values far apart", { sizes: [1, 8, 1, 40, 45, 64, 64], copies: 2 }],
   ["large scores", { sizes: [1, 2, 1, 40, 300, 16, 8], large: 300 }],
 ]; // biome-ignore format: a table
 
@@ -90,7 +94,7 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
 
   test.each(CASES)("%s", async (name, given) => {
     const { graph, data } = nodeOf(given);
-    await agrees(graph, data, 1);
+    await agrees(graph, data, 1 + (given.copies ?? 0));
     const want = toNumbers(evaluateGraph(graph, data).y);
     expect(want.some(Number.isNaN)).toBe(name.includes("NaN") || name.startsWith("infinities"));
   });
@@ -101,4 +105,37 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
     // What only moves heads is seen through.
     if (name === "packed" || name === "scaled" || name === "capped") expect(others).toEqual([]);
   });
+
+  test("few queries get a line each, many queries of few keys stay products", async () => {
+    const kernelsOf = async (given: Case): Promise<readonly string[]> => {
+      const program = await compile(nodeOf(given).graph, { device: device() });
+      const names = program.kernels().map(({ kernel }) => kernel.name);
+      program.free();
+      return names;
+    };
+    expect(await kernelsOf({ sizes: [1, 2, 2, 1, 30, 8, 8] })).toEqual([expect.stringMatching(/^MaskedAttention_\d+_rows$/)]);
+    expect(await kernelsOf({ sizes: [1, 2, 1, 30, 30, 8, 8] })).toEqual([expect.stringMatching(/^MaskedAttention_\d+$/)]);
+    const tall = await kernelsOf({ sizes: [1, 2, 1, 300, 4, 64, 64] });
+    expect(tall.some((name) => name.startsWith("MaskedAttention"))).toBe(device().target.lanes === 16);
+  });
+});
+
+const ISAS = [...new Set(DEVICES.map(({ name }) => name.split(",")[0]))];
+
+test.each(ISAS)("%s: results do not depend on the number of threads", async (isa) => {
+  const results: TensorData[][] = [];
+  for (const { open } of DEVICES.filter(({ name }) => name.startsWith(`${isa},`))) {
+    const device = await open();
+    const own: TensorData[] = [];
+    for (const name of ["several blocks", "causal", "causal from the first key", "groups of heads", "one query of each head"]) {
+      const { graph, data } = nodeOf(CASES.find(([other]) => other === name)![1]); // of the table
+      const program = await compile(graph, { device });
+      own.push((await program.run(data)).y);
+      program.free();
+    }
+    device.close();
+    results.push(own);
+  }
+  expect(results).toHaveLength(2);
+  expect(results[1]).toEqual(results[0]);
 });
