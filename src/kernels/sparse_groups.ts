@@ -3,8 +3,9 @@ import { HeddleError } from "../ir/error.ts";
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { isBroad, MOST_BROAD } from "./sparse_broad.ts";
-import { type Bundle, bundlesByCount, type Columns, type Part } from "./sparse_pairs.ts";
-import { bundlesByColumns, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
+import { MetRows } from "./sparse_met.ts";
+import { Bundles, bundlesByCount, countOf, sortedBy } from "./sparse_pairs.ts";
+import { bundlesByColumns, ColumnBits, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
 
 /** forward: W·X, the result's rows are W's; transposed: Wᵀ·G, they are W's columns. */
 export type Direction = "forward" | "transposed";
@@ -91,12 +92,11 @@ export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threa
   const { rows, depth, density, panel } = panelsOf(w, direction);
   const isForward = direction === "forward";
   const blockRows = isForward ? w.blockRows : w.blockColumns;
-  const sorted = sortedByRows(w, isForward);
   const walk = (panel: number, abreast: number, broad: boolean): Groups => {
     const strip = blocksOfStrip(blockRows, w.block, threads, rowsOfStrip(direction, panel * density));
     const shares = abreast > 1 && density >= LEAST_SHARING;
     const size = { block: w.block, strip, rows, depth, panel, panels: Math.ceil(depth / panel), abreast, shares, broad };
-    return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(sorted, size).run() };
+    return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(w, isForward, size).run() };
   };
   if (goesBroad(w, direction, target, n)) return walk(depth, 1, true);
   const widest = walk(panel, rowsAbreast(target), false);
@@ -108,8 +108,7 @@ export function goesBroad(w: Csb, direction: Direction, target: SimdTarget, n: n
   const { rows, depth, density, panel } = panelsOf(w, direction);
   const met = { depth, panels: Math.ceil(depth / panel), rows: Math.min(rows, rowsOfStrip(direction, panel * density)), density };
   if (!isBroad(met, n, target)) return false;
-  const { first } = sortedByRows(w, direction === "forward");
-  return first.every((at, row) => row === 0 || at - first[row - 1] <= MOST_BROAD);
+  return nonzerosOfRows(w, direction === "forward").every((count) => count <= MOST_BROAD);
 }
 
 function panelsOf({ rows, columns, values }: Csb, direction: Direction) {
@@ -131,39 +130,14 @@ export function rowsOfPanel(depth: number, density: number): number {
   return 16 * Math.ceil(depth / Math.ceil(depth / most) / 16);
 }
 
-interface SortedRows {
-  /** Where each row's nonzeros begin, and the end. */
-  readonly first: Int32Array;
-  /** Row by row, by column: the row of the dense operand, and the place in the matrix. */
-  readonly minor: Int32Array;
-  readonly place: Int32Array;
-}
-
-/** Blocks come row by row, so that nonzeros of a row come by column, and those of a column by row, however they lie inside of blocks by one coordinate. */
-function sortedByRows(w: Csb, isForward: boolean): SortedRows {
-  const { block, blockRows, blockColumns, pointers, row, column, values } = w;
-  const [major, minor] = isForward ? [row, column] : [column, row];
-  const first = new Int32Array((isForward ? w.rows : w.columns) + 1);
-  const minors = new Int32Array(values.length);
-  const place = new Int32Array(values.length);
-  const visit = (put: (majorBase: number, minorBase: number, from: number, to: number) => void): void => {
-    for (let r = 0, b = 0; r < blockRows; r++)
-      for (let c = 0; c < blockColumns; c++, b++)
-        put((isForward ? r : c) * block, (isForward ? c : r) * block, pointers[b], pointers[b + 1]);
-  };
-  visit((base, _, from, to) => {
-    for (let i = from; i < to; i++) first[base + major[i] + 1]++;
-  });
-  for (let k = 1; k < first.length; k++) first[k] += first[k - 1];
-  const next = first.slice();
-  visit((base, minorBase, from, to) => {
-    for (let i = from; i < to; i++) {
-      const at = next[base + major[i]]++;
-      minors[at] = minorBase + minor[i];
-      place[at] = i;
+function nonzerosOfRows({ rows, columns, block, blockRows, blockColumns, pointers, row, column }: Csb, isForward: boolean): Int32Array {
+  const counts = new Int32Array(isForward ? rows : columns);
+  for (let r = 0, b = 0; r < blockRows; r++)
+    for (let c = 0; c < blockColumns; c++, b++) {
+      const [of, base] = isForward ? [row, r * block] : [column, c * block];
+      for (let i = pointers[b]; i < pointers[b + 1]; i++) counts[base + of[i]]++;
     }
-  });
-  return { first, minor: minors, place };
+  return counts;
 }
 
 type Size = Pick<Groups, "block" | "strip" | "rows" | "depth" | "panel" | "panels" | "abreast" | "shares" | "broad">;
@@ -176,19 +150,24 @@ class Walk {
   private place: Int32Array;
   private length = 0;
   private shared = 0;
-  /** Where each row's nonzeros of the next panel begin. */
-  private readonly next: Int32Array;
+  private readonly met: MetRows;
+  private readonly bundles: Bundles;
+  /** Of a row its entries in the order in which they go. */
+  private order = new Int32Array(NAMED);
   /** Words of 32 bits. */
   private readonly perBundle: number;
 
   constructor(
-    private readonly sorted: SortedRows,
+    w: Csb,
+    isForward: boolean,
     private readonly size: Size,
   ) {
-    this.perBundle = 2 * size.abreast;
-    this.next = sorted.first.slice(0, size.rows);
-    const room = Math.ceil(1.05 * sorted.place.length) + 2 * PADDING;
-    this.coordinate = coordinatesOf(this.size.broad, room);
+    const { strip, block, abreast, broad } = size;
+    this.perBundle = 2 * abreast;
+    this.met = new MetRows(w, isForward, strip * block);
+    this.bundles = new Bundles(abreast, 2 * strip * block);
+    const room = Math.ceil(1.05 * w.values.length) + 2 * PADDING;
+    this.coordinate = coordinatesOf(broad, room);
     this.place = new Int32Array(room).fill(-1);
   }
 
@@ -196,12 +175,13 @@ class Walk {
     const { block, strip, rows, panels } = this.size;
     const height = strip * block;
     for (let top = 0; top < rows; top += height) for (let c = 0; c < panels; c++) this.panel(top, Math.min(rows, top + height), c);
-    const { starts, visits, coordinate, place, length, shared } = this;
+    const { starts, visits, length, shared } = this;
+    const [coordinate, place] = [this.coordinate, this.place].map((array) => array.subarray(0, length + PADDING));
     return {
       starts: Int32Array.from(starts.concat(visits.length / this.perBundle)),
       visits: Int32Array.from(visits),
-      coordinate: coordinate.slice(0, length + PADDING),
-      place: place.slice(0, length + PADDING),
+      coordinate: coordinate as Coordinates,
+      place: place as Int32Array,
       length,
       shared,
     };
@@ -209,83 +189,82 @@ class Walk {
 
   /** Rows [top, end) that meet panel c. */
   private panel(top: number, end: number, c: number): void {
-    const groups: Bundle[][] = Array.from({ length: GROUPS }, () => []);
-    for (const bundle of this.bundles(top, end, c)) groups[groupOf(bundle.own)].push(bundle);
-    for (const group of groups) {
-      this.starts.push(this.visits.length / this.perBundle);
-      group.sort((x, y) => x.shared - y.shared || x.own - y.own);
-      for (const bundle of group) this.bundle(bundle, top, c);
+    const { met, bundles, size, visits, starts, perBundle } = this;
+    const [from, to] = [c * size.panel, Math.min(size.depth, (c + 1) * size.panel)];
+    const base = size.broad ? 0 : panelBase(from, size.depth);
+    met.meet({ top, end, from, to }, base);
+    const bits = size.shares ? new ColumnBits(met, end - top, to - base) : null;
+    bundles.count = 0;
+    this.bundle(end - top, c, bits);
+    const { shared, own } = bundles;
+    const order = sortedBy(
+      bundles.count,
+      (i) => groupOf(own[i]) * (NAMED + 1) + shared[i],
+      (i) => own[i],
+    );
+    let group = 0;
+    for (const i of order) {
+      for (; group <= groupOf(own[i]); group++) starts.push(visits.length / perBundle);
+      this.write(i, bits);
     }
+    for (; group < GROUPS; group++) starts.push(visits.length / perBundle);
   }
 
-  private bundles(top: number, end: number, c: number): Bundle[] {
-    const { block, shares, abreast } = this.size;
-    const columns = this.columns(c);
+  /** So many rows of panel c. */
+  private bundle(rows: number, c: number, bits: ColumnBits | null): void {
+    const { met, size, bundles } = this;
     // Not of several blocks, so that the order of sums does not depend on the number of threads.
-    const blockOf = ({ row }: Part): number => (shares ? Math.floor((row - top) / block) : 0);
-    const parts: Part[][] = [];
-    for (const part of this.parts(top, end, c)) {
+    const height = bits ? size.block : rows;
+    // All rows begin in the first panel and may be stored after the last.
+    const hasAll = c === 0 || c === size.panels - 1;
+    const chosen = new Int32Array(height);
+    for (let top = 0; top < rows; top += height)
       // Rows without nonzeros keep to themselves: they cannot be filled up, as zeros times infinities are none.
-      const kind = 2 * blockOf(part) + (part.to > part.from ? 0 : 1);
-      parts[kind] ??= [];
-      parts[kind].push(part);
-    }
-    return parts.flatMap((some) => (shares ? bundlesByColumns(some, abreast, columns, STEP) : bundlesByCount(some, abreast)));
+      for (const isEmpty of hasAll ? [false, true] : [false]) {
+        let count = 0;
+        for (let row = top; row < Math.min(rows, top + height); row++) if ((countOf(met, row) === 0) === isEmpty) chosen[count++] = row;
+        const some = chosen.subarray(0, count);
+        if (bits) bundlesByColumns(some, met, bits, STEP, bundles);
+        else bundlesByCount(some, met, bundles);
+      }
   }
 
-  private columns(c: number): Columns {
-    return { of: this.sorted.minor, base: c * this.size.panel, count: this.size.panel };
-  }
-
-  /** All rows begin in the first panel and may be stored after the last. */
-  private parts(top: number, end: number, c: number): Part[] {
-    const { panel, panels } = this.size;
-    const { next, sorted } = this;
-    const found: Part[] = [];
-    for (let row = top; row < end; row++) {
-      const from = next[row];
-      while (next[row] < sorted.first[row + 1] && sorted.minor[next[row]] < (c + 1) * panel) next[row]++;
-      if (next[row] > from || c === 0 || c === panels - 1) found.push({ row, from, to: next[row] });
-    }
-    return found;
-  }
-
-  private bundle({ parts, shared, own }: Bundle, top: number, c: number): void {
-    const { visits, length } = this;
+  private write(bundle: number, bits: ColumnBits | null): void {
+    const { bundles, visits, length, met, size } = this;
+    const { abreast } = size;
+    const [shared, own] = [bundles.shared[bundle], bundles.own[bundle]];
     const count = shared + own;
     const turns = own < GROUPS ? 0 : own - groupOf(own);
-    this.reserve(parts.length * count);
-    for (const [h, part] of parts.entries()) {
-      visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | (shared / STEP), 2 * length);
-      const places = shared === 0 ? null : sharedFirst(part, parts[h ^ 1], shared, this.columns(c));
-      this.row(part, places, { h, count, rows: parts.length }, c);
+    this.reserve(abreast * count);
+    for (let h = 0; h < abreast; h++) {
+      const row = bundles.rows[bundle * abreast + h];
+      visits.push((row * ROW_UNIT) | (turns << COUNT_SHIFT) | (shared / STEP), 2 * length);
+      if (countOf(met, row) > this.order.length) this.order = new Int32Array(2 * countOf(met, row));
+      if (bits && shared > 0) sharedFirst(met, bits, row, bundles.rows[bundle * abreast + (h ^ 1)], shared, this.order);
+      else for (let i = met.first[row], j = 0; i < met.first[row + 1]; i++, j++) this.order[j] = i;
+      this.row(row, h, count);
     }
-    this.length = length + parts.length * count;
-    this.shared += parts.length * shared;
+    this.length = length + abreast * count;
+    this.shared += abreast * shared;
   }
+
   /** Entries of row h of a bundle, zeros where the row has a nonzero anyway: zero times an infinity of another column is none. */
-  private row(
-    { from, to }: Part,
-    places: readonly number[] | null,
-    { h, count, rows }: { readonly h: number; readonly count: number; readonly rows: number },
-    c: number,
-  ): void {
-    const { coordinate, place, length, sorted, size } = this;
-    const { minor, place: placeOf } = sorted;
-    const base = size.broad ? 0 : panelBase(c * size.panel, size.depth);
-    const filled = to - from;
-    let last = 0;
+  private row(row: number, h: number, count: number): void {
+    const { coordinate, place, length, met, order } = this;
+    const { abreast } = this.size;
+    const filled = countOf(met, row);
     for (let j = 0; j < count; j += STEP) {
       const width = Math.min(STEP, count - j);
-      const at = length + rows * j + h * width;
+      const at = length + abreast * j + h * width;
       for (let k = 0; k < width; k++) {
         const isZero = j + k >= filled;
-        if (!isZero) last = places === null ? from + j + k : places[j + k];
-        coordinate[at + k] = minor[last] - base;
-        place[at + k] = isZero ? -1 : placeOf[last];
+        const i = order[isZero ? filled - 1 : j + k];
+        coordinate[at + k] = met.column[i];
+        place[at + k] = isZero ? -1 : met.place[i];
       }
     }
   }
+
   /** Room for so many more entries, and what follows the last. */
   private reserve(count: number): void {
     const { coordinate, place, length } = this;
