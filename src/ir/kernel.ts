@@ -279,9 +279,9 @@ export class KernelBuilder {
     const [lo, hi] = rangeOf(a);
     return this.int("set", a, 0, lo, hi);
   }
-  /** An integer from memory, wrapped by `wrap` when negative, clamped into [lo, hi]. */
-  loadInt(buffer: number, at: Int, type: IntMemoryType, lo: number, hi: number, wrap = 0): IntVar {
-    const v: IntVar = { id: this.nextId++, lo, hi };
+  /** An integer from memory, wrapped by `wrap` when negative, clamped into [lo, hi]. `into`: one that was loaded before and changes; addresses may name `bits` of such a one, not itself. */
+  loadInt(buffer: number, at: Int, type: IntMemoryType, lo: number, hi: number, wrap = 0, into?: IntVar): IntVar {
+    const v = into ?? { id: this.nextId++, lo, hi };
     this.body.push({ k: "loadint", v, from: this.address(buffer, at, MEMORY_BYTES[type], false), type, wrap });
     return v;
   }

@@ -3,7 +3,7 @@ import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarge
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { MOST_BROAD } from "./sparse_broad.ts";
-import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, START_SHIFT, STEP } from "./sparse_groups.ts";
+import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
 import { copyPanel, type DenseShape, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
 import { type Spread, SpreadCode, type SpreadGroups, spreadBytes } from "./sparse_spread.ts";
@@ -71,6 +71,18 @@ export function sparseProductKernel(
 /** A visit's word, read where it is needed: registers are short. */
 type Visit = () => IntVar;
 
+/** Sums of rows side by side. */
+type Sums = readonly (readonly Vec[])[];
+
+/** Some nonzeros of each row. */
+interface Turn {
+  readonly count: number;
+  readonly together: number;
+  /** Coordinates that are loaded already; those of the turn that follows are loaded into the same words, as addresses wait for them. */
+  readonly words?: readonly IntVar[] | null;
+  readonly follows?: boolean;
+}
+
 /** A strip that meets a panel. */
 interface Meeting extends PanelColumns {
   readonly strip: Int;
@@ -106,6 +118,8 @@ class SparseProduct {
   /** Rows of a strip, as a power of two. */
   private readonly height: number;
   private readonly spread: SpreadCode | null;
+  /** Sums of a row that take turns: with few vectors of columns one would wait for the multiplication before. */
+  private readonly chains: number;
   /** Tiles of columns that meet a panel one after another: values that are brought into order serve them all. */
   private readonly tiles: number;
   /** Where values lie in the kernel's order. */
@@ -126,6 +140,8 @@ class SparseProduct {
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
     this.reach = new Reach(b, shape, target, side !== null);
     const { vectors, pitch } = this.reach;
+    // As many as the most rows leave registers for: sums are the same whatever the number of rows side by side.
+    this.chains = (broad ? 1 : rowsAbreast(target)) * vectors <= target.registers / 4 ? 2 : 1;
     this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
       values: spread ? -1 : b.buffer("values", 4 * (length + PADDING), "read"),
@@ -282,17 +298,23 @@ class SparseProduct {
     b.prefetch(buffers.coordinates, this.reach.bytes(plus(meeting.first, start, AHEAD / 4)));
     const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, shape.broad ? MOST_BROAD : NAMED - 1) : 0;
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
-    const sums = visits.map((visit) => this.begin(visit, meeting));
+    const first = visits.map((visit) => this.begin(visit, meeting));
+    const zero = b.f32(0);
+    const more = range(this.chains - 1).map(() => first.map((row) => row.map(() => b.op("mov", zero))));
+    const sums = [first, ...more];
     const each = (from: Int, count: Int, turn: (i: Int) => void): Int => {
       if (count === 0) return from;
       const end = b.set(plus(from, times(count, abreast)));
       b.loop(from, end, STEP * abreast, turn);
       return end;
     };
-    const own = each(start, shared, (i) => this.turn(i, STEP, 2, meeting, sums));
-    const end = each(own, turns, (i) => this.turn(i, STEP, 1, meeting, sums));
-    for (let i = 0; i < rest; i += STEP) this.turn(plus(end, i * abreast), Math.min(STEP, rest - i), 1, meeting, sums);
-    for (const [h, visit] of visits.entries()) this.end(visit, sums[h], meeting);
+    const own = each(start, shared, (i) => this.turn(i, { count: STEP, together: 2 }, meeting, sums));
+    const words = rest >= STEP ? visits.map((_, h) => this.reach.word(buffers.coordinates, plus(meeting.first, own, h * STEP))) : null;
+    const end = each(own, turns, (i) => this.turn(i, { count: STEP, together: 1, words, follows: true }, meeting, sums));
+    for (let i = 0; i < rest; i += STEP)
+      this.turn(plus(end, i * abreast), { count: Math.min(STEP, rest - i), together: 1, words: i === 0 ? words : null }, meeting, sums);
+    const all = sums.reduce((total, part) => total.map((row, h) => row.map((x, v) => b.op("add", x, part[h][v]))));
+    for (const [h, visit] of visits.entries()) this.end(visit, all[h], meeting);
   }
 
   private place(visit: Visit, tile: PanelTile): Int {
@@ -330,16 +352,20 @@ class SparseProduct {
   }
 
   /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
-  private turn(start: Int, count: number, together: number, meeting: Meeting, sums: readonly (readonly Vec[])[]): void {
+  private turn(start: Int, { count, together, words, follows }: Turn, meeting: Meeting, sums: readonly Sums[]): void {
     const { b, buffers, ordered, reach } = this;
     if (count === STEP && !this.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
-    const heads = range(sums.length / together).map((i) => i * together);
-    const words = heads.map((h) => reach.word(buffers.coordinates, plus(meeting.first, start, h * count)));
-    const values = sums.map((_, h) => b.quad(ordered.buffer, plus(times(plus(start, h * count), 4), ordered.at)));
+    const abreast = sums[0].length;
+    const at = (entry: number): Int => plus(meeting.first, start, entry);
+    const heads = range(abreast / together).map((i) => i * together);
+    const coordinates = words ?? heads.map((h) => reach.word(buffers.coordinates, at(h * count)));
+    const values = sums[0].map((_, h) => b.quad(ordered.buffer, plus(times(plus(start, h * count), 4), ordered.at)));
     for (let k = 0; k < count; k++)
       for (const [i, h] of heads.entries()) {
         const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
-        this.accumulate(reach.row(words[i], k), lanes, meeting, sums.slice(h, h + together));
+        const row = reach.row(coordinates[i], k);
+        if (follows && k === STEP - 1) reach.word(buffers.coordinates, at(abreast * STEP + h * STEP), coordinates[i]);
+        this.accumulate(row, lanes, meeting, sums[k % sums.length].slice(h, h + together));
       }
   }
   private one(i: Int, meeting: Meeting, totals: readonly Vec[]): void {
@@ -349,7 +375,7 @@ class SparseProduct {
   }
 
   /** Each row's totals += its value · the row of the operand that begins at byte `row`. */
-  private accumulate(row: Int, values: readonly Vec[], columns: PanelColumns, totals: readonly (readonly Vec[])[]): void {
+  private accumulate(row: Int, values: readonly Vec[], columns: PanelColumns, totals: Sums): void {
     for (const v of totals[0].keys()) {
       const part = this.reach.part(this.operand, row, v, columns);
       for (const [i, value] of values.entries()) this.b.accumulate(totals[i][v], value, part);

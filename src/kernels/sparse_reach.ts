@@ -50,7 +50,8 @@ export class Reach {
     this.vectors = sparseVectors(n, target, broad ? broadVectors(target) : VECTORS);
     const lies = !hasSide && isPanel(shape, target, this.vectors);
     this.isCopied = !broad && !lies;
-    this.pitch = broad || lies ? 4 * n : VECTORS * target.lanes * 4;
+    // A power of two, which coordinates are shifted by; short where there are few columns, so that panels spread over all sets of the cache.
+    this.pitch = broad || lies ? 4 * n : Math.max(ROW_UNIT, 2 ** Math.ceil(Math.log2(this.vectors)) * target.lanes * 4);
     this.size = broad ? 2 : 1;
     this.most = broad ? 2 ** Math.ceil(Math.log2(depth)) - 1 : (lies ? Math.min(NAMED, depth) : NAMED) - 1;
   }
@@ -60,10 +61,10 @@ export class Reach {
     return times(entries, this.size);
   }
 
-  /** Coordinates of entries one after another. */
-  word(coordinates: number, entry: Int): IntVar {
+  /** Coordinates of entries one after another, into a word that held others where there is one. */
+  word(coordinates: number, entry: Int, into?: IntVar): IntVar {
     const type = this.shape.broad ? "i64" : "i32";
-    return this.b.loadInt(coordinates, this.bytes(entry), type, ...INT_RANGE[type]);
+    return this.b.loadInt(coordinates, this.bytes(entry), type, ...INT_RANGE[type], 0, into);
   }
   /** Where the row of the k-th coordinate of a word begins. */
   row(word: IntVar, k: number): Int {

@@ -1,6 +1,6 @@
 // Loops, branches, integers, threads and register pressure of code generated for every SIMD target.
 import { describe, expect, test } from "vitest";
-import type { IntVar, KernelBuilder, Vec } from "../../src/ir/kernel.ts";
+import type { Int, IntVar, KernelBuilder, Vec } from "../../src/ir/kernel.ts";
 import { plus, times } from "../../src/ir/kernel.ts";
 import { INT_RANGE } from "../../src/ir/kernel_ops.ts";
 import { runKernel, TARGETS } from "./simd_run.ts";
@@ -120,6 +120,28 @@ describe.each(TARGETS)("$name", (target) => {
       const first = Number((w >> 3n) & 255n) * lanes + Number((low(w) >> 5n) & 127n) * 2;
       expect([...found.subarray(v * lanes, (v + 1) * lanes)]).toEqual(Array.from({ length: lanes }, (_, i) => first + 2 * i));
     }
+  });
+
+  test("a word that the round before has loaded", () => {
+    const words = Int32Array.from({ length: 9 }, (_, i) => 0x01020304 * (i + 1));
+    const out = new Int32Array(40);
+    runKernel(target, { words, out }, (k) => {
+      const word = k.loadInt(0, 0, "i32", ...INT_RANGE.i32);
+      const put = (at: Int, shift: number) => k.store(k.iota(k.bits(word, shift, 255), 0), 1, at, 1, "i32");
+      k.loop(0, 2, 1, (outer) =>
+        k.loop(0, 4, 1, (inner) => {
+          const i = plus(times(outer, 4), inner);
+          put(times(i, 16), 0);
+          put(plus(times(i, 16), 4), 8);
+          k.loadInt(0, plus(times(i, 4), 4), "i32", ...INT_RANGE.i32, 0, word);
+          put(plus(times(i, 16), 8), 16);
+        }),
+      );
+      put(32 * 4, 24);
+    });
+    const byte = (i: number, shift: number) => (words[i] >> shift) & 255;
+    for (let i = 0; i < 8; i++) expect([...out.subarray(4 * i, 4 * i + 4)]).toEqual([byte(i, 0), byte(i, 8), byte(i + 1, 16), 0]);
+    expect(out[32]).toBe(byte(8, 24));
   });
 
   test("integers from memory wrap and clamp", () => {

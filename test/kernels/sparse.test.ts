@@ -205,6 +205,17 @@ describe.each(TARGETS)("$name", (target) => {
     for (const threads of [2, 3]) expect(product(w, "forward", x, target, threads)).toEqual(y);
   });
 
+  test.each([1, 2, 3, 4])("sums of %i vectors take turns where there are registers, and panels are as short as they can be", (vectors) => {
+    const n = vectors * target.lanes - 1;
+    const w = csbOf(evenMatrix(300, 256, 0.1), 128);
+    const groups = groupsOf(w, "forward", target, 1, n);
+    const kernel = sparseProductKernel("product", sparseProductShape(groups, n), noEpilogue({ dtype: "f32", shape: [300, n] }), target, 1);
+    const body = JSON.stringify(kernel.body);
+    expect(body.includes('"op":"add"')).toBe(vectors <= 2 && !target.loadsFirst);
+    const pitch = Math.max(ROW_UNIT, [1, 2, 4, 4][vectors - 1] * target.lanes * 4);
+    expect(kernel.params.find(({ access }) => access === "scratch")?.bytes).toBe((256 + 512) * pitch);
+  });
+
   test.each([
     // With columns beyond the last whole vector, in several tiles, and rows of any number.
     [64, 150, 256, 0.05],
