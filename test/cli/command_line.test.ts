@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { readNpy } from "../../src/formats/npy.ts";
 import { readNpz } from "../../src/formats/npz.ts";
 import { bundle, root } from "../bundle.ts";
-import { testFolder, writeClassifier } from "./sample_models.ts";
+import { attentionModel, testFolder, writeClassifier } from "./sample_models.ts";
 
 const folder = testFolder("command_line");
 const command = join(folder, "cli.js");
@@ -123,6 +123,14 @@ describe("inspect", () => {
     ["lowered", /kernel \w+ \(/],
     ["asm", /\bret\b/],
   ])("--stage %s", (stage, wanted) => expect(heddle("inspect", model, "--stage", stage).out).toMatch(wanted));
+  test("shows which kernel attention got", () => {
+    const path = join(folder, "attention.onnx");
+    writeFileSync(path, attentionModel(20, 30));
+    const attention = json("inspect", path).attention as Record<string, unknown>[]; // as documented
+    expect(attention).toMatchObject([{ heads: 2, queries: 20, keys: 30, columns: 8, isCausal: true, kernel: "tiles", isCopied: false }]);
+    writeFileSync(path, attentionModel(1, 30));
+    expect(heddle("inspect", path).out).toMatch(/attention whose scores stay in caches:[\s\S]*2x8 +1 +30 +lines/);
+  });
   test("--node picks kernels", () => {
     const { kernels } = json("inspect", model, "--stage", "lowered", "--node", "linear") as { kernels: { node: string }[] };
     expect(kernels.map((k) => k.node)).toEqual(["linear"]);

@@ -32,6 +32,13 @@ export function classifierGraph(): Graph {
   return { inputs: [x], outputs: [{ name: "y", value: node("Softmax", [scores], "softmax", { axis: -1 }) }] };
 }
 
+/** Attention of two heads of 8 columns by order, whose last query sees all keys. */
+export function attentionModel(queries: number, keys: number): Uint8Array {
+  const inputs = [queries, keys, keys].map((places, i) => input(`x${i}`, { dtype: "f32", shape: [1, places, 2, 8] }));
+  const [value] = apply(OPS.get("MaskedAttention")!, inputs, { before: keys - queries }, "attention"); // written as what it is made of
+  return exportOnnx({ inputs, outputs: [{ name: "y", value }] });
+}
+
 /** A folder of its own below the repository, so that what is built there finds packages. */
 export function testFolder(name: string): string {
   const folder = join(root, "build/test-cli", name);

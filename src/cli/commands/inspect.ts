@@ -12,6 +12,7 @@ import { constantOf } from "../../ops/source.ts";
 import { flopsOf } from "../../run/cost.ts";
 import { describeNode } from "../../run/describe.ts";
 import { GpuProgram } from "../../run/gpu/program.ts";
+import { attentionRows, attentionText } from "../attention_table.ts";
 import { type Command, type Invocation, type Outcome, UsageError } from "../command.ts";
 import { layoutOutcome, watchLayout } from "../layout_table.ts";
 import { deviceName, deviceText, modelPath, withModel } from "../open_model.ts";
@@ -120,12 +121,16 @@ const outputTypes = (graph: Graph) => graph.outputs.map(({ name, value }) => ({ 
 const inputTypes = (graph: Graph, model: Model) =>
   graph.inputs.map((v: Value, i) => ({ name: model.inputs[i].name, dtype: v.type.dtype, shape: v.type.shape }));
 
+const notEmpty = (lists: Readonly<Record<string, readonly object[]>>) =>
+  Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0));
+
 function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, program: AnyProgram): Outcome {
   const operators = operatorRows(graph);
   const parameters = parametersOf(graph);
   const { schedule } = program;
   const flops = operators.reduce((sum, o) => sum + o.flops, 0);
   const sparse = sparseRows(program);
+  const attention = attentionRows(program);
   const memory = { arenaBytes: program.arenaBytes, tensorBytes: schedule.tensorBytes };
   const steps = { kernels: program.kernels().length, host: schedule.steps.filter((s) => !s.calls).length, codeBytes: program.codeBytes };
   const json = {
@@ -136,7 +141,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
       opsets: opsetsOf(onnx),
       device: deviceName(model),
     },
-    ...{ threads: model.threads, flops, operators, parameters, memory, ...steps, ...(sparse.length > 0 && { sparse }) },
+    ...{ threads: model.threads, flops, operators, parameters, memory, ...steps, ...notEmpty({ attention, sparse }) },
   };
   const pairs: [string, string][] = [
     ["model", path],
@@ -159,7 +164,7 @@ function summary(path: string, model: Model, onnx: OnnxModel, graph: Graph, prog
       ["operator", "count", "FLOP", "share"],
       operators.map((o) => [o.operator, String(o.count), countText(o.flops), percentText(o.share)]),
     );
-  return { json, text: () => [`${formatPairs(pairs)}\n\n${table()}`, ...sparseText(sparse)].join("\n") };
+  return { json, text: () => [`${formatPairs(pairs)}\n\n${table()}`, ...attentionText(attention), ...sparseText(sparse)].join("\n") };
 }
 
 const matches = (node: Node, wanted: string | undefined): boolean => {
