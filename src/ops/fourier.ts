@@ -1,48 +1,15 @@
 // Fourier transforms and what goes with them: DFT, STFT, MelWeightMatrix.
 import { DTYPES, type DType } from "../ir/dtype.ts";
 import { HeddleError } from "../ir/error.ts";
-import { type AttrSpec, defineOp, type Op, type Value } from "../ir/graph.ts";
-import { elementCount, fromNumbers, type Shape, toNumbers } from "../ir/tensor.ts";
+import { type AttrSpec, type Builder, defineOp, type Op, type Value } from "../ir/graph.ts";
+import { elementCount, fromNumbers, type Shape } from "../ir/tensor.ts";
+import { builder } from "./build.ts";
 import { dtypeAttribute } from "./cast.ts";
 import { constantNumbers, emittable, FLOATS, f32, inputType, normalizeAxis, requiredNumbers, scalarOf } from "./define.ts";
+import { FourierLoop, transformed } from "./fourier_products.ts";
 
-/** Real and imaginary parts. */
-interface Complex {
-  readonly re: Float64Array;
-  readonly im: Float64Array;
-}
-
-const complex = (n: number): Complex => ({ re: new Float64Array(n), im: new Float64Array(n) });
-
-/** Σ x·e^(sign·2πi·jk/n): halves where n is even (Cooley and Tukey), term by term where it is odd. */
-function transform(x: Complex, sign: 1 | -1): Complex {
-  const n = x.re.length;
-  const y = complex(n);
-  if (n % 2 === 0 && n > 0) {
-    const half = n / 2;
-    const part = (offset: number) =>
-      transform({ re: x.re.filter((_, i) => i % 2 === offset), im: x.im.filter((_, i) => i % 2 === offset) }, sign);
-    const [even, odd] = [part(0), part(1)];
-    for (let k = 0; k < half; k++) {
-      const [c, s] = [Math.cos((2 * Math.PI * k) / n), sign * Math.sin((2 * Math.PI * k) / n)];
-      const re = odd.re[k] * c - odd.im[k] * s;
-      const im = odd.re[k] * s + odd.im[k] * c;
-      y.re[k] = even.re[k] + re;
-      y.im[k] = even.im[k] + im;
-      y.re[k + half] = even.re[k] - re;
-      y.im[k + half] = even.im[k] - im;
-    }
-    return y;
-  }
-  for (let k = 0; k < n; k++)
-    for (let j = 0; j < n; j++) {
-      const angle = (2 * Math.PI * ((j * k) % n)) / n;
-      const [c, s] = [Math.cos(angle), sign * Math.sin(angle)];
-      y.re[k] += x.re[j] * c - x.im[j] * s;
-      y.im[k] += x.re[j] * s + x.im[j] * c;
-    }
-  return y;
-}
+/** Float32 where the type is narrower. */
+const wideType = (dtype: DType): DType => (dtype === "f64" ? "f64" : "f32");
 
 interface DftAttrs {
   readonly inverse: number;
@@ -69,6 +36,14 @@ function dftPlan(inputs: readonly (Value | null)[], { inverse, onesided }: DftAt
   return { axis, points, kept: onesided ? Math.floor(points / 2) + 1 : points };
 }
 
+/** x cut, or filled up with zeros, along an axis. */
+function ofLength(build: Builder, x: Value, axis: number, length: number): Value {
+  const { shape } = x.type;
+  const more = length - shape[axis];
+  if (more < 0) return build.op("Slice", [x, build.ints(0), build.ints(length), build.ints(axis)]);
+  return more === 0 ? x : build.op("Pad", [x, build.ints(0, more), null, build.ints(axis)]);
+}
+
 const DFT: Op = defineOp<DftAttrs>({
   name: "DFT",
   kind: "opaque",
@@ -78,31 +53,20 @@ const DFT: Op = defineOp<DftAttrs>({
     const { dtype, shape } = inputs[0]!.type; // dftPlan has seen it
     return [{ dtype, shape: shape.with(axis, kept).with(-1, 2) }];
   },
-  evaluate([x], node) {
-    const { axis, points, kept } = dftPlan(node.inputs, node.attrs);
-    const { dtype, shape } = x!; // checked by infer
-    const values = toNumbers(x!);
-    const parts = shape[shape.length - 1];
-    const inner = elementCount(shape.slice(axis + 1, -1));
-    const outer = elementCount(shape.slice(0, axis));
-    const out = new Float64Array(outer * kept * inner * 2);
-    const scale = node.attrs.inverse ? 1 / points : 1;
-    for (let line = 0; line < outer * inner; line++) {
-      const [o, i] = [Math.floor(line / inner), line % inner];
-      const input = complex(points);
-      for (let k = 0; k < Math.min(points, shape[axis]); k++) {
-        const at = ((o * shape[axis] + k) * inner + i) * parts;
-        input.re[k] = values[at];
-        input.im[k] = parts === 2 ? values[at + 1] : 0;
-      }
-      const result = transform(input, node.attrs.inverse ? 1 : -1);
-      for (let k = 0; k < kept; k++) {
-        const to = ((o * kept + k) * inner + i) * 2;
-        out[to] = result.re[k] * scale;
-        out[to + 1] = result.im[k] * scale;
-      }
-    }
-    return [fromNumbers(dtype, node.outputs[0].type.shape, out)];
+  expand(inputs, attrs, node) {
+    const { axis, points, kept } = dftPlan(inputs, attrs);
+    const build = builder(node.from);
+    const { dtype, shape } = node.outputs[0].type;
+    const x = ofLength(build, build.cast(inputs[0]!, wideType(dtype)), axis, points); // dftPlan has seen it
+    // The axis next to the last, and all others before it.
+    const last = shape.length - 1;
+    const others = shape.flatMap((_, i) => (i === axis || i === last ? [] : [i]));
+    const order = [...others, axis, last];
+    const sizes = others.map((i) => shape[i]);
+    const lines = build.reshape(build.transpose(x, order), [elementCount(sizes), points, x.type.shape[last]]);
+    const y = transformed(build, lines, { points, kept, sign: attrs.inverse ? 1 : -1, scale: attrs.inverse ? 1 / points : 1 });
+    const back = shape.map((_, i) => order.indexOf(i));
+    return [build.cast(build.transpose(build.reshape(y, [...sizes, kept, 2]), back), dtype)];
   },
   // Up to opset 19 the axis was an attribute.
   importOnnx({ emit, inputs, attrs: { axis, ...attrs }, opset, constant }) {
@@ -110,16 +74,16 @@ const DFT: Op = defineOp<DftAttrs>({
     const at = constant(scalarOf("i64", typeof axis === "number" ? axis : 1));
     return emit(emittable(DFT), [inputs[0] ?? null, inputs[1] ?? null, at], attrs);
   },
-  flops(node) {
-    const { points } = dftPlan(node.inputs, node.attrs);
-    return 5 * elementCount(node.outputs[0].type.shape) * Math.ceil(Math.log2(1 + points));
-  },
   samples: [
     { inputs: [f32(2, 8, 1)], attrs: { onesided: 1 } },
     { inputs: [f32(1, 6, 3, 2), scalarOf("i64", 5), scalarOf("i64", 1)], attrs: { inverse: 1 } },
     { inputs: [f32(3, 4, 1), scalarOf("i64", 8), scalarOf("i64", 0)] },
   ],
 });
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? a : gcd(b, a % b);
+}
 
 interface Frames {
   readonly step: number;
@@ -154,29 +118,26 @@ const STFT: Op = defineOp<{ onesided: number }>({
     const { dtype, shape } = inputs[0]!.type; // framesOf has seen it
     return [{ dtype, shape: [shape[0], count, bins, 2] }];
   },
-  evaluate([signal, , window], node) {
-    const { step, length, count, bins } = framesOf(node.inputs, node.attrs.onesided);
-    const [batch, size, parts = 1] = signal!.shape; // checked by infer
-    const values = toNumbers(signal!);
-    const weights = window ? toNumbers(window) : new Float64Array(length).fill(1);
-    const out = new Float64Array(batch * count * bins * 2);
-    for (let frame = 0; frame < batch * count; frame++) {
-      const start = Math.floor(frame / count) * size + (frame % count) * step;
-      const input = complex(length);
-      for (let k = 0; k < length; k++) {
-        input.re[k] = values[(start + k) * parts] * weights[k];
-        input.im[k] = parts === 2 ? values[(start + k) * parts + 1] * weights[k] : 0;
-      }
-      const result = transform(input, -1);
-      for (let k = 0; k < bins; k++) {
-        out[(frame * bins + k) * 2] = result.re[k];
-        out[(frame * bins + k) * 2 + 1] = result.im[k];
-      }
-    }
-    return [fromNumbers(signal!.dtype, node.outputs[0].type.shape, out)];
+  expand(inputs, { onesided }, node) {
+    const { step, length, count, bins } = framesOf(inputs, onesided);
+    const build = builder(node.from);
+    const { dtype, shape } = node.outputs[0].type;
+    const signal = build.cast(inputs[0]!, wideType(dtype)); // framesOf has seen it
+    const [batch, size, parts = 1] = signal.type.shape;
+    // Frames begin and end at multiples of what step and length have in common: so many samples are moved together.
+    const run = gcd(step, length);
+    const runs = Math.floor(size / run);
+    const samples = build.reshape(ofLength(build, signal, 1, runs * run), [batch, runs, run * parts]);
+    const places = Array.from({ length: count * (length / run) }, (_, i) => {
+      const [frame, k] = [Math.floor(i / (length / run)), i % (length / run)];
+      return frame * (step / run) + k;
+    });
+    const frames = build.reshape(build.op("Gather", [samples, build.constant("i64", places)], { axis: 1 }), [batch * count, length, parts]);
+    const window = inputs[2] && build.reshape(build.cast(inputs[2], wideType(dtype)), [length, 1]);
+    const seen = window ? build.op("Mul", [frames, window]) : frames;
+    const y = transformed(build, seen, { points: length, kept: bins, sign: -1, scale: 1 });
+    return [build.cast(build.reshape(y, shape), dtype)];
   },
-  flops: (node) =>
-    5 * elementCount(node.outputs[0].type.shape) * Math.ceil(Math.log2(1 + framesOf(node.inputs, node.attrs.onesided).length)),
   samples: [
     { inputs: [f32(1, 32, 1), scalarOf("i64", 8), null, scalarOf("i64", 16)] },
     { inputs: [f32(2, 20, 1), scalarOf("i64", 4), f32(7)], attrs: { onesided: 0 } },
@@ -223,4 +184,4 @@ const MelWeightMatrix: Op = defineOp<{ output_datatype: number }>({
   samples: [{ inputs: [scalarOf("i64", 8), scalarOf("i64", 16), scalarOf("i64", 8192), scalarOf("f32", 0), scalarOf("f32", 4096)] }],
 });
 
-export const fourierOps: readonly Op[] = [DFT, STFT, MelWeightMatrix];
+export const fourierOps: readonly Op[] = [DFT, STFT, MelWeightMatrix, FourierLoop];
