@@ -2,8 +2,8 @@
 import { HeddleError } from "../ir/error.ts";
 import { defineOp, type Op } from "../ir/graph.ts";
 import { elementCount, type TensorData, toNumbers, zeros } from "../ir/tensor.ts";
+import { builder } from "./build.ts";
 import { constantInput, f32, inputType, normalizeAxis, tensorOf } from "./define.ts";
-import { gatherGradient } from "./gather_gradient.ts";
 
 /** The constant behind an input whose values decide the output's shape. */
 export function decisive(op: string, inputs: Parameters<Op["infer"]>[0], i: number): TensorData {
@@ -67,19 +67,13 @@ const Compress: Op = defineOp<{ axis?: number }>({
     const at = normalizeAxis("Compress", axis, shape.length);
     return [{ dtype, shape: shape.with(at, kept(condition, shape[at]).length) }];
   },
-  evaluate([input, condition], node) {
-    const { axis } = node.attrs;
-    const x = axis === undefined ? flattened(input!) : input!; // checked by infer
-    const at = normalizeAxis("Compress", axis ?? 0, x.shape.length);
-    return [takeSlices(x, at, kept(condition!, x.shape[at]))];
-  },
-  vjp({ build, grad }, node) {
-    const x = node.inputs[0]!; // checked by infer
-    const { axis } = node.attrs;
-    const shape = axis === undefined ? [elementCount(x.type.shape)] : x.type.shape;
-    const at = normalizeAxis("Compress", axis ?? 0, shape.length);
-    const places = build.ints(...kept(decisive("Compress", node.inputs, 1), shape[at]));
-    return [build.reshape(gatherGradient(build, grad(0)!, shape, places, at), x.type.shape), null]; // the only output
+  expand([input], { axis }, node) {
+    const build = builder(node.from);
+    const { shape } = input!.type; // checked by infer
+    const x = axis === undefined ? build.reshape(input!, [elementCount(shape)]) : input!;
+    const at = normalizeAxis("Compress", axis ?? 0, x.type.shape.length);
+    const places = build.constant("i64", kept(decisive("Compress", node.inputs, 1), x.type.shape[at]));
+    return [build.op("Gather", [x, places], { axis: at })];
   },
   samples: [
     { inputs: [f32(3, 2), tensorOf("bool", [0, 1, 1])], attrs: { axis: 0 } },
