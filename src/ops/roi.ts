@@ -119,6 +119,10 @@ const RoiAlign: Op = defineOp<RoiAlignAttrs>({
       attrs: { mode: "max", output_height: 3, output_width: 2, sampling_ratio: 3, coordinate_transformation_mode: "output_half_pixel" },
     },
     { inputs: [f32(1, 1, 5, 5), tensorOf("f32", [0, 0, 9, 9], [1, 4]), tensorOf("i64", [0])], attrs: { mode: "max", spatial_scale: 0.5 } },
+    {
+      inputs: [f32(2, 3, 9, 8), tensorOf("f32", [-2, 1, 5, 8.5, 6, 7, 2, 2, 1, 0, 30, 2], [3, 4]), tensorOf("i64", [1, 0, 1])],
+      attrs: { output_height: 2, output_width: 3 },
+    },
   ],
 });
 

@@ -30,6 +30,7 @@ import { implementLayerNorm } from "./implement_layer_norm.ts";
 import { logSumExp } from "./implement_log_sum_exp.ts";
 import { implementMatMul } from "./implement_matmul.ts";
 import { recurrentLoop } from "./implement_recurrent.ts";
+import { roiAlign } from "./implement_roi_align.ts";
 import { cumSum } from "./implement_scan.ts";
 import { scatterRows } from "./implement_scatter_rows.ts";
 import { topK } from "./implement_sort.ts";
@@ -90,6 +91,7 @@ const DIRECT: ReadonlyMap<Op, DirectImplementation> = new Map([
     ScatterRows: scatterRows,
     CumSum: cumSum,
     TopK: topK,
+    RoiAlign: roiAlign,
     RNNLoop: recurrentLoop,
     GRULoop: recurrentLoop,
     LSTMLoop: recurrentLoop,
