@@ -1,5 +1,5 @@
 // Nonzeros of a slice of rows to steps, as the transposed product wants them: in each, columns differ modulo lanes, so that products go from the rows' lanes to the columns' by one permutation.
-import { asExtra, type March } from "./sparse_march.ts";
+import { asExtra, type March, SECOND, type Taken } from "./sparse_march.ts";
 import type { Rows } from "./sparse_slices.ts";
 
 /**
@@ -8,11 +8,12 @@ import type { Rows } from "./sparse_slices.ts";
  */
 export function marchApartOf(rows: Rows, slice: Int32Array, lanes: number): March {
   const { wanted, item, first } = columnsOf(rows, slice);
+  const itemOf = (c: number, r: number): number => item[first[c] + bitCount(wanted[c] & ((1 << r) - 1))];
   const { length: width } = wanted;
   return ({ length }, taken) => {
     const left = wanted.slice();
     const steps = new Steps(lanes, slice.length);
-    const window = new WindowOfColumns(left, steps, (c, r) => item[first[c] + bitCount(wanted[c] & ((1 << r) - 1))]);
+    const window = new WindowOfColumns(left, steps);
     let head = 0;
     for (let w = 0, from = 0; ; w++) {
       while (head < width && left[head] === 0) head++;
@@ -22,8 +23,7 @@ export function marchApartOf(rows: Rows, slice: Int32Array, lanes: number): Marc
       steps.begin(to - from);
       window.take(head, Math.min((start + 2) * lanes, width));
       window.takeLast(head, Math.min((start + 1) * lanes, width));
-      const kept = taken?.window(w, start, to);
-      if (kept) steps.write(kept.items, kept.first + from * lanes);
+      if (taken) steps.write(taken, taken.window(w, start, to) + from * lanes, start * lanes, itemOf);
       from = to;
     }
   };
@@ -63,11 +63,10 @@ class WindowOfColumns {
     /** Rows that still want each column. */
     private readonly left: Int32Array,
     private readonly steps: Steps,
-    private readonly itemOf: (column: number, row: number) => number,
   ) {}
 
   take(from: number, to: number): void {
-    const { left, steps, itemOf } = this;
+    const { left, steps } = this;
     const { lanes, height } = steps;
     for (let c = from; c < to && steps.open !== 0; c++) {
       const cls = c & (lanes - 1);
@@ -75,14 +74,14 @@ class WindowOfColumns {
       for (let half = 0; half < 2; half++)
         for (let bits = left[c] & steps.open & (half === 0 ? turn : ~turn); bits !== 0; bits &= bits - 1) {
           const r = lowest(bits);
-          if (steps.add(r & (lanes - 1), cls, itemOf, c, r)) left[c] &= ~(1 << r);
+          if (steps.add(r & (lanes - 1), cls, cellOf(c, r))) left[c] &= ~(1 << r);
         }
     }
   }
 
   /** Those that clash and are not in the next window, unless that begins where this one does because of others. */
   takeLast(from: number, to: number): void {
-    const { left, steps, itemOf } = this;
+    const { left, steps } = this;
     const { lanes, height } = steps;
     for (let c = from; c < to; c++) if ((left[c] & ~steps.open) !== 0) return;
     for (let c = from; c < to; c++) {
@@ -90,11 +89,14 @@ class WindowOfColumns {
       for (let half = 0; half < 2; half++)
         for (let bits = left[c] & (half === 0 ? turn : ~turn); bits !== 0; bits &= bits - 1) {
           const r = lowest(bits);
-          if (steps.addAnywhere(r & (lanes - 1), itemOf(c, r))) left[c] &= ~(1 << r);
+          if (steps.addAnywhere(r & (lanes - 1), cellOf(c, r))) left[c] &= ~(1 << r);
         }
     }
   }
 }
+
+/** A column, and a row of a slice, which has 32 at most. */
+const cellOf = (column: number, row: number): number => (column << 5) | row;
 
 const lowest = (bits: number): number => 31 - Math.clz32(bits & -bits);
 
@@ -116,13 +118,13 @@ class Steps {
   private readonly classFree: Int32Array;
   private readonly extras: Int32Array;
   /** By lane and step: what was added, and its class. */
-  private readonly items: Int32Array;
+  private readonly cells: Int32Array;
   private readonly classes: Int32Array;
   /** By class and step: the lane. */
   private readonly lanesOf: Int32Array;
   /** How many each step has. */
   private readonly filled = new Int32Array(STEPS);
-  /** Of an exchange: lane, class, step and item. */
+  /** Of an exchange: lane, class, step and cell. */
   private readonly chain: Int32Array;
 
   constructor(
@@ -131,7 +133,7 @@ class Steps {
   ) {
     const some = (count: number): Int32Array => new Int32Array(count * lanes);
     [this.laneFree, this.classFree, this.extras] = [some(1), some(1), some(1)];
-    [this.items, this.classes, this.lanesOf, this.chain] = [some(STEPS), some(STEPS), some(STEPS), some(4 * STEPS)];
+    [this.cells, this.classes, this.lanesOf, this.chain] = [some(STEPS), some(STEPS), some(STEPS), some(4 * STEPS)];
   }
 
   begin(count: number): void {
@@ -144,24 +146,24 @@ class Steps {
   }
 
   /** False: the lane or the class has no step left. If they have, but not the same one, steps along a chain of others are exchanged (König). */
-  add(lane: number, cls: number, itemOf: (column: number, row: number) => number, column: number, row: number): boolean {
+  add(lane: number, cls: number, cell: number): boolean {
     const [ofLane, ofClass] = [this.laneFree[lane], this.classFree[cls]];
     if (ofLane === 0 || ofClass === 0) return false;
     const both = ofLane & ofClass;
     const step = both !== 0 ? lowest(both) : 31 - Math.clz32(ofLane);
     if (both === 0) this.exchange(cls, step, 31 - Math.clz32(ofClass));
-    this.set(lane, cls, step, itemOf(column, row));
+    this.set(lane, cls, step, cell);
     this.close(lane);
     return true;
   }
 
   /** Into a step of the lane that leaves another lane empty, whatever its class. */
-  addAnywhere(lane: number, item: number): boolean {
+  addAnywhere(lane: number, cell: number): boolean {
     const { lanes, laneFree, filled } = this;
     for (let free = laneFree[lane]; free !== 0; free &= free - 1) {
       const step = lowest(free);
       if (filled[step] >= lanes - 1) continue;
-      this.items[lane * STEPS + step] = item;
+      this.cells[lane * STEPS + step] = cell;
       this.extras[lane] |= 1 << step;
       laneFree[lane] &= ~(1 << step);
       filled[step]++;
@@ -171,14 +173,18 @@ class Steps {
     return false;
   }
 
-  /** What lanes took, step after step. */
-  write(to: Int32Array, first: number): void {
-    const { lanes, laneFree, items, extras, filled } = this;
+  /** What lanes took, step after step, of columns that are counted from a window's first one. */
+  write({ items, codes }: Taken, first: number, start: number, itemOf: (column: number, row: number) => number): void {
+    const { lanes, laneFree, cells, extras, filled } = this;
     for (let lane = 0; lane < lanes; lane++)
       for (let step = 0; step < STEPS; step++) {
         if (filled[step] === 0 || laneFree[lane] & (1 << step)) continue;
-        const item = items[lane * STEPS + step];
-        to[first + step * lanes + lane] = extras[lane] & (1 << step) ? asExtra(item) : item;
+        const cell = cells[lane * STEPS + step];
+        const [column, row] = [cell >> 5, cell & 31];
+        const item = itemOf(column, row);
+        const slot = first + step * lanes + lane;
+        items[slot] = extras[lane] & (1 << step) ? asExtra(item) : item;
+        codes[slot] = (column - start) | (row < lanes ? 0 : SECOND);
       }
   }
 
@@ -186,9 +192,9 @@ class Steps {
     if (this.laneFree[lane] === 0) this.open &= ~((1 << lane) | (1 << (lane + this.height - this.lanes)));
   }
 
-  private set(lane: number, cls: number, step: number, item: number): void {
-    const { items, classes, lanesOf, filled, laneFree, classFree } = this;
-    items[lane * STEPS + step] = item;
+  private set(lane: number, cls: number, step: number, cell: number): void {
+    const { cells, classes, lanesOf, filled, laneFree, classFree } = this;
+    cells[lane * STEPS + step] = cell;
     classes[lane * STEPS + step] = cls;
     lanesOf[cls * STEPS + step] = lane;
     laneFree[lane] &= ~(1 << step);
@@ -198,20 +204,20 @@ class Steps {
 
   /** What the class has in step a goes to b, so that what that lane has in b goes to a, and so on. */
   private exchange(cls: number, a: number, b: number): void {
-    const { items, classes, lanesOf, filled, laneFree, classFree, chain } = this;
+    const { cells, classes, lanesOf, filled, laneFree, classFree, chain } = this;
     let count = 0;
-    const link = (lane: number, c: number, step: number, item: number): void => {
+    const link = (lane: number, c: number, step: number, cell: number): void => {
       chain[count++] = lane;
       chain[count++] = c;
       chain[count++] = step;
-      chain[count++] = item;
+      chain[count++] = cell;
     };
     for (let c = cls; (classFree[c] & (1 << a)) === 0; ) {
       const lane = lanesOf[c * STEPS + a];
-      link(lane, c, b, items[lane * STEPS + a]);
+      link(lane, c, b, cells[lane * STEPS + a]);
       if (laneFree[lane] & (1 << b)) break;
       c = classes[lane * STEPS + b];
-      link(lane, c, a, items[lane * STEPS + b]);
+      link(lane, c, a, cells[lane * STEPS + b]);
     }
     for (let i = 0; i < count; i += 4) {
       const from = a + b - chain[i + 2];

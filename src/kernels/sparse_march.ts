@@ -15,12 +15,17 @@ export const EMPTY = -1;
 /** What a lane takes although another one of the step has the same column modulo lanes, so that the step's columns do not fit into the lanes of one register; of such a number again what it was. */
 export const asExtra = (item: number): number => EMPTY - 1 - item;
 
-/** What lanes take, slice after slice. */
+/** In a code: the second of a lane's rows. */
+export const SECOND = 0x80;
+
+/** What lanes take, slice after slice, and step after step each. */
 export class Taken {
-  /** Of each step's lanes which of the rows' nonzeros, EMPTY, or an extra one. */
-  private items = new Int32Array(0);
+  /** Which of the rows' nonzeros, EMPTY, or an extra one. */
+  items: Int32Array;
+  /** Its column in the window, and whether it is SECOND. */
+  codes: Uint8Array;
   /** Of each window the unit of columns that it begins at. */
-  private starts = new Uint16Array(0);
+  starts: Uint16Array;
   /** Bundles so far. */
   private bundles = 0;
 
@@ -28,14 +33,21 @@ export class Taken {
     private readonly lanes: number,
     private readonly bundle: number,
     private readonly windows: number,
-  ) {}
+    /** Bundles that are expected. */
+    room: number,
+  ) {
+    this.items = new Int32Array(room * bundle * lanes).fill(EMPTY);
+    this.codes = new Uint8Array(room * bundle * lanes);
+    this.starts = new Uint16Array(room * windows);
+  }
 
-  /** Begins a window of the slice that is marched through, which has so many steps with it. Returns where those of the slice lie. */
-  window(window: number, unit: number, steps: number): { readonly items: Int32Array; readonly first: number } {
+  /** Begins a window of the slice that is marched through, which has so many steps with it. Returns where those of the slice begin. */
+  window(window: number, unit: number, steps: number): number {
     const { lanes, bundle, bundles, windows } = this;
-    this.reserve(bundles + Math.ceil(steps / bundle));
+    const needed = bundles + Math.ceil(steps / bundle);
+    if (needed * windows > this.starts.length) this.grow(Math.ceil(1.5 * needed));
     this.starts[bundles * windows + window] = unit;
-    return { items: this.items, first: bundles * bundle * lanes };
+    return bundles * bundle * lanes;
   }
 
   /** Ends a slice: what is left of its last bundle stays empty. Returns how many bundles there are. */
@@ -44,19 +56,19 @@ export class Taken {
     return this.bundles;
   }
 
-  all(): { readonly items: Int32Array; readonly starts: Uint16Array } {
-    const { items, starts, bundles, lanes, bundle, windows } = this;
-    return { items: items.subarray(0, bundles * bundle * lanes), starts: starts.subarray(0, bundles * windows) };
+  all(): Pick<Taken, "items" | "codes" | "starts"> {
+    const { items, codes, starts, bundles, lanes, bundle, windows } = this;
+    const slots = bundles * bundle * lanes;
+    return { items: items.subarray(0, slots), codes: codes.subarray(0, slots), starts: starts.subarray(0, bundles * windows) };
   }
 
-  private reserve(bundles: number): void {
-    const { items, starts, lanes, bundle, windows } = this;
-    if (bundles * windows <= starts.length) return;
-    const room = Math.ceil(1.5 * bundles) + 64;
-    this.items = new Int32Array(room * bundle * lanes).fill(EMPTY, items.length);
-    this.items.set(items);
-    this.starts = new Uint16Array(room * windows);
-    this.starts.set(starts);
+  private grow(room: number): void {
+    const { lanes, bundle, windows } = this;
+    const { items, codes, starts } = new Taken(lanes, bundle, windows, room);
+    items.set(this.items);
+    codes.set(this.codes);
+    starts.set(this.starts);
+    [this.items, this.codes, this.starts] = [items, codes, starts];
   }
 }
 
@@ -65,7 +77,7 @@ const END = 2 ** 30;
 
 /** Each window starts at the first column that any row still wants, at a whole unit; each lane then takes what lies in it, the first columns first. */
 export function marchOf(rows: Rows, slice: Int32Array, lanes: number): March {
-  const { column, item, first } = lanesOf(rows, slice, lanes);
+  const { column, item, second, first } = lanesOf(rows, slice, lanes);
   return ({ unit, length }, taken) => {
     const next = first.slice();
     let head = next.reduce((least, at) => Math.min(least, column[at]), END);
@@ -74,7 +86,7 @@ export function marchOf(rows: Rows, slice: Int32Array, lanes: number): March {
       const start = Math.floor(head / unit);
       const beyond = (start + 2) * unit;
       const to = Math.round((window + 1) * length);
-      const kept = taken?.window(window, start, to);
+      const base = taken ? taken.window(window, start, to) : 0;
       head = END;
       for (let lane = 0; lane < lanes; lane++) {
         const begin = next[lane];
@@ -83,9 +95,12 @@ export function marchOf(rows: Rows, slice: Int32Array, lanes: number): March {
         while (end < most && column[end] < beyond) end++;
         if (column[end] < head) head = column[end];
         next[lane] = end;
-        if (!kept) continue;
-        let slot = kept.first + from * lanes + lane;
-        for (let at = begin; at < end; at++, slot += lanes) kept.items[slot] = item[at];
+        if (!taken) continue;
+        const { items, codes } = taken;
+        for (let at = begin, slot = base + from * lanes + lane; at < end; at++, slot += lanes) {
+          items[slot] = item[at];
+          codes[slot] = (column[at] - start * unit) | second[at];
+        }
       }
       from = to;
     }
@@ -98,6 +113,8 @@ interface Lanes {
   readonly column: Int32Array;
   /** Among the matrix's. */
   readonly item: Int32Array;
+  /** SECOND, or 0. */
+  readonly second: Uint8Array;
   /** Where each lane's begin. */
   readonly first: Int32Array;
 }
@@ -109,6 +126,7 @@ function lanesOf({ starts, column: columns }: Rows, slice: Int32Array, lanes: nu
   const count = slice.reduce((sum, _, r) => sum + endOf(r) - beginOf(r), 0);
   const column = new Int32Array(count + lanes);
   const item = new Int32Array(count + lanes);
+  const second = new Uint8Array(count + lanes);
   const first = new Int32Array(lanes);
   const { length: height } = slice;
   let to = 0;
@@ -120,11 +138,12 @@ function lanesOf({ starts, column: columns }: Rows, slice: Int32Array, lanes: nu
       const isOther = i === end || (j < other && comesFirst(columns[j], columns[i], lane, height));
       const at = isOther ? j++ : i++;
       column[to] = columns[at];
+      second[to] = isOther ? SECOND : 0;
       item[to++] = at;
     }
     column[to++] = END;
   }
-  return { column, item, first };
+  return { column, item, second, first };
 }
 
 /** Whether a lane's second row comes before its first: where they have the same column, each column begins with another row. */

@@ -20,22 +20,36 @@ export interface Rows {
 export function rowsOf(w: Csb): Rows {
   if (w.columns > MAX_COLUMNS) throw new HeddleError("unsupported", `sparse product: ${w.columns} columns, wanted at most ${MAX_COLUMNS}`);
   const starts = new Int32Array(w.rows + 1);
-  const visit = (f: (row: number, column: number, i: number) => void): void => {
-    for (let r = 0, b = 0; r < w.blockRows; r++)
-      for (let c = 0; c < w.blockColumns; c++, b++)
-        for (let i = w.pointers[b]; i < w.pointers[b + 1]; i++) f(r * w.block + w.row[i], c * w.block + w.column[i], i);
-  };
-  visit((row) => starts[row + 1]++);
-  for (let r = 0; r < w.rows; r++) starts[r + 1] += starts[r];
-  const next = starts.slice();
   const column = new Uint16Array(w.values.length);
   const place = new Int32Array(w.values.length);
-  visit((row, c, i) => {
-    const to = next[row]++;
-    column[to] = c;
-    place[to] = i;
-  });
+  const { block, blockRows, blockColumns, pointers } = w;
+  for (let r = 0, b = 0; r < blockRows; r++) {
+    const next = starts.subarray(r * block + 1, (r + 1) * block + 1);
+    countRows(w.row, pointers[b], pointers[b + blockColumns], next);
+    // Where each of the rows begins; in the end, where the one after it does.
+    for (let i = 0, from = pointers[b]; i < next.length; i++) [next[i], from] = [from, from + next[i]];
+    for (let c = 0; c < blockColumns; c++, b++) putBlock(w, b, c * block, next, column, place);
+  }
   return { starts, column, place };
+}
+
+function putBlock(
+  { pointers, row, column: inBlock }: Csb,
+  b: number,
+  base: number,
+  next: Int32Array,
+  column: Uint16Array,
+  place: Int32Array,
+): void {
+  for (let i = pointers[b]; i < pointers[b + 1]; i++) {
+    const to = next[row[i]]++;
+    column[to] = base + inBlock[i];
+    place[to] = i;
+  }
+}
+
+function countRows(row: Csb["row"], from: number, to: number, counts: Int32Array): void {
+  for (let i = from; i < to; i++) counts[row[i]]++;
 }
 
 /** Rows by slices; a lane beyond the matrix has a row that does not exist. */

@@ -2,7 +2,7 @@
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { marchApartOf } from "./sparse_apart.ts";
-import { asExtra, EMPTY, marchOf, Taken } from "./sparse_march.ts";
+import { asExtra, EMPTY, marchOf, SECOND, Taken } from "./sparse_march.ts";
 import { Packer } from "./sparse_packed.ts";
 import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
 
@@ -73,14 +73,23 @@ export interface WindowsPlan extends Slices {
   readonly bundle: number;
   /** Columns of a step are apart, as the transposed product wants them. */
   readonly apart: boolean;
-  /** As Taken has them. */
+  /** As Taken has them; whoever writes the matrix puts places where items are. */
   readonly items: Int32Array;
+  readonly codes: Uint8Array;
   readonly starts: Uint16Array;
 }
 
 /** The plan that some slices say is the best: rows in their order or by length (not where columns are apart), one or two of a lane, windows. */
 export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: SimdTarget, apart: boolean): WindowsPlan {
-  let best = { cost: Number.POSITIVE_INFINITY, height: lanes, unit: lanes, windows: 1, bundle: 1, cut: slicesInOrder(count, lanes) };
+  let best = {
+    cost: Number.POSITIVE_INFINITY,
+    height: lanes,
+    unit: lanes,
+    windows: 1,
+    bundle: 1,
+    steps: 0,
+    cut: slicesInOrder(count, lanes),
+  };
   const isStreamed = 4 * rows.place.length > l2;
   const twoRows = TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : "cached"];
   const units = name === "avx512" && !apart ? [lanes, 2 * lanes] : [lanes];
@@ -97,14 +106,14 @@ export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: Simd
           if (windows > bundle) continue;
           const steps = sample.reduce((sum, take) => sum + take({ unit, length: bundle / windows }, null), 0);
           const cost = sorting + steps * ((height > lanes ? twoRows : 1) + (windowCost * windows) / bundle);
-          if (cost < best.cost) best = { cost, height, unit, windows, bundle, cut };
+          if (cost < best.cost) best = { cost, height, unit, windows, bundle, steps: steps / sample.length, cut };
         }
       }
     }
   const { height, unit, windows, bundle, cut } = best;
   const { slices, order } = cut;
   const bounds = new Int32Array(slices.length + 1);
-  const taken = new Taken(lanes, bundle, windows);
+  const taken = new Taken(lanes, bundle, windows, Math.ceil(slices.length * (best.steps / bundle + 1)));
   for (const [s, slice] of slices.entries())
     bounds[s + 1] = taken.end(march(rows, slice, lanes)({ unit, length: bundle / windows }, taken));
   return { slices, order, height, unit, windows, bounds, bundle, apart, ...taken.all() };
@@ -153,15 +162,10 @@ class WindowsWriter {
   readonly turnedCode: Int32Array | null;
   /** A record for each bundle. */
   readonly records: Uint8Array;
+  /** Where values are in the matrix, -1 where lanes are empty. */
   readonly place: Int32Array;
   private readonly layout: RecordLayout;
-  private readonly view: DataView;
   private readonly packer: Packer | null;
-  /** Of a bundle's steps the window. */
-  private readonly windowOf: Int32Array;
-  /** Of each lane of a slice the nonzeros of its second row. */
-  private readonly second: Int32Array;
-  private readonly secondEnd: Int32Array;
 
   constructor(
     private readonly shape: WindowsShape,
@@ -169,96 +173,82 @@ class WindowsWriter {
     private readonly rows: Rows,
     private readonly lanes: number,
   ) {
-    const { bundle, windows, apart } = plan;
+    const { bundle, apart, items } = plan;
     this.layout = recordLayout(shape, bundle, startBytesOf(shape));
     this.code = new Int32Array(shape.bundles * lanes);
     this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
-    this.view = new DataView(this.records.buffer);
-    this.place = shape.isPacked ? new Int32Array(shape.length).fill(-1) : placesOf(plan.items, rows);
+    this.place = shape.isPacked ? new Int32Array(shape.length).fill(-1) : items;
     this.packer = shape.isPacked ? new Packer(lanes, bundle, this.layout, this.place) : null;
-    this.windowOf = new Int32Array(bundle);
-    for (let w = 0; w < windows; w++) this.windowOf.fill(w, Math.round((w * bundle) / windows));
-    [this.second, this.secondEnd] = [new Int32Array(lanes), new Int32Array(lanes)];
+    this.putStarts();
   }
 
-  /** Returns nonzeros that the turned code does not have. */
+  private putStarts(): void {
+    const { layout, shape, plan, records } = this;
+    const { starts, windows } = plan;
+    const view = new DataView(records.buffer);
+    const startBytes = startBytesOf(shape);
+    for (let b = 0, at = layout.starts; b < shape.bundles; b++, at += layout.bytes)
+      for (let w = 0; w < windows; w++)
+        if (startBytes === 1) view.setUint8(at + w, starts[b * windows + w]);
+        else view.setUint16(at + 2 * w, starts[b * windows + w], true);
+  }
+
+  /** Puts places where items were. Returns nonzeros that the turned code does not have. */
   slice(s: number): readonly Extra[] {
-    const { lanes, layout, plan, rows, packer, second, secondEnd } = this;
-    const { items, bundle, apart } = plan;
+    const { lanes, layout, plan, rows, packer, turnedCode } = this;
+    const { items, bundle, codes, slices } = plan;
     const [first, end] = [plan.bounds[s], plan.bounds[s + 1]];
-    const slice = plan.slices[s];
-    const last = rows.starts.length - 1;
-    for (let lane = 0; lane + lanes < slice.length; lane++) {
-      second[lane] = rows.starts[Math.min(slice[lane + lanes], last)];
-      secondEnd[lane] = rows.starts[Math.min(slice[lane + lanes] + 1, last)];
-    }
-    for (let b = first; b < end; b++) this.bundle(b);
-    const [from, to] = [first * bundle * lanes, end * bundle * lanes];
-    const slots = packer?.pack(placesOf(items.subarray(from, to), rows), new DataView(this.records.buffer, first * layout.bytes));
     const extras: Extra[] = [];
-    for (let at = from; apart && at < to; at++) {
-      if (items[at] >= EMPTY) continue;
-      const [i, lane] = [asExtra(items[at]), at % lanes];
-      extras.push({ slot: slots ? slots[at - from] : at, row: slice[this.rowOf(i, lane) * lanes + lane], column: rows.column[i] });
-    }
-    return extras;
-  }
-
-  /** Which of its lane's rows a nonzero is in. */
-  private rowOf(i: number, lane: number): number {
-    return i >= this.second[lane] && i < this.secondEnd[lane] ? 1 : 0;
+    for (let b = first; b < end; b++) this.bundle(b);
+    const from = first * bundle * lanes;
+    if (turnedCode)
+      for (let at = from; at < end * bundle * lanes; at++) {
+        if (at % lanes === 0) this.turn(at, turnedCode);
+        if (items[at] >= EMPTY) continue;
+        items[at] = asExtra(items[at]);
+        extras.push({ slot: at, row: slices[s][(at % lanes) + (codes[at] < SECOND ? 0 : lanes)], column: rows.column[items[at]] });
+      }
+    const found = items.subarray(from, end * bundle * lanes);
+    for (let at = 0; at < found.length; at++) if (found[at] !== EMPTY) found[at] = rows.place[found[at]];
+    const slots = packer?.pack(found, new DataView(this.records.buffer, first * layout.bytes));
+    return slots ? extras.map((one) => ({ ...one, slot: slots[one.slot - from] })) : extras;
   }
 
   private bundle(b: number): void {
-    const { lanes, layout, plan, shape, view, code, windowOf, rows, turnedCode } = this;
-    const { starts, items, windows, unit, bundle } = plan;
-    for (let w = 0; w < windows; w++) {
-      const at = b * layout.bytes + layout.starts;
-      if (startBytesOf(shape) === 1) view.setUint8(at + w, starts[b * windows + w]);
-      else view.setUint16(at + 2 * w, starts[b * windows + w], true);
-    }
+    const { lanes, shape, code } = this;
+    const { codes, bundle } = this.plan;
     const bits = codeBits(shape, lanes);
     const rowBit = rowBitOf(shape, lanes);
-    for (let s = 0; s < bundle; s++) {
-      const start = starts[b * windows + windowOf[s]] * unit;
-      const from = (b * bundle + s) * lanes;
-      for (let lane = 0; lane < lanes; lane++) {
-        if (items[from + lane] === EMPTY) continue;
-        const i = nonzeroOf(items[from + lane]);
-        code[b * lanes + lane] |= ((this.rowOf(i, lane) << rowBit) | (rows.column[i] - start)) << (bits * s);
-      }
-      if (turnedCode) this.turn(from, start, turnedCode.subarray(b * lanes, (b + 1) * lanes), s);
+    for (let lane = 0; lane < lanes; lane++) {
+      let word = 0;
+      for (let s = 0, at = b * bundle * lanes + lane; s < bundle; s++, at += lanes)
+        word |= ((codes[at] & (SECOND - 1)) | (codes[at] < SECOND ? 0 : 1 << rowBit)) << (bits * s);
+      code[b * lanes + lane] = word;
     }
   }
 
-  /** Columns that none of a step's products belong to get one that is zero. */
-  private turn(from: number, start: number, turned: Int32Array, s: number): void {
-    const { lanes, plan, shape, rows } = this;
-    const bits = turnedBits(shape.height);
+  /** Of the step at `from`; columns that none of its products belong to get one that is zero. */
+  private turn(from: number, turned: Int32Array): void {
+    const { lanes, shape } = this;
+    const { items, codes, bundle } = this.plan;
+    const step = from / lanes;
+    const s = step % bundle;
+    const to = ((step - s) / bundle) * lanes;
+    const shift = turnedBits(shape.height) * s;
     let free = -1;
     let empty = 0;
     for (let lane = 0; lane < lanes; lane++) {
-      const i = plan.items[from + lane];
-      if (i === EMPTY) empty = lane;
-      if (i < 0) continue;
-      const column = rows.column[i] - start;
-      const cls = column & (lanes - 1);
+      const item = items[from + lane];
+      if (item === EMPTY) empty = lane;
+      if (item < 0) continue;
+      const code = codes[from + lane];
+      const cls = code & (lanes - 1);
       free &= ~(1 << cls);
-      turned[cls] |= ((this.rowOf(i, lane) * lanes + lane) << (bits * s)) | (column >= lanes ? 1 << (31 - s) : 0);
+      turned[to + cls] |= ((lane + (code < SECOND ? 0 : lanes)) << shift) | (code & lanes ? 1 << (31 - s) : 0);
     }
-    for (let cls = 0; cls < lanes; cls++) if (free & (1 << cls)) turned[cls] |= empty << (bits * s);
+    for (let cls = 0; cls < lanes; cls++) if (free & (1 << cls)) turned[to + cls] |= empty << shift;
   }
-}
-
-/** Of a lane that takes something. */
-const nonzeroOf = (item: number): number => (item < EMPTY ? asExtra(item) : item);
-
-/** Where values are in the matrix, -1 where lanes are empty. */
-function placesOf(items: Int32Array, { place }: Rows): Int32Array {
-  const places = new Int32Array(items.length);
-  for (let at = 0; at < items.length; at++) places[at] = items[at] === EMPTY ? -1 : place[nonzeroOf(items[at])];
-  return places;
 }
 
 /** Bits of a step's code: a column of its window, then which row. */

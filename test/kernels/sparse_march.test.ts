@@ -1,7 +1,7 @@
 // Marches by lists of lanes and by bits of columns take the same nonzeros in the same steps as one that looks at them one by one.
 import { describe, expect, test } from "vitest";
 import { marchApartOf } from "../../src/kernels/sparse_apart.ts";
-import { asExtra, EMPTY, marchOf, Taken } from "../../src/kernels/sparse_march.ts";
+import { asExtra, EMPTY, marchOf, SECOND, Taken } from "../../src/kernels/sparse_march.ts";
 import { type Rows, rowsOf, type Slices, slicesByLength, slicesInOrder } from "../../src/kernels/sparse_slices.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
@@ -12,6 +12,7 @@ import { expectSameArray } from "./same_array.ts";
 interface Found {
   readonly steps: number;
   readonly items: number[];
+  readonly codes: number[];
   readonly starts: number[];
 }
 
@@ -24,6 +25,7 @@ interface Plan {
 
 function plain(rows: Rows, slice: Int32Array, { lanes, unit, bundle, windows }: Plan, apart: boolean): Found {
   const items: number[] = [];
+  const codes: number[] = [];
   const starts: number[] = [];
   const put = (to: number[], at: number, value: number, rest: number): void => {
     while (to.length <= at) to.push(rest);
@@ -34,13 +36,17 @@ function plain(rows: Rows, slice: Int32Array, { lanes, unit, bundle, windows }: 
     { lanes, unit, length: bundle / windows, apart },
     {
       window: (window, column) => put(starts, window, column / unit, 0),
-      take: ({ step, lane, i, isExtra }) => put(items, step * lanes + lane, apart && isExtra ? asExtra(i) : i, EMPTY),
+      take: ({ step, lane, i, isExtra, column, row }) => {
+        put(items, step * lanes + lane, apart && isExtra ? asExtra(i) : i, EMPTY);
+        put(codes, step * lanes + lane, column + row * SECOND, 0);
+      },
     },
   );
   const bundles = Math.ceil(steps / bundle);
   while (items.length < bundles * bundle * lanes) items.push(EMPTY);
+  while (codes.length < bundles * bundle * lanes) codes.push(0);
   while (starts.length < bundles * windows) starts.push(0);
-  return { steps, items, starts };
+  return { steps, items, codes, starts };
 }
 
 const rowsOfMatrix = (rows: number, columns: number, density: number): Rows =>
@@ -49,7 +55,7 @@ const rowsOfMatrix = (rows: number, columns: number, density: number): Rows =>
 /** All slices of a cut, one after another into the same arrays. */
 function expectSame(rows: Rows, { slices }: Slices, plan: Plan, apart: boolean): number {
   const { lanes, unit, bundle, windows } = plan;
-  const taken = new Taken(lanes, bundle, windows);
+  const taken = new Taken(lanes, bundle, windows, 1);
   const wanted = slices.map((slice) => plain(rows, slice, plan, apart));
   for (const [s, slice] of slices.entries()) {
     const take = (apart ? marchApartOf : marchOf)(rows, slice, lanes);
@@ -58,9 +64,10 @@ function expectSame(rows: Rows, { slices }: Slices, plan: Plan, apart: boolean):
     expect(steps).toBe(wanted[s].steps);
     taken.end(steps);
   }
-  const { items, starts } = taken.all();
-  const all = (of: "starts" | "items"): number[] => wanted.flatMap((one) => one[of]);
+  const { items, codes, starts } = taken.all();
+  const all = (of: "starts" | "codes" | "items"): number[] => wanted.flatMap((one) => one[of]);
   expectSameArray(starts, Uint16Array.from(all("starts")), "starts");
+  expectSameArray(codes, Uint8Array.from(all("codes")), "codes");
   expectSameArray(items, Int32Array.from(all("items")), "items");
   return items.filter((item) => item < EMPTY).length;
 }
