@@ -72,7 +72,7 @@ export function sparseProductKernel(
 type Visit = () => IntVar;
 
 /** Sums of rows side by side. */
-type Sums = readonly (readonly Vec[])[];
+type Sums = readonly Vec[][];
 
 /** Some nonzeros of each row. */
 interface Turn {
@@ -133,7 +133,7 @@ class SparseProduct {
     threads: number,
     private readonly side: DenseSide<PanelBuffers> | null,
   ) {
-    const { rows, depth, n, block, strip, panels, length, visits, abreast, spread, broad } = shape;
+    const { rows, depth, n, block, strip, panels, length, visits, abreast, spread, shares, broad } = shape;
     const b = new KernelBuilder(name, target, threads);
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
@@ -141,7 +141,8 @@ class SparseProduct {
     this.reach = new Reach(b, shape, target, side !== null);
     const { vectors, pitch } = this.reach;
     // As many as the most rows leave registers for: sums are the same whatever the number of rows side by side.
-    this.chains = (broad ? 1 : rowsAbreast(target)) * vectors <= target.registers / 4 ? 2 : 1;
+    const sums = (broad ? 1 : rowsAbreast(target)) * vectors;
+    this.chains = sums <= 4 || (shares && sums <= target.registers / 4) ? 2 : 1;
     this.spread = spread ? new SpreadCode(b, spread) : null;
     this.buffers = {
       values: spread ? -1 : b.buffer("values", 4 * (length + PADDING), "read"),
@@ -300,7 +301,10 @@ class SparseProduct {
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
     const first = visits.map((visit) => this.begin(visit, meeting));
     const zero = b.f32(0);
-    const more = range(this.chains - 1).map(() => first.map((row) => row.map(() => b.op("mov", zero))));
+    // Where no loop adds to them they begin with products.
+    const more = range(this.chains - 1).map(() =>
+      first.map((row) => (rest < STEP && !shape.shares ? [] : row.map(() => b.op("mov", zero)))),
+    );
     const sums = [first, ...more];
     const each = (from: Int, count: Int, turn: (i: Int) => void): Int => {
       if (count === 0) return from;
@@ -313,7 +317,7 @@ class SparseProduct {
     const end = each(own, turns, (i) => this.turn(i, { count: STEP, together: 1, words, follows: true }, meeting, sums));
     for (let i = 0; i < rest; i += STEP)
       this.turn(plus(end, i * abreast), { count: Math.min(STEP, rest - i), together: 1, words: i === 0 ? words : null }, meeting, sums);
-    const all = sums.reduce((total, part) => total.map((row, h) => row.map((x, v) => b.op("add", x, part[h][v]))));
+    const all = sums.reduce((total, part) => total.map((row, h) => row.map((x, v) => (part[h][v] ? b.op("add", x, part[h][v]) : x))));
     for (const [h, visit] of visits.entries()) this.end(visit, all[h], meeting);
   }
 
@@ -368,7 +372,7 @@ class SparseProduct {
         this.accumulate(row, lanes, meeting, sums[k % sums.length].slice(h, h + together));
       }
   }
-  private one(i: Int, meeting: Meeting, totals: readonly Vec[]): void {
+  private one(i: Int, meeting: Meeting, totals: Vec[]): void {
     const { b, buffers, ordered, reach } = this;
     const row = reach.rowOf(buffers.coordinates, plus(meeting.first, i));
     this.accumulate(row, [b.splat(ordered.buffer, plus(times(i, 4), ordered.at))], meeting, [totals]);
@@ -376,9 +380,13 @@ class SparseProduct {
 
   /** Each row's totals += its value · the row of the operand that begins at byte `row`. */
   private accumulate(row: Int, values: readonly Vec[], columns: PanelColumns, totals: Sums): void {
-    for (const v of totals[0].keys()) {
-      const part = this.reach.part(this.operand, row, v, columns);
-      for (const [i, value] of values.entries()) this.b.accumulate(totals[i][v], value, part);
+    const { b, reach, operand, target } = this;
+    for (let v = 0; v * target.lanes < columns.tile.width; v++) {
+      const part = reach.part(operand, row, v, columns);
+      for (const [i, value] of values.entries()) {
+        if (totals[i][v]) b.accumulate(totals[i][v], value, part);
+        else totals[i][v] = b.op("mul", value, part);
+      }
     }
   }
 }
