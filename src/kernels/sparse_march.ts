@@ -134,13 +134,15 @@ function lanesOf({ starts, column: columns }: Rows, slice: Int32Array, lanes: nu
     first[lane] = to;
     let [i, end] = [beginOf(lane), endOf(lane)];
     let [j, other] = height > lanes ? [beginOf(lane + lanes), endOf(lane + lanes)] : [0, 0];
-    while (i < end || j < other) {
-      const isOther = i === end || (j < other && comesFirst(columns[j], columns[i], lane, height));
+    while (i < end && j < other) {
+      const isOther = comesFirst(columns[j], columns[i], lane, height);
       const at = isOther ? j++ : i++;
       column[to] = columns[at];
       second[to] = isOther ? SECOND : 0;
       item[to++] = at;
     }
+    for (; i < end; i++, to++) [column[to], item[to]] = [columns[i], i];
+    for (; j < other; j++, to++) [column[to], item[to], second[to]] = [columns[j], j, SECOND];
     column[to++] = END;
   }
   return { column, item, second, first };
