@@ -1,9 +1,9 @@
 // Attention on CPUs: one kernel where the pass finds it, which agrees with float64 and with products around a softmax, whatever the sizes, masks and scores.
 import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
-import { fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
-import { input } from "../../src/ops/source.ts";
+import { input, inputName } from "../../src/ops/source.ts";
 import { compile } from "../../src/run/compile.ts";
 import { ATTENTIONS, graphOf } from "../passes/attention_graphs.ts";
 import { DEVICES, expectClose, randomNumbers, useDevice } from "./devices.ts";
@@ -104,6 +104,18 @@ describe.each(DEVICES)("$name", ({ open, guardPages }) => {
     const others = await agrees(graph, data, 1);
     // What only moves heads is seen through.
     if (name === "packed" || name === "scaled" || name === "capped") expect(others).toEqual([]);
+  });
+
+  const floats = (name: string, ...shape: number[]): Value => input(name, { dtype: "f32", shape });
+  const packed = [floats("all", 2, 20, 9, 8)];
+  const grouped = [floats("q", 1, 4, 20, 8), floats("k", 1, 2, 33, 8), floats("v", 1, 2, 33, 8)];
+  test.each([
+    ["a layer's, of one tensor", "HeadAttention", packed, { causal: 1, scale: 0.4 }, []],
+    ["ONNX's Attention, whose heads come before places", "Attention", grouped, { is_causal: 1 }, ["Group"]],
+  ] as const)("%s", async (_, op, inputs, attrs, others) => {
+    const [value] = apply(OPS.get(op)!, inputs, attrs, "attention"); // of the table
+    const data = inputs.map((x, i) => [inputName(x), fromNumbers("f32", x.type.shape, randomNumbers(i + 1, elementCount(x.type.shape)))]);
+    expect(await agrees({ inputs, outputs: [{ name: "y", value }] }, Object.fromEntries(data), 1)).toEqual(others);
   });
 
   test("few queries get a line each, many queries of few keys stay products", async () => {
