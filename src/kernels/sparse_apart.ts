@@ -1,5 +1,5 @@
 // Nonzeros of a slice of rows to steps, as the transposed product wants them: in each, columns differ modulo lanes, so that products go from the rows' lanes to the columns' by one permutation.
-import { asExtra, type March, SECOND, type Taken } from "./sparse_march.ts";
+import { asExtra, type March, OTHER, stepsOfWindows, type Taken } from "./sparse_march.ts";
 import type { Rows } from "./sparse_slices.ts";
 
 /**
@@ -10,7 +10,8 @@ export function marchApartOf(rows: Rows, slice: Int32Array, lanes: number): Marc
   const { wanted, item, first } = columnsOf(rows, slice);
   const itemOf = (c: number, r: number): number => item[first[c] + bitCount(wanted[c] & ((1 << r) - 1))];
   const { length: width } = wanted;
-  return ({ length }, taken) => {
+  return (windows, taken) => {
+    const parts = stepsOfWindows(windows);
     const left = wanted.slice();
     const steps = new Steps(lanes, slice.length);
     const window = new WindowOfColumns(left, steps);
@@ -18,7 +19,7 @@ export function marchApartOf(rows: Rows, slice: Int32Array, lanes: number): Marc
     for (let w = 0, from = 0; ; w++) {
       while (head < width && left[head] === 0) head++;
       if (head === width) return from;
-      const to = Math.round((w + 1) * length);
+      const to = from + parts[w % parts.length].steps;
       const start = Math.floor(head / lanes);
       steps.begin(to - from);
       window.take(head, Math.min((start + 2) * lanes, width));
@@ -184,7 +185,7 @@ class Steps {
         const item = itemOf(column, row);
         const slot = first + step * lanes + lane;
         items[slot] = extras[lane] & (1 << step) ? asExtra(item) : item;
-        codes[slot] = (column - start) | (row < lanes ? 0 : SECOND);
+        codes[slot] = (column - start) | (row < lanes ? 0 : OTHER);
       }
   }
 

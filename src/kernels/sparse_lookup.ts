@@ -4,7 +4,7 @@ import type { Epilogue } from "./epilogue.ts";
 import { unpack } from "./sparse_packed.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
 import { wideLookups } from "./sparse_wide.ts";
-import { BYTES, bundleOf, codeBits, recordLayout, startBytesOf, type WindowsShape } from "./sparse_window.ts";
+import { BYTES, codeBits, recordLayout, startBytesOf, type WindowsShape, windowVectors } from "./sparse_window.ts";
 
 /** Bytes that values are fetched ahead: memory wants as many, but small matrices a part of theirs, as what lies behind their end is fetched for nothing. */
 const MOST_AHEAD = 8192;
@@ -13,6 +13,8 @@ const AHEAD_PART = 1 / 32;
 /** Codes take a quarter of the bytes, or less. */
 const CODES_AHEAD = 1 / 4;
 const LINE = 64;
+/** Columns up to which a nearest cache holds halves of a vector twice, and what streams by. */
+const MOST_TWICE = 2560;
 /** Sums of each row, so that additions do not wait for one another. */
 const SUMS = 3;
 
@@ -36,17 +38,16 @@ export interface Bundles {
 
 /** Buffers: values, codes, records, bounds. */
 export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
-  const { columns, unit, bundles, windows, length, isPacked } = shape;
+  const { columns, bundles, bundle: size, windows, length, isPacked } = shape;
   const { lanes } = b;
-  const size = bundleOf(shape, lanes);
-  const startBytes = startBytesOf(shape);
-  const layout = recordLayout(shape, size, startBytes);
+  const startBytes = startBytesOf(shape, lanes);
+  const layout = recordLayout(shape, startBytes);
   const values = b.buffer("values", 4 * length, "read");
   const codes = b.buffer("codes", 4 * bundles * lanes, "read");
   const records = b.buffer("records", bundles * layout.bytes, "read");
   const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
   // A start that is a byte needs no check: as far as it can reach there is memory.
-  const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / unit) - 1;
+  const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / lanes) - 1;
   const part = Math.round((4 * length * AHEAD_PART) / LINE) * LINE;
   const ahead = Math.min(Math.max(part, LEAST_AHEAD), MOST_AHEAD);
   const fetchAhead = (i: Int, start: Int): void => {
@@ -65,7 +66,7 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
       for (const buffer of [records, bounds]) fetchLines(buffer, LINE);
     },
     size,
-    reach: lastStart + 2,
+    reach: lastStart + windowVectors(shape),
     code: (i) => b.load(codes, times(i, 4 * lanes), lanes, "i32"),
     values: (i) => {
       if (!isPacked) {
@@ -93,38 +94,39 @@ export interface Lookups {
   /** Of a thread, before its slices. */
   prepare(): void;
   table(vector: number, start: Int): readonly Vec[];
-  /** A step's code where `found` finds it, and where its sign is whether it is the lane's second row, if there are two. */
-  index(packed: Vec, s: number): { readonly index: Vec; readonly sign: Vec };
+  /** A step's code where `found` finds it, and where its sign is whether it is of the other row, if it is shared. */
+  index(packed: Vec, s: number): { readonly index: Vec; sign(): Vec };
   found(table: readonly Vec[], index: Vec): Vec;
 }
 
 function narrowLookups(b: KernelBuilder, shape: WindowsShape): Lookups {
   const bytes = 4 * b.lanes;
-  const bits = codeBits(shape, b.lanes);
+  const shifted = (op: "ishl" | "iushr", packed: Vec, by: number): Vec =>
+    by === 0 ? b.op("mov", packed) : b.op(op, packed, undefined, undefined, undefined, by);
   return {
     prepare: () => {},
     table: (vector, start) => [0, bytes].map((half) => b.load(vector, plus(times(start, bytes), half))),
-    index: (packed, s) => ({
-      index: s === 0 ? b.op("mov", packed) : b.op("iushr", packed, undefined, undefined, undefined, bits * s),
-      sign: shape.height === b.lanes ? packed : b.op("ishl", packed, undefined, undefined, undefined, 32 - bits * (s + 1)),
-    }),
+    index: (packed, s) => {
+      const { column, other } = codeBits(shape, s, b.lanes);
+      return { index: shifted("iushr", packed, column), sign: () => shifted("ishl", packed, 31 - other) };
+    },
     found: ([low, high], index) => b.op("lookup", low, high, index, index),
   };
 }
 
 /** Buffers: values, codes, records, bounds, then those of slicesKernel. */
 export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
-  const { height, unit } = shape;
+  const { height, bundle: size, shared, isWide } = shape;
   const { lanes } = target;
   const b = new KernelBuilder(name, target, threads);
   const bundles = readBundles(b, shape);
-  const plane = unit > lanes ? bundles.reach * lanes * 4 : null;
-  const { prepare, table, index, found } = plane === null ? narrowLookups(b, shape) : wideLookups(b, plane);
-  /** The parts of a step's values that belong to each row of the lanes. */
+  const isTwice = shape.columns <= MOST_TWICE;
+  const halves = isWide ? { plane: bundles.reach * lanes * (isTwice ? 4 : 2), isTwice } : null;
+  const { prepare, table, index, found } = halves ? wideLookups(b, halves) : narrowLookups(b, shape);
+  /** The parts of a step's values that belong to the lanes' own rows, and to the other ones. */
   const byRow = (value: Vec, sign: Vec): Vec[] => {
-    if (height === lanes) return [value];
-    const isSecond = b.op("ishr", sign, undefined, undefined, undefined, 31);
-    return [b.op("andnot", isSecond, value), b.op("and", isSecond, value)];
+    const isOther = b.op("ishr", sign, undefined, undefined, undefined, 31);
+    return [b.op("andnot", isOther, value), b.op("and", isOther, value)];
   };
   const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
     const packed = bundles.code(i);
@@ -134,7 +136,7 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
       const start = bundles.windowAt(i, s);
       if (start !== null) window = table(vector, start);
       const code = index(packed, s);
-      const parts = byRow(step(s), code.sign);
+      const parts = s < size - shared ? [step(s)] : byRow(step(s), code.sign());
       const element = found(window, code.index);
       for (const [row, value] of parts.entries()) {
         const kept = allFinite ? element : b.op("select", element, b.f32(0), b.op("ne", value, b.f32(0)));
@@ -143,13 +145,16 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     }
   };
   const sums = (slice: Int, vector: number, allFinite: boolean): Vec[] => {
-    const parts = Array.from({ length: height / lanes }, () => Array.from({ length: SUMS }, () => b.op("mov", b.f32(0))));
+    const parts = Array.from({ length: shared > 0 ? 2 : 1 }, () => Array.from({ length: SUMS }, () => b.op("mov", b.f32(0))));
     bundles.overSlice(slice, (i) => bundle(vector, i, parts, allFinite));
-    return parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
+    const rows = parts.map((row) => row.reduce((all, v) => b.op("add", all, v)));
+    if (shared === 0 || height > lanes) return rows;
+    const [own, next] = rows;
+    return [b.op("add", own, b.op("lookup", next, next, b.iota(2 * lanes - 1)))];
   };
   const begin = (): void => {
     bundles.fetchFirst();
     prepare();
   };
-  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, plane, fillsUp: true, prepare: begin, sums });
+  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, halves, fillsUp: true, prepare: begin, sums });
 }

@@ -1,10 +1,21 @@
 // Nonzeros of a slice of rows to steps: in each, every lane takes one of its rows' from a window of columns that a few registers hold.
 import type { Rows } from "./sparse_slices.ts";
 
-/** How windows are: the unit of columns that they begin at multiples of and have two of, and steps of each, rounded so that sums are whole. */
+/** How windows are: how many columns they have, each beginning at a multiple of lanes; steps of a bundle, windows of its steps, and how many of these, the last, lanes share with the next lane's row. */
 export interface Windows {
-  readonly unit: number;
-  readonly length: number;
+  readonly columns: number;
+  readonly bundle: number;
+  readonly windows: number;
+  readonly shared: number;
+}
+
+/** Steps of each of a bundle's windows, and how many of these are shared. */
+export function stepsOfWindows({ bundle, windows, shared }: Windows): readonly { readonly steps: number; readonly shared: number }[] {
+  const ends = Array.from({ length: windows + 1 }, (_, w) => Math.round((w * bundle) / windows));
+  return Array.from({ length: windows }, (_, w) => ({
+    steps: ends[w + 1] - ends[w],
+    shared: Math.min(Math.max(ends[w + 1] - bundle + shared, 0), ends[w + 1] - ends[w]),
+  }));
 }
 
 /** Takes all of a slice, which `taken` keeps from its end on, where there is one. Returns how many steps. */
@@ -15,16 +26,16 @@ export const EMPTY = -1;
 /** What a lane takes although another one of the step has the same column modulo lanes, so that the step's columns do not fit into the lanes of one register; of such a number again what it was. */
 export const asExtra = (item: number): number => EMPTY - 1 - item;
 
-/** In a code: the second of a lane's rows. */
-export const SECOND = 0x80;
+/** In a code: of the second of a lane's rows, or of the next lane's. */
+export const OTHER = 0x80;
 
 /** What lanes take, slice after slice, and step after step each. */
 export class Taken {
   /** Which of the rows' nonzeros, EMPTY, or an extra one. */
   items: Int32Array;
-  /** Its column in the window, and whether it is SECOND. */
+  /** Its column in the window, and whether it is of the OTHER row. */
   codes: Uint8Array;
-  /** Of each window the unit of columns that it begins at. */
+  /** Of each window where it begins, in vectors. */
   starts: Uint16Array;
   /** Bundles so far. */
   private bundles = 0;
@@ -42,11 +53,11 @@ export class Taken {
   }
 
   /** Begins a window of the slice that is marched through, which has so many steps with it. Returns where those of the slice begin. */
-  window(window: number, unit: number, steps: number): number {
+  window(window: number, start: number, steps: number): number {
     const { lanes, bundle, bundles, windows } = this;
     const needed = bundles + Math.ceil(steps / bundle);
     if (needed * windows > this.starts.length) this.grow(Math.ceil(1.5 * needed));
-    this.starts[bundles * windows + window] = unit;
+    this.starts[bundles * windows + window] = start;
     return bundles * bundle * lanes;
   }
 
@@ -72,82 +83,156 @@ export class Taken {
   }
 }
 
-/** Beyond all columns. */
-const END = 2 ** 30;
-
-/** Each window starts at the first column that any row still wants, at a whole unit; each lane then takes what lies in it, the first columns first. */
+/** Each window starts at the first column that any row still wants, at a whole vector; what lies in it goes to its row's lane or the one before, the first columns first. */
 export function marchOf(rows: Rows, slice: Int32Array, lanes: number): March {
-  const { column, item, second, first } = lanesOf(rows, slice, lanes);
-  return ({ unit, length }, taken) => {
-    const next = first.slice();
-    let head = next.reduce((least, at) => Math.min(least, column[at]), END);
-    for (let window = 0, from = 0; ; window++) {
-      if (head === END) return from;
-      const start = Math.floor(head / unit);
-      const beyond = (start + 2) * unit;
-      const to = Math.round((window + 1) * length);
-      const base = taken ? taken.window(window, start, to) : 0;
-      head = END;
-      for (let lane = 0; lane < lanes; lane++) {
-        const begin = next[lane];
-        const most = begin + to - from;
-        let end = begin;
-        while (end < most && column[end] < beyond) end++;
-        if (column[end] < head) head = column[end];
-        next[lane] = end;
-        if (!taken) continue;
-        const { items, codes } = taken;
-        for (let at = begin, slot = base + from * lanes + lane; at < end; at++, slot += lanes) {
-          items[slot] = item[at];
-          codes[slot] = (column[at] - start * unit) | second[at];
-        }
-      }
-      from = to;
+  const { first, item, row } = queueOf(rows, slice);
+  const { column } = rows;
+  const count = item.length;
+  return (windows, taken) => {
+    const ring = new Ring(first.slice());
+    const parts = stepsOfWindows(windows);
+    for (let window = 0, from = 0, head = 0; ; window++) {
+      while (head < count && ring.has(row[head], item[head])) head++;
+      if (head === count) return from;
+      const start = Math.floor(column[item[head]] / lanes);
+      const beyond = start * lanes + windows.columns;
+      const { steps, shared } = parts[window % parts.length];
+      ring.begin(steps, shared);
+      for (let at = head; at < count && column[item[at]] < beyond && ring.left > 0; at++)
+        if (!ring.has(row[at], item[at])) ring.add(row[at]);
+      if (taken) ring.write(taken, taken.window(window, start, from + steps) + from * lanes, column, start * lanes);
+      from += steps;
     }
   };
 }
 
-/** Nonzeros of a slice, lane after lane, by columns. */
-interface Lanes {
-  /** END after each lane's. */
-  readonly column: Int32Array;
+/** Nonzeros of a slice, column after column, each beginning with another row. */
+interface Queue {
   /** Among the matrix's. */
   readonly item: Int32Array;
-  /** SECOND, or 0. */
-  readonly second: Uint8Array;
-  /** Where each lane's begin. */
+  readonly row: Uint8Array;
+  /** Where each row's begin. */
   readonly first: Int32Array;
 }
 
-function lanesOf({ starts, column: columns }: Rows, slice: Int32Array, lanes: number): Lanes {
+function queueOf({ starts, column }: Rows, slice: Int32Array): Queue {
   const last = starts.length - 1;
-  const beginOf = (r: number): number => starts[Math.min(slice[r], last)];
-  const endOf = (r: number): number => starts[Math.min(slice[r] + 1, last)];
-  const count = slice.reduce((sum, _, r) => sum + endOf(r) - beginOf(r), 0);
-  const column = new Int32Array(count + lanes);
-  const item = new Int32Array(count + lanes);
-  const second = new Uint8Array(count + lanes);
-  const first = new Int32Array(lanes);
-  const { length: height } = slice;
-  let to = 0;
-  for (let lane = 0; lane < lanes; lane++) {
-    first[lane] = to;
-    let [i, end] = [beginOf(lane), endOf(lane)];
-    let [j, other] = height > lanes ? [beginOf(lane + lanes), endOf(lane + lanes)] : [0, 0];
-    while (i < end && j < other) {
-      const isOther = comesFirst(columns[j], columns[i], lane, height);
-      const at = isOther ? j++ : i++;
-      column[to] = columns[at];
-      second[to] = isOther ? SECOND : 0;
-      item[to++] = at;
-    }
-    for (; i < end; i++, to++) [column[to], item[to]] = [columns[i], i];
-    for (; j < other; j++, to++) [column[to], item[to], second[to]] = [columns[j], j, SECOND];
-    column[to++] = END;
-  }
-  return { column, item, second, first };
+  const { length: lanes } = slice;
+  const first = slice.map((r) => starts[Math.min(r, last)]);
+  const ends = slice.map((r) => starts[Math.min(r + 1, last)]);
+  const width = ends.reduce((most, end, r) => (first[r] < end ? Math.max(most, column[end - 1] + 1) : most), 0);
+  const next = new Int32Array(width + 1);
+  for (let r = 0; r < lanes; r++) for (let i = first[r]; i < ends[r]; i++) next[column[i] + 1]++;
+  for (let c = 0; c < width; c++) next[c + 1] += next[c];
+  const item = new Int32Array(next[width]);
+  const row = new Uint8Array(item.length);
+  for (const isFirst of [true, false])
+    for (let r = 0; r < lanes; r++)
+      for (let i = first[r]; i < ends[r]; i++) {
+        const c = column[i];
+        if (r >= c % lanes !== isFirst) continue;
+        const at = next[c]++;
+        item[at] = i;
+        row[at] = r;
+      }
+  return { item, row, first };
 }
 
-/** Whether a lane's second row comes before its first: where they have the same column, each column begins with another row. */
-const comesFirst = (second: number, first: number, lane: number, height: number): boolean =>
-  second < first || (second === first && second % height > lane && second % height <= lane + height / 2);
+/** Steps of a window: how many of them each lane spends on its own row, and, of those that are shared, on the next lane's. */
+class Ring {
+  /** Lanes' steps that are left, all together. */
+  left = 0;
+  private readonly lanes: number;
+  private readonly own: Int32Array;
+  private readonly lent: Int32Array;
+  /** Steps that each lane has left. */
+  private readonly room: Int32Array;
+  /** Where what each row takes begins, and where what is left of it does. */
+  private readonly begins: Int32Array;
+  private steps = 0;
+  private shared = 0;
+
+  constructor(private readonly next: Int32Array) {
+    this.lanes = next.length;
+    [this.own, this.lent, this.room, this.begins] = [next.slice(), next.slice(), next.slice(), next.slice()];
+  }
+
+  begin(steps: number, shared: number): void {
+    this.own.fill(0);
+    this.lent.fill(0);
+    this.room.fill(steps);
+    this.begins.set(this.next);
+    [this.steps, this.shared, this.left] = [steps, shared, steps * this.lanes];
+  }
+
+  has(row: number, item: number): boolean {
+    return item < this.next[row];
+  }
+
+  /** One more of a row: in its lane, in the one before, or where others move to make room: those that lanes have of next rows into these rows' own lanes, or own ones into the lanes before. */
+  add(r: number): void {
+    const { own, lent, room, shared, lanes } = this;
+    if (room[r] > 0) {
+      own[r]++;
+      room[r]--;
+    } else {
+      const before = r === 0 ? lanes - 1 : r - 1;
+      if (lent[before] < shared && room[before] > 0) {
+        lent[before]++;
+        room[before]--;
+      } else if (shared === 0 || !(this.moveUp(r) || this.moveDown(before))) return;
+    }
+    this.next[r]++;
+    this.left--;
+  }
+
+  /** A lane gets one more of its own, and gives one of the next row's back to that one's lane, and so on until there is room. */
+  private moveUp(r: number): boolean {
+    const { own, lent, room, lanes } = this;
+    let last = r;
+    for (let moved = 0; room[last] === 0; last = last + 1 === lanes ? 0 : last + 1) if (lent[last] === 0 || ++moved > lanes) return false;
+    for (let lane = r; lane !== last; ) {
+      own[lane]++;
+      lent[lane]--;
+      lane = lane + 1 === lanes ? 0 : lane + 1;
+    }
+    own[last]++;
+    room[last]--;
+    return true;
+  }
+
+  /** A lane gets one more of the next row's, and the lane before has one of its own instead, and so on until there is room. */
+  private moveDown(before: number): boolean {
+    const { own, lent, room, shared, lanes } = this;
+    let last = before;
+    for (let moved = 0; ; last = last === 0 ? lanes - 1 : last - 1) {
+      if (lent[last] === shared) return false;
+      if (room[last] > 0) break;
+      if (own[last] === 0 || ++moved === lanes) return false;
+    }
+    for (let lane = before; lane !== last; ) {
+      own[lane]--;
+      lent[lane]++;
+      lane = lane === 0 ? lanes - 1 : lane - 1;
+    }
+    lent[last]++;
+    room[last]--;
+    return true;
+  }
+
+  /** What lanes take, step after step, of columns that are counted from a window's first one: their own row's from the first step on, the next row's from the last on. */
+  write({ items, codes }: Taken, first: number, column: Uint16Array, start: number): void {
+    const { own, lent, begins, steps, lanes } = this;
+    for (let lane = 0; lane < lanes; lane++) {
+      for (let s = 0, item = begins[lane], at = first + lane; s < own[lane]; s++, item++, at += lanes) {
+        items[at] = item;
+        codes[at] = column[item] - start;
+      }
+      const next = lane + 1 === lanes ? 0 : lane + 1;
+      for (let s = 0, item = begins[next] + own[next], at = first + (steps - 1) * lanes + lane; s < lent[lane]; s++, item++, at -= lanes) {
+        items[at] = item;
+        codes[at] = (column[item] - start) | OTHER;
+      }
+    }
+  }
+}

@@ -132,14 +132,21 @@ export const sliceCount = ({ rows, height }: SlicesShape): number => (periodsOf(
 export interface SliceCode {
   /** How far it may read the vector, in vectors; after the vector's end there is one of zeros. */
   readonly reach: number;
-  /** The vector lies as the low halves of its elements, and so many bytes further the high ones; null: as it is. */
-  readonly plane: number | null;
+  /** How the vector lies; null: as it is. */
+  readonly halves: Halves | null;
   /** Rows shorter than others multiply zeros by elements that are not theirs: where the vector is not finite, such products must be left out. */
   readonly fillsUp: boolean;
   /** Once for each thread. */
   prepare(): void;
   /** A vector of sums for each row of a lane. */
   sums(slice: Int, vector: number, allFinite: boolean): readonly Vec[];
+}
+
+/** Low halves of elements, and so many bytes further the high ones. */
+export interface Halves {
+  readonly plane: number;
+  /** Two vectors of them begin at each vector of elements, so that none lies across lines: what is loaded from vector v on lies one further. */
+  readonly isTwice: boolean;
 }
 
 /** A vector and a vector of zeros after it, in bytes. */
@@ -151,31 +158,37 @@ interface Copied {
   readonly count: number;
   readonly scratch: number;
   readonly flag: number | null;
-  readonly plane?: number | null;
+  readonly halves?: Halves | null;
 }
 
 /** A vector to the start of scratch, zeros after it, or its halves, as SliceCode has it. Where a place for a flag is given, returns less than 0 if an element is not finite. */
-export function copyVector(b: KernelBuilder, { x, count, scratch, flag, plane = null }: Copied): Int {
+export function copyVector(b: KernelBuilder, { x, count, scratch, flag, halves = null }: Copied): Int {
   const { lanes } = b;
   const whole = count - (count % lanes);
   const end = Math.ceil(count / lanes) * lanes;
   const zero = b.op("mov", b.f32(0)); // x − x is 0 for finite ones, else NaN
   const copy = (at: Int, some: number): void => {
     const v = b.load(x, times(at, 4), some);
-    if (plane === null) b.store(v, scratch, times(at, 4));
-    else {
-      b.store(v, scratch, times(at, 2), lanes, "i16");
-      b.store(b.op("iushr", v, undefined, undefined, undefined, 16), scratch, plus(times(at, 2), plane), lanes, "i16");
-    }
+    if (halves) storeHalves(b, v, scratch, at, halves);
+    else b.store(v, scratch, times(at, 4));
     if (flag !== null) b.op("add", zero, b.op("sub", v, v), undefined, zero);
   };
   b.loop(0, whole, lanes, (k) => copy(k, lanes));
   if (whole < end) copy(whole, count - whole);
-  if (plane === null) b.store(b.f32(0), scratch, end * 4);
+  if (!halves) b.store(b.f32(0), scratch, end * 4);
   if (flag === null) return 0;
   const isNan = b.op("isnan", b.op("sumlanes", zero));
   b.store(isNan, scratch, flag, 1, "i32");
   return b.loadInt(scratch, flag, "i32", -1, 0);
+}
+
+function storeHalves(b: KernelBuilder, v: Vec, scratch: number, at: Int, { plane, isTwice }: Halves): void {
+  const bytes = b.lanes * 2;
+  const high = b.op("iushr", v, undefined, undefined, undefined, 16);
+  for (const to of isTwice ? [plus(times(at, 4), 2 * bytes), plus(times(at, 4), bytes)] : [times(at, 2)]) {
+    b.store(v, scratch, to, b.lanes, "i16");
+    b.store(high, scratch, plus(to, plane), b.lanes, "i16");
+  }
 }
 
 /** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
@@ -189,8 +202,8 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   const x = b.buffer("x", 4 * columns, "read");
   const code = new EpilogueCode(b, epilogue, rows);
   // The vector and zeros after it, then a period's results.
-  const { plane } = slices;
-  const results = plane === null ? Math.max(copiedBytes(columns, lanes), slices.reach * lanes * 4) : 2 * plane;
+  const { halves } = slices;
+  const results = halves ? 2 * halves.plane : Math.max(copiedBytes(columns, lanes), slices.reach * lanes * 4);
   const scratch = b.buffer("scratch", results + PERIOD * 4, "scratch");
 
   const sumSlice = (period: Int, s: Int, finite: Int): void => {
@@ -215,7 +228,7 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
     const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
     slices.prepare();
-    const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, plane });
+    const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, halves });
     b.loop(from, to, 1, (period) => {
       b.loop(0, PERIOD / height, 1, (s) => sumSlice(period, s, finite));
       const first = times(period, perPeriod);

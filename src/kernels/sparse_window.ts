@@ -2,24 +2,23 @@
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { marchApartOf } from "./sparse_apart.ts";
-import { asExtra, EMPTY, marchOf, SECOND, Taken } from "./sparse_march.ts";
+import { asExtra, EMPTY, type March, marchOf, OTHER, Taken, type Windows } from "./sparse_march.ts";
 import { Packer } from "./sparse_packed.ts";
 import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
 
-/** Steps whose codes share a vector, with one row of a lane and with two: five bits each where tables have 32 lanes, and one more that says which row. */
-const BUNDLE = [6, 5] as const;
-/** A byte each where tables have twice as many: six bits of column, and the highest says which row. */
+/** Steps whose codes share a vector, 32 bits a lane: a column of its window each, and a bit for each that is shared. */
+const MOST_STEPS = 6;
+/** A byte each where windows are wide: six bits of column, and the highest says whose row it is. */
 export const WIDE_BUNDLE = 4;
-const WIDE_ROW_BIT = 7;
-/** Windows of a bundle: windows cost loads, steps in which few lanes find something cost steps. */
-const WINDOWS = [1, 2, 3, 4, 5, 6] as const;
-/** What a window costs, in steps, and a step with two rows of a lane: measured on Zen 5. Where bytes take longer than steps, two rows are for nothing. */
-const WINDOW_COST = { narrow: 0.5, wide: 0.75 } as const;
-const TWO_ROWS_COST = { cached: 1.2, streamed: 1, fewLanes: 1.75 } as const;
+/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
+const READ_COST = { cached: 2, streamed: 4 } as const;
+const WINDOW_COST = { narrow: 1.2, wide: 1.6 } as const;
+const SHARED_COST = { narrow: 0.3, wide: 0.6 } as const;
+const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.45 } as const;
+/** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
+const SORTED_COST = 9;
 /** Slices that the number of steps is chosen by. */
 const SAMPLED = 8;
-/** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
-const SORTED_COST = 4;
 /** Values are packed, which takes half as long again from caches, where they probably come from memory and that saves bytes: they alone, or with zeros the matrix, would fill so many second-level caches. */
 const STREAMED_CACHES = 2;
 const WORTH_PACKING = 0.85;
@@ -29,8 +28,11 @@ const WORTH_PACKING_LARGE = 0.75;
 export interface WindowsShape extends SlicesShape {
   readonly walk: "windows";
   readonly bundles: number;
-  /** Columns that a window begins at multiples of, and has two times: as many as a vector has lanes, or, wide, twice as many. */
-  readonly unit: number;
+  /** Windows have as many columns as four registers hold, not two. */
+  readonly isWide: boolean;
+  /** Steps of a bundle, and how many of them, the last, have a bit that says which row: of a lane's two, or, where it has one, whether it is the next lane's. */
+  readonly bundle: number;
+  readonly shared: number;
   /** Windows of each bundle. */
   readonly windows: number;
   /** Values; packed, if lanes without one have none, else a vector for each step. */
@@ -39,9 +41,9 @@ export interface WindowsShape extends SlicesShape {
 }
 
 /** Steps of all slices. */
-export const windowSteps = (shape: WindowsShape, lanes: number): number => shape.bundles * bundleOf(shape, lanes);
-export const bundleOf = ({ height, unit }: Pick<WindowsShape, "height" | "unit">, lanes: number): number =>
-  unit > lanes ? WIDE_BUNDLE : BUNDLE[height / lanes - 1];
+export const windowSteps = ({ bundles, bundle }: WindowsShape): number => bundles * bundle;
+/** Columns of a window, in vectors. */
+export const windowVectors = ({ isWide }: Pick<WindowsShape, "isWide">): number => (isWide ? 4 : 2);
 
 /** Bytes of a bundle's record: where each window starts, in vectors; packed, also where its values start, bits of lanes for each step, and how many values come before each step but the first. */
 export interface RecordLayout {
@@ -52,78 +54,101 @@ export interface RecordLayout {
   readonly bytes: number;
 }
 
-export function recordLayout({ windows, isPacked }: WindowsShape, bundle: number, startBytes: number): RecordLayout {
+export function recordLayout({ windows, bundle, isPacked }: WindowsShape, startBytes: number): RecordLayout {
   const values = startBytes * windows;
   const bits = values + 4;
   const offsets = bits + 2 * bundle;
   return { starts: 0, values, bits, offsets, bytes: isPacked ? offsets + bundle - 1 : values };
 }
 /** Where a window starts is a byte if that can say it. */
-export const startBytesOf = ({ columns, unit }: WindowsShape): number => (columns <= BYTES * unit ? 1 : 2);
+export const startBytesOf = ({ columns }: WindowsShape, lanes: number): number => (columns <= BYTES * lanes ? 1 : 2);
 export const BYTES = 256;
 
-/** How rows are cut into slices and steps into windows. */
-export interface WindowsPlan extends Slices {
-  readonly height: number;
-  readonly unit: number;
-  readonly windows: number;
-  /** Bundles before each slice, and all. */
-  readonly bounds: Int32Array;
-  /** Steps of a bundle. */
+/** How codes of steps share a vector, and steps windows. */
+interface Form {
+  readonly isWide: boolean;
   readonly bundle: number;
+  readonly shared: number;
+  readonly windows: number;
+}
+
+/** How rows are cut into slices, and steps into windows. */
+export interface WindowsPlan extends Form, Slices {
+  readonly height: number;
   /** Columns of a step are apart, as the transposed product wants them. */
   readonly apart: boolean;
+  /** Bundles before each slice, and all. */
+  readonly bounds: Int32Array;
   /** As Taken has them; whoever writes the matrix puts places where items are. */
   readonly items: Int32Array;
   readonly codes: Uint8Array;
   readonly starts: Uint16Array;
 }
 
-/** The plan that some slices say is the best: rows in their order or by length (not where columns are apart), one or two of a lane, windows. */
-export function planWindows(count: number, rows: Rows, { lanes, name, l2 }: SimdTarget, apart: boolean): WindowsPlan {
-  let best = {
-    cost: Number.POSITIVE_INFINITY,
-    height: lanes,
-    unit: lanes,
-    windows: 1,
-    bundle: 1,
-    steps: 0,
-    cut: slicesInOrder(count, lanes),
+/** All that may pay: with two rows of a lane all steps are shared, with one some or all, where products stay in their lanes and these are many. */
+function formsOf({ lanes, name }: SimdTarget, apart: boolean, height: number): readonly Form[] {
+  const bits = Math.log2(2 * lanes);
+  const narrow = (most: number) => {
+    const bundle = Math.min(MOST_STEPS, Math.floor(most === MOST_STEPS ? 32 / (bits + 1) : (32 - most) / bits));
+    return { isWide: false, bundle, shared: Math.min(most, bundle) };
   };
+  const wide = (shared: number) => ({ isWide: true, bundle: WIDE_BUNDLE, shared });
+  const forms =
+    name === "avx512" && !apart
+      ? [narrow(1), narrow(2), narrow(MOST_STEPS), wide(1), wide(2), wide(WIDE_BUNDLE)]
+      : [narrow(height > lanes ? MOST_STEPS : 0)];
+  return forms.flatMap((form) => {
+    const most = form.shared % form.bundle === 0 ? form.bundle : 1;
+    return Array.from({ length: most }, (_, i) => ({ ...form, windows: i + 1 }));
+  });
+}
+
+const windowsIn = ({ isWide, bundle, shared, windows }: Form, lanes: number): Windows => ({
+  columns: windowVectors({ isWide }) * lanes,
+  bundle,
+  windows,
+  shared,
+});
+
+/** What a bundle costs. */
+function costOf({ isWide, bundle, shared, windows }: Form, isStreamed: boolean, height: number, lanes: number): number {
+  const kind = isWide ? "wide" : "narrow";
+  const sharing = height > lanes ? TWO_ROWS_COST[lanes < 16 ? "fewLanes" : "manyLanes"] : SHARED_COST[kind];
+  return READ_COST[isStreamed ? "streamed" : "cached"] * (bundle + 1) + WINDOW_COST[kind] * windows + sharing * shared;
+}
+
+/** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
+export function planWindows(count: number, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
+  const { lanes, l2 } = target;
   const isStreamed = 4 * rows.place.length > l2;
-  const twoRows = TWO_ROWS_COST[lanes < 16 ? "fewLanes" : isStreamed ? "streamed" : "cached"];
-  const units = name === "avx512" && !apart ? [lanes, 2 * lanes] : [lanes];
-  const march = apart ? marchApartOf : marchOf;
-  for (const isSorted of apart ? [false] : [false, true])
-    for (const height of [lanes, 2 * lanes]) {
-      const cut = isSorted ? slicesByLength(count, rows, height) : slicesInOrder(count, height);
-      const sample = sampleOf(cut.slices, lanes).map((slice) => march(rows, slice, lanes));
-      const sorting = isSorted ? (SORTED_COST * sample.length * height) / lanes : 0;
-      for (const unit of units) {
-        const bundle = bundleOf({ height, unit }, lanes);
-        const windowCost = WINDOW_COST[unit > lanes ? "wide" : "narrow"];
-        for (const windows of WINDOWS) {
-          if (windows > bundle) continue;
-          const steps = sample.reduce((sum, take) => sum + take({ unit, length: bundle / windows }, null), 0);
-          const cost = sorting + steps * ((height > lanes ? twoRows : 1) + (windowCost * windows) / bundle);
-          if (cost < best.cost) best = { cost, height, unit, windows, bundle, steps: steps / sample.length, cut };
-        }
-      }
+  const marchOver = (slice: Int32Array): March => (apart ? marchApartOf : marchOf)(rows, slice, lanes);
+  const cuts = apart
+    ? [slicesInOrder(count, lanes), slicesInOrder(count, 2 * lanes)]
+    : [slicesInOrder(count, lanes), slicesByLength(count, rows, lanes)];
+  let best: { readonly cost: number; readonly form: Form; readonly cut: Slices; readonly bundles: number } | null = null;
+  for (const cut of cuts) {
+    const sample = sampleOf(cut.slices, lanes).map(marchOver);
+    const sorting = cut.order ? SORTED_COST * sample.length : 0;
+    const { length: height } = cut.slices[0];
+    for (const form of formsOf(target, apart, height)) {
+      const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
+      const cost = sorting + costOf(form, isStreamed, height, lanes) * bundles;
+      if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
     }
-  const { height, unit, windows, bundle, cut } = best;
-  const { slices, order } = cut;
+  }
+  const { form, cut, bundles } = best!; // of forms that there are
+  const { slices } = cut;
   const bounds = new Int32Array(slices.length + 1);
-  const taken = new Taken(lanes, bundle, windows, Math.ceil(slices.length * (best.steps / bundle + 1)));
-  for (const [s, slice] of slices.entries())
-    bounds[s + 1] = taken.end(march(rows, slice, lanes)({ unit, length: bundle / windows }, taken));
-  return { slices, order, height, unit, windows, bounds, bundle, apart, ...taken.all() };
+  const taken = new Taken(lanes, form.bundle, form.windows, Math.ceil(slices.length * (bundles + 1)));
+  for (const [s, slice] of slices.entries()) bounds[s + 1] = taken.end(marchOver(slice)(windowsIn(form, lanes), taken));
+  return { ...cut, ...form, height: slices[0].length, apart, bounds, ...taken.all() };
 }
 
 /** How many steps a plan has. */
 export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bounds.length - 1] * bundle;
 
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
-  const { slices, order, height, unit, windows, bounds } = plan;
+  const { slices, order, height, isWide, bundle, shared, windows, bounds } = plan;
   const slots = plan.items.length;
   const filled = w.values.length / slots;
   const isStreamed = 4 * slots > STREAMED_CACHES * l2 && filled < WORTH_PACKING;
@@ -136,7 +161,9 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
     height,
     isSorted: order !== null,
     bundles: bounds[slices.length],
-    unit,
+    isWide,
+    bundle,
+    shared,
     windows,
     // The last steps may read as far beyond packed values as their offsets and a vector reach.
     length: isPacked ? w.values.length + BYTES + lanes : slots,
@@ -174,7 +201,7 @@ class WindowsWriter {
     private readonly lanes: number,
   ) {
     const { bundle, apart, items } = plan;
-    this.layout = recordLayout(shape, bundle, startBytesOf(shape));
+    this.layout = recordLayout(shape, startBytesOf(shape, lanes));
     this.code = new Int32Array(shape.bundles * lanes);
     this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
@@ -184,10 +211,10 @@ class WindowsWriter {
   }
 
   private putStarts(): void {
-    const { layout, shape, plan, records } = this;
+    const { layout, shape, plan, records, lanes } = this;
     const { starts, windows } = plan;
     const view = new DataView(records.buffer);
-    const startBytes = startBytesOf(shape);
+    const startBytes = startBytesOf(shape, lanes);
     for (let b = 0, at = layout.starts; b < shape.bundles; b++, at += layout.bytes)
       for (let w = 0; w < windows; w++)
         if (startBytes === 1) view.setUint8(at + w, starts[b * windows + w]);
@@ -207,7 +234,7 @@ class WindowsWriter {
         if (at % lanes === 0) this.turn(at, turnedCode);
         if (items[at] >= EMPTY) continue;
         items[at] = asExtra(items[at]);
-        extras.push({ slot: at, row: slices[s][(at % lanes) + (codes[at] < SECOND ? 0 : lanes)], column: rows.column[items[at]] });
+        extras.push({ slot: at, row: slices[s][(at % lanes) + (codes[at] < OTHER ? 0 : lanes)], column: rows.column[items[at]] });
       }
     const found = items.subarray(from, end * bundle * lanes);
     for (let at = 0; at < found.length; at++) if (found[at] !== EMPTY) found[at] = rows.place[found[at]];
@@ -218,12 +245,11 @@ class WindowsWriter {
   private bundle(b: number): void {
     const { lanes, shape, code } = this;
     const { codes, bundle } = this.plan;
-    const bits = codeBits(shape, lanes);
-    const rowBit = rowBitOf(shape, lanes);
+    const bits = Array.from({ length: bundle }, (_, s) => codeBits(shape, s, lanes));
     for (let lane = 0; lane < lanes; lane++) {
       let word = 0;
       for (let s = 0, at = b * bundle * lanes + lane; s < bundle; s++, at += lanes)
-        word |= ((codes[at] & (SECOND - 1)) | (codes[at] < SECOND ? 0 : 1 << rowBit)) << (bits * s);
+        word |= ((codes[at] & (OTHER - 1)) << bits[s].column) | (codes[at] < OTHER ? 0 : 1 << bits[s].other);
       code[b * lanes + lane] = word;
     }
   }
@@ -245,16 +271,21 @@ class WindowsWriter {
       const code = codes[from + lane];
       const cls = code & (lanes - 1);
       free &= ~(1 << cls);
-      turned[to + cls] |= ((lane + (code < SECOND ? 0 : lanes)) << shift) | (code & lanes ? 1 << (31 - s) : 0);
+      turned[to + cls] |= ((lane + (code < OTHER ? 0 : lanes)) << shift) | (code & lanes ? 1 << (31 - s) : 0);
     }
     for (let cls = 0; cls < lanes; cls++) if (free & (1 << cls)) turned[to + cls] |= empty << shift;
   }
 }
 
-/** Bits of a step's code: a column of its window, then which row. */
-export const codeBits = ({ height, unit }: WindowsShape, lanes: number): number =>
-  unit > lanes ? 32 / WIDE_BUNDLE : Math.log2(2 * lanes) + height / lanes - 1;
-export const rowBitOf = ({ unit }: WindowsShape, lanes: number): number => (unit > lanes ? WIDE_ROW_BIT : Math.log2(2 * lanes));
+/** Where a step's column is in its code, and the bit that says whether it is of the other row. */
+export function codeBits(
+  { isWide, bundle, shared }: WindowsShape,
+  s: number,
+  lanes: number,
+): { readonly column: number; readonly other: number } {
+  if (isWide) return { column: 8 * s, other: 8 * s + 7 };
+  return { column: Math.log2(2 * lanes) * s, other: 31 - Math.max(0, s - bundle + shared) };
+}
 
 /** Bits of a step's turned code: a lane, then which of its rows. */
 export const turnedBits = (height: number): number => Math.log2(height);

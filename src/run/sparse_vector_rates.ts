@@ -65,7 +65,7 @@ async function measure(device: CpuDevice, { size, density, copies }: VectorProbl
       Array.from({ length: Math.ceil(LAUNCHES / count) }, () => calls.slice(0, count)).flat();
     const all = copies.flatMap((count) => [often(dense, count), often(sparse, count)]);
     const ns = (await trial.least(all, RUNS)).map((t, i) => t / all[i].length);
-    const steps = w.shape.walk === "windows" ? windowSteps(w.shape, target.lanes) : w.shape.length;
+    const steps = w.shape.walk === "windows" ? windowSteps(w.shape) : w.shape.length;
     const bytes = index.reduce((sum, a) => sum + a.byteLength, 0);
     const readings = copies.map((_, i) => ({ dense: { bytes: packedBytes, ns: ns[2 * i] }, sparse: { bytes, ns: ns[2 * i + 1] } }));
     return { steps, readings };

@@ -1,4 +1,5 @@
 // What lanes take of a slice of rows, nonzero by nonzero as docs/decisions.md tells it: what src/kernels/sparse_march.ts and sparse_apart.ts must find.
+import { type Windows as SharedWindows, stepsOfWindows } from "../../src/kernels/sparse_march.ts";
 import type { Rows } from "../../src/kernels/sparse_slices.ts";
 
 /** Called for each window, and for each nonzero. */
@@ -19,6 +20,45 @@ export interface Taken {
   readonly i: number;
   /** Whether another one of this step has the same column modulo lanes, so that the step's columns do not fit into the lanes of one register. */
   readonly isExtra: boolean;
+}
+
+/** A window of lanes that may share steps: where it begins, its steps, how many of these, the last, the next lane's row may have, and what is taken, in any order. */
+export interface SharedWindow {
+  readonly start: number;
+  readonly steps: number;
+  readonly shared: number;
+  readonly items: readonly number[];
+}
+
+/** One after another a nonzero gets a place of its row's lane, or a shared one of the lane before, if others can move so that one is free (Kuhn). */
+export function marchShared({ count, column, lane, i }: Queue, windows: SharedWindows, lanes: number): readonly SharedWindow[] {
+  const left = new Set(Array.from({ length: count }, (_, at) => at));
+  const parts = stepsOfWindows(windows);
+  const found: SharedWindow[] = [];
+  while (left.size > 0) {
+    const [head] = left;
+    const { steps, shared } = parts[found.length % parts.length];
+    const start = column[head] - (column[head] % lanes);
+    const holder = new Map<number, number>();
+    const placesOf = (at: number): number[] => [
+      ...Array.from({ length: steps }, (_, s) => lane[at] * steps + s),
+      ...Array.from({ length: shared }, (_, s) => ((lane[at] + lanes - 1) % lanes) * steps + steps - 1 - s),
+    ];
+    const place = (at: number, seen: Set<number>): boolean =>
+      placesOf(at).some((to) => {
+        if (seen.has(to)) return false;
+        seen.add(to);
+        const other = holder.get(to);
+        if (other !== undefined && !place(other, seen)) return false;
+        holder.set(to, at);
+        return true;
+      });
+    for (const at of left) if (column[at] < start + windows.columns) place(at, new Set());
+    const taken = [...holder.values()];
+    for (const at of taken) left.delete(at);
+    found.push({ start, steps, shared, items: taken.map((at) => i[at]) });
+  }
+  return found;
 }
 
 /**

@@ -5,7 +5,7 @@ import { windowSteps } from "../../kernels/sparse_window.ts";
 import { readNs } from "./sparse_cost.ts";
 import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
 
-/** What steps take with two rows of a lane, of values that are packed, and of gathered elements, in steps of windows with one row: measured on Zen 5. */
+/** What steps take that have two rows of a lane, or share it with the next one's row, of values that are packed, and of gathered elements, in steps of windows with one row: measured on Zen 5. */
 interface StepCosts {
   readonly twoRows: number;
   readonly packed: number;
@@ -22,13 +22,13 @@ const STREAMS = 400;
 
 /** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
 const FILL: readonly (readonly [number, number])[] = [
-  [0.01, 0.35],
-  [0.02, 0.5],
-  [0.05, 0.65],
-  [0.1, 0.72],
-  [0.2, 0.8],
-  [0.5, 0.88],
-  [0.7, 0.94],
+  [0.01, 0.45],
+  [0.02, 0.66],
+  [0.05, 0.84],
+  [0.1, 0.88],
+  [0.2, 0.93],
+  [0.5, 0.96],
+  [0.7, 0.98],
   [1, 1],
 ];
 
@@ -70,13 +70,12 @@ const CODE_BYTES = 0.9;
 
 /** With a pattern in the order of its kernel. */
 export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): Forecast {
-  const { lanes, name } = machine.target;
-  const cost = STEPS[name];
+  const cost = STEPS[machine.target.name];
   const bytes = index.reduce((sum, part) => sum + part.byteLength, place.byteLength);
   const steps =
     shape.walk === "gathered"
       ? shape.length * cost.gather
-      : windowSteps(shape, lanes) * (shape.isPacked ? cost.packed : shape.height > lanes ? cost.twoRows : 1);
+      : windowSteps(shape) * (shape.isPacked ? cost.packed : 1 + ((cost.twoRows - 1) * shape.shared) / shape.bundle);
   return forecast(size, steps, bytes, machine);
 }
 
