@@ -357,8 +357,9 @@ class SparseProduct {
 
   /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
   private turn(start: Int, { count, together, words, follows }: Turn, meeting: Meeting, sums: readonly Sums[]): void {
-    const { b, buffers, ordered, reach } = this;
-    if (count === STEP && !this.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
+    const { b, buffers, ordered, reach, shape } = this;
+    // Short rows end in many lines: what only their last nonzeros ask for counts.
+    if ((count === STEP || !shape.shares) && !shape.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
     const abreast = sums[0].length;
     const at = (entry: number): Int => plus(meeting.first, start, entry);
     const heads = range(abreast / together).map((i) => i * together);
