@@ -110,9 +110,9 @@ function ownModel(work: Work): Uint8Array {
 const BY = ["products", "heddle", "onnxruntime", "MultiHeadAttention"] as const;
 interface Row {
   readonly work: string;
-  /** Medians. */
+  /** What a tenth of the runs stay below: neighbours on the machine make the others longer. */
   readonly ms: Readonly<Partial<Record<(typeof BY)[number], number>>>;
-  /** Of heddle, as if no score were hidden by order but half of them. */
+  /** Of heddle; half of the scores count where order hides the others. */
   readonly gflops: number;
 }
 
