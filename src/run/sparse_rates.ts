@@ -33,7 +33,7 @@ export async function learnSparseRates(graph: Graph, device: CpuDevice): Promise
   await running.finally(() => learning.delete(codeKey));
 }
 
-const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 5 ${codeKey}`;
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 6 ${codeKey}`;
 
 async function readOrMeasure(device: CpuDevice): Promise<void> {
   const kept = await openCache({})?.readFacts<SparseRates>(keyOf(device));
