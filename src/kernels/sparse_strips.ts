@@ -28,19 +28,23 @@ export interface Strips {
 const placeOf = ({ rows, depth, isByRows }: StripWeights, row: number, k: number): number => (isByRows ? row * depth + k : k * rows + row);
 
 export function stripsOf(w: StripWeights, { height, width }: Pick<Strips, "height" | "width">): Strips {
-  const { rows, depth, weights } = w;
+  const { rows, depth } = w;
   const count = Math.ceil(rows / height);
   const pointers = new Int32Array(count + 1);
   const inputs: number[] = [];
-  const isUsed = new Uint8Array(Math.ceil(depth / width));
   for (let strip = 0; strip < count; strip++) {
-    isUsed.fill(0);
-    for (let row = strip * height; row < Math.min(rows, (strip + 1) * height); row++)
-      for (let k = 0; k < depth; k++) if (weights[placeOf(w, row, k)] !== 0) isUsed[Math.floor(k / width)] = 1;
-    for (let block = 0; block < isUsed.length; block++) if (isUsed[block]) inputs.push(block * width);
+    const top = strip * height;
+    for (let k = 0; k < depth; k += width)
+      if (hasNonzero(w, top, Math.min(rows, top + height), k, Math.min(depth, k + width))) inputs.push(k);
     pointers[strip + 1] = inputs.length;
   }
   return { rows, depth, height, width, pointers, inputs: Int32Array.from(inputs) };
+}
+
+/** Whether rows [top, end) weigh any of inputs [from, to): the first nonzero says it. */
+function hasNonzero(w: StripWeights, top: number, end: number, from: number, to: number): boolean {
+  for (let row = top; row < end; row++) for (let k = from; k < to; k++) if (w.weights[placeOf(w, row, k)] !== 0) return true;
+  return false;
 }
 
 /** Weights block by block, input by input, a strip's outputs side by side. */
