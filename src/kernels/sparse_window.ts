@@ -131,6 +131,8 @@ export function planWindows(count: number, rows: Rows, target: SimdTarget, apart
     const sorting = cut.order ? SORTED_COST * sample.length : 0;
     const { length: height } = cut.slices[0];
     for (const form of formsOf(target, apart, height)) {
+      // From memory a second one of four registers takes longer than the bytes that it saves.
+      if (isStreamed && form.isWide && form.windows > 1) continue;
       const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
       const cost = sorting + costOf(form, isStreamed, height, lanes) * bundles;
       if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
