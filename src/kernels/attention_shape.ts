@@ -21,7 +21,8 @@ export interface MaskPlaces {
   readonly key: number;
 }
 
-export interface AttentionShape {
+/** What attention has to compute, wherever its operands lie. */
+export interface AttentionSizes {
   readonly batch: number;
   /** Of keys and values; each has `group` heads of queries. */
   readonly heads: number;
@@ -34,6 +35,9 @@ export interface AttentionShape {
   readonly scale: number;
   /** Scores are kept between ± cap by a hyperbolic tangent; 0: they are not. */
   readonly cap: number;
+}
+
+export interface AttentionShape extends AttentionSizes {
   /** Query i sees keys 0 to i + before; −1: all. */
   readonly before: number;
   /** Which scores stay as they are, what the others become, and what is added then. */

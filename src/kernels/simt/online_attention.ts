@@ -1,23 +1,12 @@
 // Attention on plain cores: tiles of keys and values pass through shared memory, scores stay in registers, where their softmax is corrected tile by tile (Milakov and Gimelshein 2018).
 import { exchange, float, fn, int, type Reg, SimtBuilder, type SimtKernel, type SimtTarget, select, sum, thread } from "../../ir/simt.ts";
 import { gridOf, linearGroup } from "../../lower/simt_group.ts";
+import type { AttentionSizes } from "../attention_shape.ts";
 import { firstOf, type Head, type HeadView } from "./head_tiles.ts";
 import { cappedScore, LEAST, type MaskView, maskPlace } from "./masked_scores.ts";
 import { PlaceTiles } from "./place_tiles.ts";
 
-export interface OnlineShape {
-  readonly batch: number;
-  /** Of keys and values; each has `group` heads of queries. */
-  readonly heads: number;
-  readonly group: number;
-  readonly queries: number;
-  readonly keys: number;
-  /** Columns of queries and keys, and of values. */
-  readonly depth: number;
-  readonly width: number;
-  readonly scale: number;
-  /** Scores are kept between ± cap by a hyperbolic tangent; 0: they are not. */
-  readonly cap: number;
+export interface OnlineShape extends AttentionSizes {
   /** Query i sees keys 0 to i + before. */
   readonly before: number | null;
   /** Which scores stay as they are, and what the others become. */
