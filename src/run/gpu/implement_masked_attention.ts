@@ -11,9 +11,9 @@ import { joinedKernel, linesOf, type OnlineSchedule, type OnlineShape, onlineKer
 import { onlineSchedule } from "../../kernels/simt/online_schedule.ts";
 import { maskedGeometry } from "../../ops/masked_attention.ts";
 import { type Place, valuePlace } from "../step.ts";
+import { stridedView } from "../strided_view.ts";
 import type { DirectImplementation } from "./direct.ts";
 import { fitsFragments, scheduleOf } from "./implement_attention.ts";
-import { stridedView } from "./strided_view.ts";
 
 /** Deeper heads have too many results for a thread. */
 const MOST_DEPTH = 256;

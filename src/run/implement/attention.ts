@@ -10,8 +10,8 @@ import { collides, copiedPlaces, copyHeadsKernel } from "../../kernels/attention
 import { attentionRowsKernel } from "../../kernels/attention_rows.ts";
 import type { AttentionShape, HeadPlaces, MaskPlaces } from "../../kernels/attention_shape.ts";
 import { MaskedAttention, type MaskedGeometry, maskedGeometry } from "../../ops/masked_attention.ts";
-import { stridedView } from "../gpu/strided_view.ts";
 import { type AnchorTask, type Implementation, type KernelCall, type Place, sharedKernel, valuePlace } from "../step.ts";
+import { stridedView } from "../strided_view.ts";
 
 const MASK_TYPES: Readonly<Partial<Record<DType, MemoryType>>> = { bool: "u8", f32: "f32", f16: "f16", bf16: "bf16" };
 

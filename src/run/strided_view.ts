@@ -1,11 +1,11 @@
 // Sees through what only moves elements: a kernel that reads by strides reads what was there before.
-import type { Expr } from "../../ir/expr.ts";
-import { loadReader } from "../../ir/expr_interpreter.ts";
-import type { Value } from "../../ir/graph.ts";
-import { Group, groupAttrs } from "../../ir/group.ts";
-import { newVar, varIndex } from "../../ir/index_expr.ts";
-import { stridesOf } from "../../ir/tensor.ts";
-import { composeReaders } from "../../lower/compose.ts";
+import type { Expr } from "../ir/expr.ts";
+import { loadReader } from "../ir/expr_interpreter.ts";
+import type { Value } from "../ir/graph.ts";
+import { Group, groupAttrs } from "../ir/group.ts";
+import { newVar, varIndex } from "../ir/index_expr.ts";
+import { stridesOf } from "../ir/tensor.ts";
+import { composeReaders } from "../lower/compose.ts";
 
 export interface StridedView {
   readonly value: Value;
