@@ -1,6 +1,6 @@
 // Nonzeros of a slice of rows to steps, as the transposed product wants them: in each, columns differ modulo lanes, so that products go from the rows' lanes to the columns' by one permutation.
 import { asExtra, type March, OTHER, stepsOfWindows, type Taken } from "./sparse_march.ts";
-import type { Rows } from "./sparse_slices.ts";
+import { type Rows, spansOf } from "./sparse_slices.ts";
 
 /**
  * Each window has two vectors of columns and starts at the first column that any row still wants, at a whole vector.
@@ -40,21 +40,20 @@ interface Columns {
   readonly first: Int32Array;
 }
 
-function columnsOf({ starts, column }: Rows, slice: Int32Array): Columns {
-  const last = starts.length - 1;
-  const ranges = Array.from(slice, (r) => [starts[Math.min(r, last)], starts[Math.min(r + 1, last)]]);
-  const width = ranges.reduce((most, [from, to]) => (from < to ? Math.max(most, column[to - 1] + 1) : most), 0);
+function columnsOf(rows: Rows, slice: Int32Array): Columns {
+  const { column } = rows;
+  const { first: begin, end, width } = spansOf(rows, slice);
   const first = new Int32Array(width + 1);
   const wanted = new Int32Array(width);
-  for (const [r, [from, to]] of ranges.entries())
-    for (let i = from; i < to; i++) {
+  for (let r = 0; r < slice.length; r++)
+    for (let i = begin[r]; i < end[r]; i++) {
       first[column[i] + 1]++;
       wanted[column[i]] |= 1 << r;
     }
   for (let c = 0; c < width; c++) first[c + 1] += first[c];
   const next = first.slice();
   const item = new Int32Array(first[width]);
-  for (const [from, to] of ranges) for (let i = from; i < to; i++) item[next[column[i]]++] = i;
+  for (let r = 0; r < slice.length; r++) for (let i = begin[r]; i < end[r]; i++) item[next[column[i]]++] = i;
   return { wanted, item, first };
 }
 

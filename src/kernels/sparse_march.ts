@@ -1,5 +1,5 @@
 // Nonzeros of a slice of rows to steps: in each, every lane takes one of its rows' from a window of columns that a few registers hold.
-import type { Rows } from "./sparse_slices.ts";
+import { type Rows, spansOf } from "./sparse_slices.ts";
 
 /** How windows are: how many columns they have, each beginning at a multiple of lanes; steps of a bundle, windows of its steps, and how many of these, the last, lanes share with the next lane's row. */
 export interface Windows {
@@ -115,20 +115,18 @@ interface Queue {
   readonly first: Int32Array;
 }
 
-function queueOf({ starts, column }: Rows, slice: Int32Array): Queue {
-  const last = starts.length - 1;
+function queueOf(rows: Rows, slice: Int32Array): Queue {
+  const { column } = rows;
   const { length: lanes } = slice;
-  const first = slice.map((r) => starts[Math.min(r, last)]);
-  const ends = slice.map((r) => starts[Math.min(r + 1, last)]);
-  const width = ends.reduce((most, end, r) => (first[r] < end ? Math.max(most, column[end - 1] + 1) : most), 0);
+  const { first, end, width } = spansOf(rows, slice);
   const next = new Int32Array(width + 1);
-  for (let r = 0; r < lanes; r++) for (let i = first[r]; i < ends[r]; i++) next[column[i] + 1]++;
+  for (let r = 0; r < lanes; r++) for (let i = first[r]; i < end[r]; i++) next[column[i] + 1]++;
   for (let c = 0; c < width; c++) next[c + 1] += next[c];
   const item = new Int32Array(next[width]);
   const row = new Uint8Array(item.length);
   for (const isFirst of [true, false])
     for (let r = 0; r < lanes; r++)
-      for (let i = first[r]; i < ends[r]; i++) {
+      for (let i = first[r]; i < end[r]; i++) {
         const c = column[i];
         if (r >= c % lanes !== isFirst) continue;
         const at = next[c]++;

@@ -16,6 +16,18 @@ export interface Rows {
   readonly place: Int32Array;
 }
 
+/** Nonzeros [first, end) of each row of a slice, and columns up to the last that any has; what is behind the last row has none. */
+export function spansOf(
+  { starts, column }: Rows,
+  slice: Int32Array,
+): { readonly first: Int32Array; readonly end: Int32Array; readonly width: number } {
+  const last = starts.length - 1;
+  const first = slice.map((r) => starts[Math.min(r, last)]);
+  const end = slice.map((r) => starts[Math.min(r + 1, last)]);
+  const width = end.reduce((most, to, r) => (first[r] < to ? Math.max(most, column[to - 1] + 1) : most), 0);
+  return { first, end, width };
+}
+
 /** Rows of the whole matrix, block column after block column. Throws HeddleError ("unsupported"). */
 export function rowsOf(w: Csb): Rows {
   if (w.columns > MAX_COLUMNS) throw new HeddleError("unsupported", `sparse product: ${w.columns} columns, wanted at most ${MAX_COLUMNS}`);
