@@ -9,7 +9,8 @@ import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turn
 import { type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { cutByNonzeros } from "../../src/sparse/balance.ts";
 import { type Coo, cooFromDense, transposeCoo } from "../../src/sparse/coo.ts";
-import { type Csb, csbFromCoo } from "../../src/sparse/csb.ts";
+import type { Csb } from "../../src/sparse/csb.ts";
+import { csbFromFloats } from "../../src/sparse/csb_dense.ts";
 import { type Csr, csrFromCoo } from "../../src/sparse/csr.ts";
 import { floats, type Numbers, ordered } from "./algorithm.ts";
 
@@ -57,7 +58,7 @@ export class Matrix {
   readonly coo: () => Coo = once(() => cooFromDense(fromNumbers("f32", [this.rows, this.columns], this.w)));
   readonly csb: () => Csb = once(() => {
     const start = performance.now();
-    const csb = csbFromCoo(this.coo(), { block: this.block });
+    const csb = csbFromFloats(this.w, { rows: this.rows, columns: this.columns, block: this.block });
     this.blocksMs = performance.now() - start;
     return csb;
   });
