@@ -105,8 +105,9 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
     const choice = product === "forward" ? dispatch(weights, n, rates) : null;
     if (choice?.chosen === "pattern") contestants.push(await ring.algorithm(pattern, matrix.coo()));
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
-    const cold = byName(interleaved(contestants, { ...ROUNDS, copies }));
-    const hot = byName(interleaved(contestants, { ...ROUNDS, isHot: true }));
+    const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
+    const cold = byName(interleaved(contestants, rounds));
+    const hot = byName(interleaved(contestants, { ...rounds, isHot: true }));
     const [, ...sparse] = contestants;
     const error = Math.max(...sparse.map((c) => (c.name === "csr" ? 0 : worstError(product, matrix, operands, matrix.csb(), c.result()))));
     if (!(error <= 1)) throw new Error(`${product} ${matrix.rows}x${matrix.columns}, n ${n}: the error is ${error} times its bound`);

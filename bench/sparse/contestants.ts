@@ -27,8 +27,11 @@ export interface Contestant {
   readonly bytes: number;
   /** Milliseconds that this took to make. */
   readonly preparationMs: number;
-  /** With one of the copies of the matrix. */
-  run(copy: number): void;
+  readonly copies: number;
+  /** With `count` copies of the matrix from `first` on, launched from one list. */
+  run(first: number, count: number): void;
+  /** `count` times, as many as there are copies at most, with the first copy. */
+  again(count: number): void;
   /** Its last result; that of a weight gradient in the order of the matrix's nonzeros, dense for "dense". */
   result(): Float32Array;
 }
@@ -106,7 +109,8 @@ export class Ring {
     callsOf: (copy: number) => readonly Call[],
     output: Memory | readonly Memory[],
   ): Promise<Contestant> {
-    const calls = Array.from({ length: this.weights.count }, (_, copy) => callsOf(copy));
+    const copies = this.weights.count;
+    const calls = Array.from({ length: 2 * copies }, (_, i) => callsOf(i < copies ? i : 0)); // each copy, then the first as many times
     const kernels = [...new Set(calls.flat().map(([kernel]) => kernel))];
     const launches = calls.flat().map(([kernel, memories]) => ({ kernel: kernels.indexOf(kernel), args: memories.map((m) => m.address) }));
     const list = await this.device.load(kernels, launches);
@@ -117,9 +121,14 @@ export class Ring {
       name,
       bytes,
       preparationMs: ms,
-      run(copy) {
-        last = copy;
-        list.run(copy * steps, (copy + 1) * steps);
+      copies,
+      run(first, count) {
+        last = first + count - 1;
+        list.run(first * steps, (first + count) * steps);
+      },
+      again(count) {
+        last = 0;
+        list.run(copies * steps, (copies + count) * steps);
       },
       result() {
         const view = ("view" in output ? output : output[last]).view();

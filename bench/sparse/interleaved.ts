@@ -6,22 +6,23 @@ export interface Rounds {
   /** At least so many turns, and at least so long. */
   readonly turns: number;
   readonly seconds: number;
-  /** Cold: copies of the matrix that take turns. Default 1. */
-  readonly copies?: number;
-  /** Each timed run follows another of the same contestant. */
+  /** Products of one turn, with a copy of the matrix each where there are as many: one call of a list of launches, as a program makes for its layers. Default 1. */
+  readonly batch?: number;
+  /** All of a turn with one copy, which was just used. */
   readonly isHot?: boolean;
 }
 
-/** Milliseconds; the first round warms up. */
-export function interleaved(contestants: readonly Contestant[], { turns, seconds, copies = 1, isHot = false }: Rounds): Spread[] {
+/** Milliseconds of one product; the first round warms up. */
+export function interleaved(contestants: readonly Contestant[], { turns, seconds, batch = 1, isHot = false }: Rounds): Spread[] {
   const times = contestants.map((): number[] => []);
   const start = performance.now();
   for (let turn = 0; turn <= turns || performance.now() - start < seconds * 1000; turn++)
     for (const [i, contestant] of contestants.entries()) {
-      if (isHot) contestant.run(turn % copies);
+      if (isHot) contestant.again(1);
       const from = performance.now();
-      contestant.run(turn % copies);
-      if (turn > 0) times[i].push(performance.now() - from);
+      if (isHot) contestant.again(batch);
+      else contestant.run((turn * batch) % contestant.copies, batch);
+      if (turn > 0) times[i].push((performance.now() - from) / batch);
     }
   return times.map(spreadOf);
 }
