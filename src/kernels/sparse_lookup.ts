@@ -1,10 +1,11 @@
 // Sparse matrix times one vector by its windows: what lanes take of the vector in a step is looked up among elements that registers hold.
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
+import { MEMORY_BYTES } from "../ir/kernel_ops.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { unpack } from "./sparse_packed.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
 import { wideLookups } from "./sparse_wide.ts";
-import { BYTES, codeBits, recordLayout, startBytesOf, type WindowsShape, windowVectors } from "./sparse_window.ts";
+import { BYTES, boundsType, codeBits, recordLayout, startBytesOf, type WindowsShape, windowVectors } from "./sparse_window.ts";
 
 /** Bytes that values are fetched ahead: memory wants as many, but small matrices a part of theirs, as what lies behind their end is fetched for nothing. */
 const MOST_AHEAD = 8192;
@@ -45,7 +46,9 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
   const values = b.buffer("values", 4 * length, "read");
   const codes = b.buffer("codes", 4 * bundles * lanes, "read");
   const records = b.buffer("records", bundles * layout.bytes, "read");
-  const bounds = b.buffer("bounds", 4 * (sliceCount(shape) + 1), "read");
+  const boundType = boundsType(shape);
+  const boundBytes = MEMORY_BYTES[boundType];
+  const bounds = b.buffer("bounds", boundBytes * (sliceCount(shape) + 1), "read");
   // A start that is a byte needs no check: as far as it can reach there is memory.
   const lastStart = startBytes === 1 ? BYTES - 1 : Math.ceil(columns / lanes) - 1;
   const part = Math.round((4 * length * AHEAD_PART) / LINE) * LINE;
@@ -82,8 +85,8 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
       return b.loadInt(records, at, startBytes === 1 ? "u8" : "u16", 0, lastStart);
     },
     overSlice: (slice, body) => {
-      const from = b.loadInt(bounds, times(slice, 4), "i32", 0, bundles);
-      const to = b.loadInt(bounds, plus(times(slice, 4), 4), "i32", 0, bundles);
+      const from = b.loadInt(bounds, times(slice, boundBytes), boundType, 0, bundles);
+      const to = b.loadInt(bounds, plus(times(slice, boundBytes), boundBytes), boundType, 0, bundles);
       b.loop(from, to, 1, body);
     },
   };

@@ -207,6 +207,8 @@ function storeHalves(b: KernelBuilder, v: Vec, scratch: number, at: Int, { plane
 export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
   const { rows, columns, height, isSorted } = shape;
   const { lanes, threads } = b;
+  // Slices' sums are the results' vectors: they need not wait for their period.
+  const isDirect = !isSorted && rows % height === 0;
   const periods = periodsOf(rows);
   const perPeriod = PERIOD / lanes;
   const order = isSorted ? b.buffer("order", 4 * periods * PERIOD, "read") : -1;
@@ -218,21 +220,21 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   const results = halves ? 2 * halves.plane : Math.max(copiedBytes(columns, lanes), slices.reach * lanes * 4);
   const scratch = b.buffer("scratch", results + PERIOD * 4, "scratch");
 
-  const sumSlice = (period: Int, s: Int, finite: Int): void => {
-    const slice = plus(times(period, PERIOD / height), s);
-    const store = (allFinite: boolean): void => {
-      const sums = slices.sums(slice, scratch, allFinite);
-      for (const [i, sum] of sums.entries()) b.store(sum, scratch, plus(results + i * lanes * 4, times(s, height * 4)));
+  const storeTile = (found: Vec, row: Int, count: number): void =>
+    code.storeTile([[found]], { row: 0, rowStep: 1, column: () => row, lanesOf: () => count });
+  const sumSlice = (slice: Int, finite: Int, take: (sum: Vec, row: number) => void): void => {
+    const some = (allFinite: boolean): void => {
+      for (const [i, sum] of slices.sums(slice, scratch, allFinite).entries()) take(sum, i * lanes);
     };
     if (slices.fillsUp)
-      b.when(finite, 0, () => store(false), () => store(true)); // biome-ignore format: one idea
-    else store(true);
+      b.when(finite, 0, () => some(false), () => some(true)); // biome-ignore format: one idea
+    else some(true);
   };
   const storeRows = (row: Int, inPeriod: Int, count: number): void => {
     const found = isSorted
       ? b.gather(scratch, results, b.load(order, times(row, 4), count, "i32"), PERIOD, count)
       : b.load(scratch, plus(results, times(inPeriod, 4)), count);
-    code.storeTile([[found]], { row: 0, rowStep: 1, column: () => row, lanesOf: () => count });
+    storeTile(found, row, count);
   };
   const wholeVectors = Math.floor(rows / lanes);
   const rest = rows % lanes;
@@ -241,8 +243,20 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
     slices.prepare();
     const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, halves });
+    const inPeriod = PERIOD / height;
+    if (isDirect) {
+      const end = b.min(times(to, inPeriod), rows / height);
+      b.loop(times(from, inPeriod), end, 1, (slice) =>
+        sumSlice(slice, finite, (sum, row) => storeTile(sum, plus(times(slice, height), row), lanes)),
+      );
+      return;
+    }
     b.loop(from, to, 1, (period) => {
-      b.loop(0, PERIOD / height, 1, (s) => sumSlice(period, s, finite));
+      b.loop(0, inPeriod, 1, (s) =>
+        sumSlice(plus(times(period, inPeriod), s), finite, (sum, row) =>
+          b.store(sum, scratch, plus(results + row * 4, times(s, height * 4))),
+        ),
+      );
       const first = times(period, perPeriod);
       if (wholeVectors > 0)
         b.loop(0, b.min(plus(wholeVectors, times(first, -1)), perPeriod), 1, (s) => {

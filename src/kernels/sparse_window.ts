@@ -63,6 +63,8 @@ export function recordLayout({ windows, bundle, isPacked }: WindowsShape, startB
 /** Where a window starts is a byte if that can say it. */
 export const startBytesOf = ({ columns }: WindowsShape, lanes: number): number => (columns <= BYTES * lanes ? 1 : 2);
 export const BYTES = 256;
+/** Bundles before each slice. */
+export const boundsType = ({ bundles }: WindowsShape): "u16" | "i32" => (bundles < 2 ** 16 ? "u16" : "i32");
 
 /** How codes of steps share a vector, and steps windows. */
 interface Form {
@@ -174,8 +176,9 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
   const writer = new WindowsWriter(shape, plan, rows, lanes);
   const extras = slices.map((_, s) => writer.slice(s));
   const { code, turnedCode, records, place } = writer;
-  const turned = turnedCode && { index: [turnedCode, records, bounds], extras };
-  return { shape, place, index: [code, records, bounds, ...(order ? [order] : [])], bounds, turned };
+  const ends = boundsType(shape) === "u16" ? Uint16Array.from(bounds) : bounds;
+  const turned = turnedCode && { index: [turnedCode, records, ends], extras };
+  return { shape, place, index: [code, records, ends, ...(order ? [order] : [])], bounds, turned };
 }
 
 /** Some slices, of as many rows whatever their height. */
