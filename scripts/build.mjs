@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { bundleForBrowsers, bundlePackage } from "./bundle.mjs";
+import { bundlePackage } from "./bundle.mjs";
+import { bundleForBrowsers } from "./bundle_web.mjs";
 import { Failure, isMain, main, root, run, say } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
@@ -27,6 +28,8 @@ function fingerprint() {
     "tsconfig.build.json",
     "scripts/build.mjs",
     "scripts/bundle.mjs",
+    "scripts/bundle_web.mjs",
+    "scripts/unread.mjs",
     ...sources.sort(),
   ]) {
     const text = readFileSync(join(root, file));

@@ -1,7 +1,7 @@
 // The page of web/ as static files in build/web, with the networks of the reading demo beside it; `serve` also serves them.
 import { copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { bundleForBrowsers } from "./bundle.mjs";
+import { bundleForBrowsers } from "./bundle_web.mjs";
 import { Failure, isMain, main, root, say } from "./command.mjs";
 import { serve } from "./serve.mjs";
 import { setup } from "./setup.mjs";

@@ -1,6 +1,6 @@
 // Opens the WebAssembly device: kernels become one module a launch list, run by a pool of workers on shared memory, in Node and in browsers.
 
-import { wasmTarget } from "../../codegen/wasm/target.ts";
+import { kernelFunction, listWasm, wasmTarget } from "../../codegen/wasm/index.ts";
 import { HeddleError } from "../../ir/error.ts";
 import type { Kernel, SimdTarget } from "../../ir/kernel.ts";
 import type { Compiled, CpuDevice, CpuDeviceOptions, Launch, LaunchList, Memory } from "../cpu.ts";
@@ -104,7 +104,6 @@ class WasmDevice implements CpuDevice, ListHost {
 
   async compile(kernels: readonly Kernel[]): Promise<Compiled> {
     this.assertOpen();
-    const { kernelFunction } = await import("../../codegen/wasm/index.ts");
     const functions = await mapInTurns(kernels, (kernel, i) => kernelFunction(kernel, i, this.relaxed));
     this.assertOpen();
     const code = listModule(functions, this.threads, this.barrierPolls, this.isShared);
@@ -143,7 +142,6 @@ class WasmDevice implements CpuDevice, ListHost {
   }
 
   async disassemble(kernel: Kernel): Promise<string> {
-    const { listWasm } = await import("../../codegen/wasm/index.ts");
     return listWasm(kernel, this.relaxed);
   }
 
