@@ -8,7 +8,8 @@ import { asMoved } from "./float8.ts";
 import type { Reader, TensorType } from "./graph.ts";
 import { type Atom, type Index, type IndexVar, linearIndex, newVar, varIndex } from "./index_expr.ts";
 import { SCALAR, type ScalarFn } from "./scalar.ts";
-import { numberToBf16, numberToHalf, stridesOf, type TensorData, toNumbers, zeros } from "./tensor.ts";
+import { numberToBf16, numberToHalf } from "./small_floats.ts";
+import { stridesOf, type TensorData, toNumbers, zeros } from "./tensor.ts";
 
 /** Reads element by element from the group's input number `input`, row-major; of integers `range` may be known. */
 export function loadReader(type: TensorType, input: number, range?: readonly [number, number]): Reader {

@@ -11,6 +11,5 @@ export function asCodes(t: TensorData): TensorData {
   return t;
 }
 export function float8Rows(): void {}
-export function float8Codes(): void {}
 export function float8ToNumber(): void {}
 export function numberToFloat8(): void {}

@@ -1,5 +1,6 @@
 // Floats of 8 bits: a sign, an exponent, a fraction; what their codes stand for, and the code nearest to a number.
 import type { DType, Float8, PlainDType } from "./dtype.ts";
+import { nearestCode, sizeOfCode } from "./small_floats.ts";
 import type { TensorData } from "./tensor.ts";
 
 export function isFloat8(t: DType): t is Float8 {
@@ -43,18 +44,11 @@ export const FLOAT8_TYPES = Object.keys(FLOAT8) as Float8[];
 /** What sets a code's sign. */
 export const SIGN = 128;
 
-/** The size that the format's rule gives to a code without its sign, also beyond the largest number. */
-function sizeOf({ fraction, bias }: Float8Format, code: number): number {
-  const exponent = code >> fraction;
-  const digits = code % 2 ** fraction;
-  return exponent === 0 ? digits * 2 ** (1 - bias - fraction) : (2 ** fraction + digits) * 2 ** (exponent - bias - fraction);
-}
-
 export function float8ToNumber(dtype: Float8, code: number): number {
   const format = FLOAT8[dtype];
   const size = code % SIGN;
   if (code === format.nan || (size > format.largest && size !== format.infinity)) return Number.NaN;
-  return (code < SIGN ? 1 : -1) * (size === format.infinity ? Number.POSITIVE_INFINITY : sizeOf(format, size));
+  return (code < SIGN ? 1 : -1) * (size === format.infinity ? Number.POSITIVE_INFINITY : sizeOfCode(size, format.fraction, format.bias));
 }
 
 /** To nearest, halves to even codes. Without `saturate` numbers that are too large become infinity, or NaN where there is none. */
@@ -64,34 +58,7 @@ export function numberToFloat8(dtype: Float8, x: number, saturate = false): numb
   const hasMinusZero = nan !== SIGN;
   if (Number.isNaN(x) || (Math.abs(x) === Number.POSITIVE_INFINITY && !hasMinusZero)) return nan;
   const sign = x < 0 || Object.is(x, -0) ? SIGN : 0;
-  const code = nearestCode(format, Math.abs(x));
+  const code = nearestCode(Math.abs(x), format.fraction, format.bias);
   if (code > largest && !saturate) return hasMinusZero ? sign + infinity : nan;
   return code === 0 && !hasMinusZero ? 0 : sign + Math.min(code, largest);
-}
-
-/** Codes of many float32 numbers, too large ones as the largest: by the upper half of their bits, which decides but for what lies below, zero or not. */
-export function float8Codes(dtype: Float8, values: Float32Array): Uint8Array {
-  const word = new Uint32Array(1);
-  const number = new Float32Array(word.buffer);
-  const [exact, above] = [0, 1].map((low) =>
-    Uint8Array.from({ length: 1 << 16 }, (_, high) => {
-      word[0] = high * 2 ** 16 + low;
-      return numberToFloat8(dtype, number[0], true);
-    }),
-  );
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint8Array.from(words, (w) => ((w & 0xffff) === 0 ? exact : above)[w >>> 16]);
-}
-
-/** The code without sign; any that is larger than the largest for sizes beyond it. */
-function nearestCode(format: Float8Format, size: number): number {
-  let [below, above] = [0, format.largest + 1];
-  if (size >= sizeOf(format, above)) return above;
-  while (above - below > 1) {
-    const middle = (below + above) >> 1;
-    if (sizeOf(format, middle) <= size) below = middle;
-    else above = middle;
-  }
-  const [down, up] = [size - sizeOf(format, below), sizeOf(format, above) - size];
-  return down < up || (down === up && below % 2 === 0) ? below : above;
 }

@@ -2,7 +2,8 @@
 import type { DType } from "./dtype.ts";
 import { float8ToNumber, isFloat8 } from "./float8.ts";
 import { type AttrValue, type Graph, type Node, type TensorType, topologicalOrder, type Value } from "./graph.ts";
-import { bf16ToNumber, halfToNumber, type TensorData } from "./tensor.ts";
+import { bf16ToNumber, halfToNumber } from "./small_floats.ts";
+import type { TensorData } from "./tensor.ts";
 
 export interface PrintOptions {
   /** Write constants of more than 16 elements in full (base64), so that the text can be parsed; otherwise a hash stands for them. */

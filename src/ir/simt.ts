@@ -109,6 +109,8 @@ export interface SimtKernel {
   readonly grid: readonly [number, number, number];
   /** Workgroups that a multiprocessor is to hold at once: compilers limit registers for them. */
   readonly residents?: number;
+  /** Launches in one: parameters are as many sets of those that the body names by the numbers of the first, and workgroups of number z have set z. */
+  readonly sets?: number;
   readonly body: readonly SimtStmt[];
 }
 
@@ -138,6 +140,8 @@ export interface SimtTarget {
   readonly hasConvolutions?: boolean;
   /** Most buffers of a kernel. */
   readonly maxBuffers: number;
+  /** Whether kernels may have several sets of buffers. */
+  readonly hasSets?: boolean;
   /** Bytes of an element in the device's memory; none: the device cannot keep it. */
   readonly storedBytes: Readonly<Partial<Record<DType, number>>>;
 }

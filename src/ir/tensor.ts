@@ -2,6 +2,7 @@
 import { DTYPES, type DType, type TypedArray } from "./dtype.ts";
 import { HeddleError } from "./error.ts";
 import { float8ToNumber, isFloat8, numberToFloat8 } from "./float8.ts";
+import { bf16ToNumber, halfToNumber, numberToBf16, numberToHalf } from "./small_floats.ts";
 
 export type Shape = readonly number[];
 
@@ -61,59 +62,16 @@ export const bytesOf = (tensor: TensorData): Uint8Array => {
 /** The same object for tensors that share their elements. */
 export const elementsOf = (tensor: TensorData): object => storage.get(tensor) ?? tensor.data;
 
-const f32Bits = new Float32Array(1);
-const u32Bits = new Uint32Array(f32Bits.buffer);
-
-/** IEEE half precision bits → value. */
-export function halfToNumber(h: number): number {
-  const exponent = (h >> 10) & 31;
-  const mantissa = h & 1023;
-  const sign = h & 0x8000 ? -1 : 1;
-  if (exponent === 0) return sign * mantissa * 2 ** -24;
-  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
-}
-
-/** Value → IEEE half precision bits, rounded to nearest even. */
-export function numberToHalf(x: number): number {
-  if (Number.isNaN(x)) return 0x7e00;
-  const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
-  const a = Math.abs(x);
-  if (a >= 65520) return sign | 0x7c00;
-  if (a < 2 ** -14) return sign | roundEven(a * 2 ** 24); // subnormal; 1024 carries into the exponent by itself
-  const e = Math.floor(Math.log2(a));
-  const exponent = a < 2 ** e ? e - 1 : a >= 2 ** (e + 1) ? e + 1 : e;
-  return sign | (((exponent + 15) << 10) + roundEven((a / 2 ** exponent - 1) * 1024));
-}
-
-/** Rounds half to even. */
-export function roundEven(x: number): number {
-  const r = Math.round(x);
-  return Math.abs(x % 1) === 0.5 && r % 2 !== 0 ? r - 1 : r;
-}
-
-/** bfloat16 bits → value. */
-export function bf16ToNumber(b: number): number {
-  u32Bits[0] = b << 16;
-  return f32Bits[0];
-}
-
-/** Value → bfloat16 bits, rounded to nearest even. */
-export function numberToBf16(x: number): number {
-  if (Number.isNaN(x)) return 0x7fc0;
-  f32Bits[0] = x;
-  const u = u32Bits[0];
-  return ((u + 0x7fff + ((u >>> 16) & 1)) >>> 16) & 0xffff;
-}
-
 /** All elements as float64 (64-bit integers beyond 2^53 lose precision). */
 export function toNumbers({ dtype, data }: TensorData): Float64Array {
   if (!isRaw(dtype)) return new Float64Array(data as Float32Array); // all arrays of numbers convert alike, in native code
   const out = new Float64Array(data.length);
   if (dtype === "f16") for (let i = 0; i < out.length; i++) out[i] = halfToNumber(data[i] as number);
   else if (dtype === "bf16") for (let i = 0; i < out.length; i++) out[i] = bf16ToNumber(data[i] as number);
-  else if (isFloat8(dtype)) for (let i = 0; i < out.length; i++) out[i] = float8ToNumber(dtype, data[i] as number);
-  else for (let i = 0; i < out.length; i++) out[i] = Number(data[i]);
+  else if (isFloat8(dtype)) {
+    const numbers = Float64Array.from({ length: 256 }, (_, code) => float8ToNumber(dtype, code));
+    for (let i = 0; i < out.length; i++) out[i] = numbers[data[i] as number];
+  } else for (let i = 0; i < out.length; i++) out[i] = Number(data[i]);
   return out;
 }
 

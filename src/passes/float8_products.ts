@@ -1,6 +1,6 @@
 // Products of dequantized float8 numbers, and with `--precision f8` those with known weights, become products of float8, where a device has a library for them.
 import { DTYPES, type DType } from "../ir/dtype.ts";
-import { FLOAT8, float8Codes, float8ToNumber } from "../ir/float8.ts";
+import { FLOAT8, float8ToNumber, numberToFloat8 } from "../ir/float8.ts";
 import { apply, type Builder, type Graph, type Node, type Pass, rewriteGraph, type Value } from "../ir/graph.ts";
 import { elementCount, fromNumbers, toNumbers } from "../ir/tensor.ts";
 import { builder } from "../ops/build.ts";
@@ -115,6 +115,6 @@ function encoded(w: Value, from: string): Scaled {
   const scale = Math.fround(Math.max(numbers.reduce((most, v) => Math.max(most, Math.abs(v)), 0) / LARGEST, LEAST_SCALE));
   const turned = new Float32Array(k * n);
   for (let p = 0; p < k; p++) for (let j = 0; j < n; j++) turned[j * k + p] = numbers[p * n + j] / scale;
-  const codes = constantValue({ dtype: TYPE, shape: [n, k], data: float8Codes(TYPE, turned) }, from);
+  const codes = constantValue({ dtype: TYPE, shape: [n, k], data: Uint8Array.from(turned, (x) => numberToFloat8(TYPE, x, true)) }, from);
   return { codes, scale: constantValue(fromNumbers("f32", [], [scale]), from) };
 }

@@ -1,7 +1,8 @@
 // GridSample as an expression, against plain loops in float64: every mode, padding and alignment, far outside and where a place is no number.
 import { expect, test } from "vitest";
 import { apply } from "../../src/ir/graph.ts";
-import { elementCount, fromNumbers, roundEven, type Shape, stridesOf, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
+import { roundEven } from "../../src/ir/small_floats.ts";
+import { elementCount, fromNumbers, type Shape, stridesOf, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { evaluateNode, OPS } from "../../src/ops/index.ts";
 import { input } from "../../src/ops/source.ts";
 import { randomNumbers } from "../run/devices.ts";
