@@ -1,6 +1,6 @@
 """What PyTorch (and onnxruntime, where it has a CUDA provider) takes for the same work, on the same GPU; prints JSON.
 
-python3 bench/gpu/torch.py [--products MxNxK,…] [--dtype bf16,f32] (products also tf32, and i8, f8: by torch._int_mm and torch._scaled_mm) [--layers FILE] [--resnet50 BATCH] [--onnx FILE@1x3x640x640,…]
+python3 bench/gpu/networks_torch.py [--products MxNxK,…] [--dtype bf16,f32] (products also tf32, and i8, f8: by torch._int_mm and torch._scaled_mm) [--layers FILE] [--resnet50 BATCH] [--onnx FILE@1x3x640x640,…]
 --layers: a list that `npm run bench -- gpu/networks --layers` printed.
 """
 
