@@ -16,7 +16,7 @@ export const broadVectors = ({ registers }: SimdTarget): number => registers / 2
 /** Rows of the dense operand that a coordinate of two bytes can name. */
 const TOLD = 2 ** 16;
 /** Entries of a row that go in turns, as a visit's word has bits for them. */
-export const MOST_BROAD = 511;
+export const MOST_IN_TURNS = 511;
 
 /** The operand stays in the second-level cache beside the matrix. */
 const SHARE_OF_CACHE = 2 / 3;

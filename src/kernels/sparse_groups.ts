@@ -2,7 +2,7 @@
 import { HeddleError } from "../ir/error.ts";
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
-import { isBroad, MOST_BROAD } from "./sparse_broad.ts";
+import { isBroad, MOST_IN_TURNS } from "./sparse_broad.ts";
 import { MetRows } from "./sparse_met.ts";
 import { Bundles, bundlesByCount, countOf, sortedBy } from "./sparse_pairs.ts";
 import { bundlesByColumns, ColumnBits, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
@@ -12,8 +12,8 @@ export type Direction = "forward" | "transposed";
 
 /** Nonzeros of a row that a kernel takes in a turn. */
 export const STEP = 4;
-/** Bundles of rows are grouped by their nonzeros: fewer than GROUPS take code without a loop, more take turns in a loop first, and end in the code of one of the last STEP groups. */
-export const GROUPS = 8;
+/** Bundles of rows are grouped by what turns leave of their nonzeros: 0 to 3, which have code of their own. More groups would leave out loops, but code has to come, too. */
+export const GROUPS = STEP;
 /** Rows of the dense operand that a byte can name: no panel has more. */
 export const NAMED = 256;
 /** Values and coordinates that follow the last ones: code for a bundle that begins at the last would reach as far. */
@@ -108,7 +108,7 @@ export function goesBroad(w: Csb, direction: Direction, target: SimdTarget, n: n
   const { rows, depth, density, panel } = panelsOf(w, direction);
   const met = { depth, panels: Math.ceil(depth / panel), rows: Math.min(rows, rowsOfStrip(direction, panel * density)), density };
   if (!isBroad(met, n, target)) return false;
-  return nonzerosOfRows(w, direction === "forward").every((count) => count <= MOST_BROAD);
+  return nonzerosOfRows(w, direction === "forward").every((count) => count <= MOST_IN_TURNS);
 }
 
 function panelsOf({ rows, columns, values }: Csb, direction: Direction) {
@@ -234,7 +234,7 @@ class Walk {
     const { abreast } = size;
     const [shared, own] = [bundles.shared[bundle], bundles.own[bundle]];
     const count = shared + own;
-    const turns = own < GROUPS ? 0 : own - groupOf(own);
+    const turns = own - groupOf(own);
     this.reserve(abreast * count);
     for (let h = 0; h < abreast; h++) {
       const row = bundles.rows[bundle * abreast + h];
@@ -277,7 +277,7 @@ class Walk {
   }
 }
 
-const groupOf = (count: number): number => (count < GROUPS ? count : GROUPS - STEP + (count % STEP));
+const groupOf = (count: number): number => count % STEP;
 
 /** Strips of the result that each thread works on: thread t has [shares[t], shares[t + 1]), equal in nonzeros. */
 export function shareBlockRows(groups: Groups, threads: number): Int32Array {

@@ -2,7 +2,7 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { MOST_BROAD } from "./sparse_broad.ts";
+import { MOST_IN_TURNS } from "./sparse_broad.ts";
 import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
 import { copyPanel, type DenseShape, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
@@ -78,9 +78,8 @@ type Sums = readonly Vec[][];
 interface Turn {
   readonly count: number;
   readonly together: number;
-  /** Coordinates that are loaded already; those of the turn that follows are loaded into the same words, as addresses wait for them. */
-  readonly words?: readonly IntVar[] | null;
-  readonly follows?: boolean;
+  /** Of a loop: coordinates that are loaded already; those of the turn that follows are loaded into the same words, as addresses wait for them. */
+  readonly words?: readonly IntVar[];
 }
 
 /** A strip that meets a panel. */
@@ -88,9 +87,6 @@ interface Meeting extends PanelColumns {
   readonly strip: Int;
   /** The entry that the strip's visits of this panel count from. */
   readonly first: Int;
-  /** Sums begin with zero, and go into the result. */
-  readonly isFirst: boolean;
-  readonly isLast: boolean;
 }
 
 /** Strips [from, to). */
@@ -233,29 +229,10 @@ class SparseProduct {
     const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
-    const meet = (isFirst: boolean, isLast: boolean): void => {
-      for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, first, panel, tile, isFirst, isLast: isLast && dense === null });
-    };
-    if (panels === 1) meet(true, true);
-    else
-      b.when(
-        number,
-        1,
-        () => meet(true, false),
-        () => {
-          if (panels === 2 || dense) meet(false, true);
-          else
-            b.when(
-              number,
-              panels - 1,
-              () => meet(false, false),
-              () => meet(false, true),
-            );
-        },
-      );
+    for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, first, panel, tile });
   }
 
-  /** Bundles of rows with `rest` nonzeros each after the turns of a loop. */
+  /** Bundles of rows with `rest` nonzeros each after the turns of a loop, whatever the panel: code for the first and for the last one would have to come, too. */
   private group(rest: number, meeting: Meeting): void {
     const { b, shape, buffers } = this;
     const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
@@ -285,9 +262,9 @@ class SparseProduct {
     const { b } = this;
     const word = visit();
     const start = this.start(word);
-    const sums = this.begin(visit, meeting);
-    b.loop(start, plus(start, b.bits(word, COUNT_SHIFT, NAMED - 1), rest), 1, (i) => this.one(i, meeting, sums));
-    this.end(visit, sums, meeting);
+    const sums = this.begin([visit], meeting);
+    b.loop(start, plus(start, b.bits(word, COUNT_SHIFT, MOST_IN_TURNS), rest), 1, (i) => this.one(i, meeting, sums[0]));
+    this.end([visit], sums, meeting);
   }
 
   /** Rows side by side, a nonzero of each in turn: the processor need not wait for one's sums. */
@@ -297,15 +274,12 @@ class SparseProduct {
     const word = visits[0]();
     const start = this.start(word);
     b.prefetch(buffers.coordinates, this.reach.bytes(plus(meeting.first, start, AHEAD / 4)));
-    const turns = rest >= GROUPS - STEP ? b.bits(word, COUNT_SHIFT, shape.broad ? MOST_BROAD : NAMED - 1) : 0;
+    // Rows that share columns are those of smaller panels.
+    const turns = b.bits(word, COUNT_SHIFT, shape.shares ? NAMED - 1 : MOST_IN_TURNS);
     const shared = shape.shares ? times(b.bits(word, 0, ROW_UNIT - 1), STEP) : 0;
-    const first = visits.map((visit) => this.begin(visit, meeting));
+    const first = this.begin(visits, meeting);
     const zero = b.f32(0);
-    // Where no loop adds to them they begin with products.
-    const more = range(this.chains - 1).map(() =>
-      first.map((row) => (rest < STEP && !shape.shares ? [] : row.map(() => b.op("mov", zero)))),
-    );
-    const sums = [first, ...more];
+    const sums = [first, ...range(this.chains - 1).map(() => first.map((row) => row.map(() => b.op("mov", zero))))];
     const each = (from: Int, count: Int, turn: (i: Int) => void): Int => {
       if (count === 0) return from;
       const end = b.set(plus(from, times(count, abreast)));
@@ -313,35 +287,54 @@ class SparseProduct {
       return end;
     };
     const own = each(start, shared, (i) => this.turn(i, { count: STEP, together: 2 }, meeting, sums));
-    const words = rest >= STEP ? visits.map((_, h) => this.reach.word(buffers.coordinates, plus(meeting.first, own, h * STEP))) : null;
-    const end = each(own, turns, (i) => this.turn(i, { count: STEP, together: 1, words, follows: true }, meeting, sums));
-    for (let i = 0; i < rest; i += STEP)
-      this.turn(plus(end, i * abreast), { count: Math.min(STEP, rest - i), together: 1, words: i === 0 ? words : null }, meeting, sums);
-    const all = sums.reduce((total, part) => total.map((row, h) => row.map((x, v) => (part[h][v] ? b.op("add", x, part[h][v]) : x))));
-    for (const [h, visit] of visits.entries()) this.end(visit, all[h], meeting);
+    const words = visits.map((_, h) => this.reach.word(buffers.coordinates, plus(meeting.first, own, h * STEP)));
+    const end = each(own, turns, (i) => this.turn(i, { count: STEP, together: 1, words }, meeting, sums));
+    if (rest > 0) this.turn(end, { count: rest, together: 1 }, meeting, sums);
+    const all = sums.reduce((total, part) => total.map((row, h) => row.map((x, v) => b.op("add", x, part[h][v]))));
+    this.end(visits, all, meeting);
   }
 
   private place(visit: Visit, tile: PanelTile): Int {
     const row = this.b.bits(visit(), 0, (this.height - 1) * ROW_UNIT);
     return plus(tile.sums, times(row, this.reach.pitch / ROW_UNIT));
   }
-  /** A row's sums so far. */
-  private begin(visit: Visit, { tile, isFirst }: Meeting): Vec[] {
-    const { b, scratch, target } = this;
-    const vectors = range(Math.ceil(tile.width / target.lanes));
+  /** The rows' sums so far. */
+  private begin(visits: readonly Visit[], { tile, panel }: Meeting): Vec[][] {
+    const { b, scratch, target, shape } = this;
     const zero = b.f32(0);
-    if (isFirst) return vectors.map(() => b.op("mov", zero));
-    const from = this.place(visit, tile);
-    return vectors.map((v) => b.load(scratch, plus(from, v * target.lanes * 4)));
+    const sums: Vec[][] = [];
+    const zeros = (): void => {
+      for (const _ of visits) sums.push(range(Math.ceil(tile.width / target.lanes)).map(() => b.op("mov", zero)));
+    };
+    const loads = (): void => {
+      for (const [h, visit] of visits.entries()) {
+        const from = this.place(visit, tile);
+        for (const [v, sum] of sums[h].entries()) b.load(scratch, plus(from, v * target.lanes * 4), target.lanes, "f32", sum);
+      }
+    };
+    if (shape.panels === 1) zeros();
+    else b.when(panel.number, 1, zeros, loads);
+    return sums;
   }
-  private end(visit: Visit, sums: readonly Vec[], { tile, strip, isLast }: Meeting): void {
-    const { b, shape, scratch, target, height } = this;
+  private end(visits: readonly Visit[], sums: Sums, { tile, panel, strip }: Meeting): void {
+    const { b, shape, scratch, target, dense } = this;
+    const keeps = (): void => {
+      for (const [h, visit] of visits.entries()) {
+        const to = this.place(visit, tile);
+        for (const [v, sum] of sums[h].entries()) b.store(sum, scratch, plus(to, v * target.lanes * 4));
+      }
+    };
+    const stores = (): void => {
+      for (const [h, visit] of visits.entries()) this.store(visit, sums[h], tile, strip);
+    };
+    if (dense) keeps();
+    else if (shape.panels === 1) stores();
+    else b.when(panel.number, shape.panels - 1, keeps, stores);
+  }
+  /** Sums go through the epilogue into the result. */
+  private store(visit: Visit, sums: readonly Vec[], tile: PanelTile, strip: Int): void {
+    const { b, shape, target, height } = this;
     const { lanes } = target;
-    if (!isLast) {
-      const to = this.place(visit, tile);
-      for (const [v, sum] of sums.entries()) b.store(sum, scratch, plus(to, v * lanes * 4));
-      return;
-    }
     const rows = shape.strip * shape.block;
     const row = plus(times(strip, rows), b.bits(visit(), Math.log2(ROW_UNIT), height - 1));
     const isInside = (this.strips - 1) * rows + height <= shape.rows;
@@ -356,7 +349,7 @@ class SparseProduct {
   }
 
   /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */
-  private turn(start: Int, { count, together, words, follows }: Turn, meeting: Meeting, sums: readonly Sums[]): void {
+  private turn(start: Int, { count, together, words }: Turn, meeting: Meeting, sums: readonly Sums[]): void {
     const { b, buffers, ordered, reach, shape } = this;
     // Short rows end in many lines: what only their last nonzeros ask for counts.
     if ((count === STEP || !shape.shares) && !shape.spread) b.prefetch(buffers.values, plus(times(start, 4), AHEAD));
@@ -369,7 +362,7 @@ class SparseProduct {
       for (const [i, h] of heads.entries()) {
         const lanes = values.slice(h, h + together).map((v) => b.op(LANE[k], v));
         const row = reach.row(coordinates[i], k);
-        if (follows && k === STEP - 1) reach.word(buffers.coordinates, at(abreast * STEP + h * STEP), coordinates[i]);
+        if (words && k === STEP - 1) reach.word(buffers.coordinates, at(abreast * STEP + h * STEP), coordinates[i]);
         this.accumulate(row, lanes, meeting, sums[k % sums.length].slice(h, h + together));
       }
   }
@@ -384,10 +377,7 @@ class SparseProduct {
     const { b, reach, operand, target } = this;
     for (let v = 0; v * target.lanes < columns.tile.width; v++) {
       const part = reach.part(operand, row, v, columns);
-      for (const [i, value] of values.entries()) {
-        if (totals[i][v]) b.accumulate(totals[i][v], value, part);
-        else totals[i][v] = b.op("mul", value, part);
-      }
+      for (const [i, value] of values.entries()) b.accumulate(totals[i][v], value, part);
     }
   }
 }

@@ -139,7 +139,7 @@ class Walk {
   private bundle({ parts, shared, own }: Bundle, top: number, c: number): void {
     const { visits, length } = this;
     const count = shared + own;
-    const turns = own < GROUPS ? 0 : own - groupOf(own);
+    const turns = own - groupOf(own);
     this.reserve(parts.length * count);
     for (const [h, part] of parts.entries()) {
       visits.push(((part.row - top) * ROW_UNIT) | (turns << COUNT_SHIFT) | (shared / STEP), 2 * length);
@@ -184,7 +184,7 @@ class Walk {
   }
 }
 
-const groupOf = (count: number): number => (count < GROUPS ? count : GROUPS - STEP + (count % STEP));
+const groupOf = (count: number): number => count % STEP;
 
 /** The part of a row that meets a panel: places [from, to) in an order by rows and columns. */
 interface Part {
