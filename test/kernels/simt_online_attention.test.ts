@@ -162,3 +162,19 @@ for (const [name, change] of ON_FRAGMENTS)
     for (const [i, x] of want.entries())
       expect(Number.isNaN(x) ? Number.isNaN(y[i]) : Math.abs(y[i] - x) < 1e-5, `element ${i}: ${y[i]}, wanted ${x}`).toBe(true);
   });
+
+for (const [on, target] of TARGETS)
+  test(`numbers of 16 bits come to shared memory as they are, ${on}`, () => {
+    const shape = { ...base, depth: 20, width: 12 };
+    const views = viewsOf(shape);
+    const narrow = Object.fromEntries(
+      Object.entries(views).map(([of, each]) => [of, { ...each, dtype: "f16" }]),
+    ) as unknown as typeof views; // the same names
+    const kernel = onlineKernel("attention", shape, narrow, { ...schedule, parts: 1 }, target);
+    expect(kernel.shared.slice(0, 3).map(({ type }) => type)).toEqual(new Array(3).fill(target.storedBytes.f16 === 2 ? "f16" : "f32"));
+    const [q, k, v] = [views.q, views.k, views.v].map(({ elements }, i) => Float64Array.from(randomNumbers(i + 1, elements)));
+    const y = new Float64Array(views.out.elements).fill(Number.NaN);
+    runKernel(kernel, [q, k, v, y], "late");
+    const want = reference(shape, q, k, v, new Float64Array(), new Float64Array());
+    for (const [i, x] of want.entries()) expect(Math.abs(y[i] - x), `element ${i}`).toBeLessThan(1e-5);
+  });

@@ -1,5 +1,5 @@
-// Tiles of heads of attention as float32 in shared memory, whatever their type in memory: places by rows, zeros beyond the last column or place.
-import { float, fn, type Reg, type SimtBuilder, select, sum, thread } from "../../ir/simt.ts";
+// Tiles of heads of attention in shared memory, with as many bits as in memory: places by rows, zeros beyond the last column or place.
+import { float, fn, type Reg, type SharedArray, type SimtBuilder, type SimtTarget, select, sum, thread } from "../../ir/simt.ts";
 import { firstOf, type Head, type HeadView } from "./head_tiles.ts";
 
 interface Tile {
@@ -9,6 +9,10 @@ interface Tile {
   readonly stride: number;
   readonly threads: number;
 }
+
+/** What a view's elements are in shared memory: their type, where the device keeps it in so few bits. */
+export const storedAs = ({ dtype }: HeadView, { storedBytes }: SimtTarget): SharedArray["type"] =>
+  (dtype === "f16" || dtype === "bf16") && storedBytes[dtype] === 2 ? dtype : "f32";
 
 /** Neighbouring elements that are taken at once. */
 const RUN = 4;
@@ -25,7 +29,7 @@ export class PlaceTiles {
     at: Head,
     private readonly tile: Tile,
   ) {
-    this.array = b.array("f32", tile.rows * tile.stride);
+    this.array = b.array(storedAs(view, b.target), tile.rows * tile.stride);
     this.first = b.let(firstOf(view, at));
     this.run = [tile.width, view.from, view.batch, view.head, view.place].every((n) => n % RUN === 0) ? RUN : 1;
   }
@@ -70,14 +74,8 @@ export class PlaceTiles {
   }
 
   private take(to: Reg, at: Reg, isInside: Reg): void {
-    const { array, b, buffer, run, view } = this;
-    if (run === RUN && view.dtype === "f32") {
-      b.copy(array, to, buffer, at, RUN, isInside);
-      return;
-    }
-    const values = run === RUN ? b.loadVector({ k: "buffer", number: buffer }, at, RUN) : [b.load(buffer, at)];
-    const inside = values.map((v) => b.let(select(isInside, v, float(0))));
-    if (run === RUN) b.storeVector({ k: "shared", number: array }, to, inside);
-    else b.storeShared(array, to, inside[0]);
+    const { array, b, buffer, run } = this;
+    if (run === RUN) b.copy(array, to, buffer, at, RUN, isInside);
+    else b.storeShared(array, to, b.let(select(isInside, b.load(buffer, at), float(0))));
   }
 }
