@@ -1,5 +1,5 @@
 // Times every schedule of our matrix product kernels on a GPU, and its library, by replayed launches, and says how far sampled elements are from float64.
-// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16,i8,f8 (tf32: float32 that the library may round; i8, f8: by the library only, turned nt), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain|fragments|few|library,
+// Options: --device cuda|webgpu, --dtype f32,tf32,bf16,f16,i8,f8 (tf32: float32 that the library may round; i8, f8: by the library only, turned nt), --sizes MxNxK,…, --turned nn,nt,tn,tt (t: that operand lies transposed), --splits 1,4, --only plain,fragments,few,library,chosen (what programs take of our kernels),
 // --repeat N, --json.
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/cli/table.ts";
@@ -36,6 +36,9 @@ const { values: options } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
+
+const only = options.only?.split(",");
+const wants = (kind: string): boolean => !only || only.includes(kind);
 
 /** Types as the options name them. */
 type Named = DType | "tf32" | "f8";
@@ -90,20 +93,19 @@ function* schedules(
   device: GpuDevice,
   roundsF32: boolean,
 ): Generator<readonly [name: string, generate: (name: string) => GpuKernel]> {
-  const { only } = options;
   const { target } = device;
-  if ((!only || only === "library") && target.hasGemm && product.splits === 1)
+  if (wants("library") && target.hasGemm && product.splits === 1)
     yield ["library", (name) => libraryKernel(name, product, turned, device, roundsF32)];
   if (roundsF32 || isByLibrary(product.left.dtype)) return;
-  if (product.left.rows <= 8 && product.splits === 1 && (!only || only === "few"))
+  if (product.left.rows <= 8 && product.splits === 1 && (wants("few") || wants("chosen")))
     yield ["few rows", (name) => fewRowsProduct(name, product, target)];
-  if ((!only || only === "fragments") && usesFragments(product, target))
+  if ((wants("fragments") || wants("chosen")) && usesFragments(product, target))
     for (const s of fragmentSchedules(product, target))
       yield [
         `fragments ${s.bm}×${s.bn}×${s.bk} by ${s.wm}×${s.wn}, ${s.stages} stages`,
         (name) => fragmentProduct(name, product, s, target),
       ];
-  if (!only || only === "plain")
+  if (wants("plain") || wants("chosen"))
     for (const s of PLAIN_SCHEDULES)
       if (plainBytes(s) <= Math.min(target.sharedBytes, 48 << 10))
         yield [
@@ -139,6 +141,8 @@ async function measure(device: GpuDevice, type: Named, size: string, turned: str
     });
     for (const [schedule, generate] of schedules(product, turned, device, roundsF32)) {
       const kernels = [generate("product")];
+      const isChosen = chosen !== null && "body" in kernels[0] && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
+      if (only?.includes("chosen") && schedule !== "library" && !isChosen) continue;
       const range = (memory: typeof out) => ({ memory, offset: 0, bytes: memory.bytes });
       const scales = isFloat8(dtype) ? [one, one] : [];
       const launches = [{ kernel: 0, args: [a.memory, b.memory, ...scales, splits === 1 ? out : parts].map(range) }];
@@ -149,7 +153,6 @@ async function measure(device: GpuDevice, type: Named, size: string, turned: str
       }
       const timed = await replayed(device, kernels, launches, Number(options.repeat));
       const error = await worstError(device, out, sumsOf(dtype), m * n, samples.map(({ row, column }) => row * n + column), want); // biome-ignore format: short
-      const isChosen = chosen !== null && "body" in kernels[0] && JSON.stringify(kernels[0].body) === JSON.stringify(chosen.body);
       rows.push({ dtype: type, size, turned, schedule, splits, isChosen, ...timed, tflops: (2 * m * n * k) / timed.ms / 1e9, error });
     }
   } finally {
