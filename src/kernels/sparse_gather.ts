@@ -68,7 +68,7 @@ export function gatheredKernel(name: string, shape: GatheredShape, epilogue: Epi
     const [s0, s1, s2, s3] = parts;
     return [b.op("add", b.op("add", s0, s1), b.op("add", s2, s3))];
   };
-  return slicesKernel(b, shape, epilogue, { reach: 0, halves: null, fillsUp: false, prepare: () => {}, sums });
+  return slicesKernel(b, shape, epilogue, { reach: 0, halves: null, fillsUp: false, prepare: () => {}, ready: () => {}, sums });
 }
 
 /** What goes with a slice of the transposed product: lanes' rows, and their nonzeros one by one, as a row's have different columns. */

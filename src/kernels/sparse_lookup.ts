@@ -5,7 +5,17 @@ import type { Epilogue } from "./epilogue.ts";
 import { unpack } from "./sparse_packed.ts";
 import { sliceCount, slicesKernel } from "./sparse_slices.ts";
 import { wideLookups } from "./sparse_wide.ts";
-import { BYTES, boundsType, codeBits, recordLayout, startBytesOf, type WindowsShape, windowVectors } from "./sparse_window.ts";
+import {
+  BYTES,
+  boundsType,
+  codeBits,
+  isWhole,
+  liesTwice,
+  recordLayout,
+  startBytesOf,
+  type WindowsShape,
+  windowVectors,
+} from "./sparse_window.ts";
 
 /** Bytes that values are fetched ahead: memory wants as many, but small matrices a part of theirs, as what lies behind their end is fetched for nothing. */
 const MOST_AHEAD = 8192;
@@ -14,8 +24,6 @@ const AHEAD_PART = 1 / 32;
 /** Codes take a quarter of the bytes, or less. */
 const CODES_AHEAD = 1 / 4;
 const LINE = 64;
-/** Columns up to which a nearest cache holds halves of a vector twice, and what streams by. */
-const MOST_TWICE = 2560;
 /** Sums of each row, so that additions do not wait for one another. */
 const SUMS = 3;
 
@@ -123,9 +131,13 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
   const { lanes } = target;
   const b = new KernelBuilder(name, target, threads);
   const bundles = readBundles(b, shape);
-  const isTwice = shape.columns <= MOST_TWICE;
+  const isTwice = liesTwice(shape);
   const halves = isWide ? { plane: bundles.reach * lanes * (isTwice ? 4 : 2), isTwice } : null;
   const { prepare, table, index, found } = halves ? wideLookups(b, halves) : narrowLookups(b, shape);
+  let whole: readonly Vec[] = [];
+  const ready = (vector: number): void => {
+    if (isWhole(shape, lanes)) whole = table(vector, 0);
+  };
   /** The parts of a step's values that belong to the lanes' own rows, and to the other ones. */
   const byRow = (value: Vec, sign: Vec): Vec[] => {
     const isOther = b.op("ishr", sign, undefined, undefined, undefined, 31);
@@ -134,9 +146,9 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
   const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
     const packed = bundles.code(i);
     const step = bundles.values(i);
-    let window: readonly Vec[] = [];
+    let window = whole;
     for (let s = 0; s < bundles.size; s++) {
-      const start = bundles.windowAt(i, s);
+      const start = isWhole(shape, lanes) ? null : bundles.windowAt(i, s);
       if (start !== null) window = table(vector, start);
       const code = index(packed, s);
       const parts = s < size - shared ? [step(s)] : byRow(step(s), code.sign());
@@ -159,5 +171,5 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     bundles.fetchFirst();
     prepare();
   };
-  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, halves, fillsUp: true, prepare: begin, sums });
+  return slicesKernel(b, shape, epilogue, { reach: bundles.reach, halves, fillsUp: true, prepare: begin, ready, sums });
 }

@@ -10,7 +10,11 @@ export interface Windows {
 }
 
 /** Steps of each of a bundle's windows, and how many of these are shared. */
-export function stepsOfWindows({ bundle, windows, shared }: Windows): readonly { readonly steps: number; readonly shared: number }[] {
+export function stepsOfWindows({
+  bundle,
+  windows,
+  shared,
+}: Omit<Windows, "columns">): readonly { readonly steps: number; readonly shared: number }[] {
   const ends = Array.from({ length: windows + 1 }, (_, w) => Math.round((w * bundle) / windows));
   return Array.from({ length: windows }, (_, w) => ({
     steps: ends[w + 1] - ends[w],

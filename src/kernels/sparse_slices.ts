@@ -148,8 +148,9 @@ export interface SliceCode {
   readonly halves: Halves | null;
   /** Rows shorter than others multiply zeros by elements that are not theirs: where the vector is not finite, such products must be left out. */
   readonly fillsUp: boolean;
-  /** Once for each thread. */
+  /** Once for each thread: before the vector is copied, and after it. */
   prepare(): void;
+  ready(vector: number): void;
   /** A vector of sums for each row of a lane. */
   sums(slice: Int, vector: number, allFinite: boolean): readonly Vec[];
 }
@@ -157,7 +158,7 @@ export interface SliceCode {
 /** Low halves of elements, and so many bytes further the high ones. */
 export interface Halves {
   readonly plane: number;
-  /** Two vectors of them begin at each vector of elements, so that none lies across lines: what is loaded from vector v on lies one further. */
+  /** Each vector of elements has a line: its own halves and the next one's, in turns, so that what begins at any vector lies across no lines. */
   readonly isTwice: boolean;
 }
 
@@ -179,14 +180,19 @@ export function copyVector(b: KernelBuilder, { x, count, scratch, flag, halves =
   const whole = count - (count % lanes);
   const end = Math.ceil(count / lanes) * lanes;
   const zero = b.op("mov", b.f32(0)); // x − x is 0 for finite ones, else NaN
-  const copy = (at: Int, some: number): void => {
-    const v = b.load(x, times(at, 4), some);
-    if (halves) storeHalves(b, v, scratch, at, halves);
-    else b.store(v, scratch, times(at, 4));
+  const load = (at: Int, some = lanes): Vec => b.load(x, times(at, 4), some);
+  const store = (v: Vec, at: Int, next: () => Vec | null): void => {
+    if (!halves) b.store(v, scratch, times(at, 4));
+    else if (halves.isTwice) storeInTurns(b, v, next(), scratch, at, halves);
+    else storeHalves(b, v, scratch, at, halves);
     if (flag !== null) b.op("add", zero, b.op("sub", v, v), undefined, zero);
   };
-  b.loop(0, whole, lanes, (k) => copy(k, lanes));
-  if (whole < end) copy(whole, count - whole);
+  const last = Math.max(0, whole - lanes);
+  b.loop(0, last, lanes, (k) => store(load(k), k, () => load(plus(k, lanes))));
+  for (let k = last; k < end; k += lanes) {
+    const some = Math.min(lanes, count - k);
+    store(load(k, some), k, () => (k + lanes < end ? load(k + lanes, Math.min(lanes, count - k - lanes)) : null));
+  }
   if (!halves) b.store(b.f32(0), scratch, end * 4);
   if (flag === null) return 0;
   const isNan = b.op("isnan", b.op("sumlanes", zero));
@@ -194,14 +200,20 @@ export function copyVector(b: KernelBuilder, { x, count, scratch, flag, halves =
   return b.loadInt(scratch, flag, "i32", -1, 0);
 }
 
-function storeHalves(b: KernelBuilder, v: Vec, scratch: number, at: Int, { plane, isTwice }: Halves): void {
-  const bytes = b.lanes * 2;
-  const high = b.op("iushr", v, undefined, undefined, undefined, 16);
-  for (const to of isTwice ? [plus(times(at, 4), 2 * bytes), plus(times(at, 4), bytes)] : [times(at, 2)]) {
-    b.store(v, scratch, to, b.lanes, "i16");
-    b.store(high, scratch, plus(to, plane), b.lanes, "i16");
-  }
+function storeHalves(b: KernelBuilder, v: Vec, scratch: number, at: Int, { plane }: Halves): void {
+  b.store(v, scratch, times(at, 2), b.lanes, "i16");
+  b.store(shifted(b, "iushr", v), scratch, plus(times(at, 2), plane), b.lanes, "i16");
 }
+
+function storeInTurns(b: KernelBuilder, v: Vec, next: Vec | null, scratch: number, at: Int, { plane }: Halves): void {
+  const mask = b.i32(0xffff);
+  const low = b.op("and", v, mask);
+  const high = shifted(b, "iushr", v);
+  b.store(next ? b.op("or", low, shifted(b, "ishl", next)) : low, scratch, times(at, 4));
+  b.store(next ? b.op("or", high, b.op("andnot", mask, next)) : high, scratch, plus(times(at, 4), plane));
+}
+
+const shifted = (b: KernelBuilder, op: "ishl" | "iushr", v: Vec): Vec => b.op(op, v, undefined, undefined, undefined, 16);
 
 /** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
 export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
@@ -243,6 +255,7 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
     const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
     slices.prepare();
     const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, halves });
+    slices.ready(scratch);
     const inPeriod = PERIOD / height;
     if (isDirect) {
       const end = b.min(times(to, inPeriod), rows / height);

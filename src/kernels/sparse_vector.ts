@@ -18,7 +18,7 @@ export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): 
   const { lanes, name } = target;
   const rows = rowsOf(w);
   const sorted = slicesByLength(w.rows, rows, lanes);
-  const plan = planWindows(w.rows, rows, target, withTurned);
+  const plan = planWindows(w, rows, target, withTurned);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
   return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);

@@ -14,7 +14,7 @@ export function wideLookups(b: KernelBuilder, { plane, isTwice }: Halves): Looku
       patterns = Array.from({ length: WIDE_BUNDLE }, (_, s) => b.op("iadd", first, b.i32(0x01010101 * s)));
     },
     table: (vector, start) => {
-      const [from, low, high] = isTwice ? [times(start, bytes), bytes, 3 * bytes] : [times(start, bytes / 2), 0, bytes];
+      const [from, low, high] = isTwice ? [times(start, bytes), 0, 2 * bytes] : [times(start, bytes / 2), 0, bytes];
       return [low, high, plane + low, plane + high].map((at) => b.load(vector, plus(from, at)));
     },
     index: (packed, s) => {

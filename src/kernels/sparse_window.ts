@@ -2,7 +2,7 @@
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { marchApartOf } from "./sparse_apart.ts";
-import { asExtra, EMPTY, type March, marchOf, OTHER, Taken, type Windows } from "./sparse_march.ts";
+import { asExtra, EMPTY, type March, marchOf, OTHER, stepsOfWindows, Taken, type Windows } from "./sparse_march.ts";
 import { Packer } from "./sparse_packed.ts";
 import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
 
@@ -10,9 +10,10 @@ import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape
 const MOST_STEPS = 6;
 /** A byte each where windows are wide: six bits of column, and the highest says whose row it is. */
 export const WIDE_BUNDLE = 4;
-/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
+/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, or of one that has all columns; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
 const READ_COST = { cached: 2, streamed: 4 } as const;
 const WINDOW_COST = { narrow: 1.2, wide: 1.6 } as const;
+const WHOLE_COST = 0.4;
 const SHARED_COST = { narrow: 0.3, wide: 0.6 } as const;
 const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.45 } as const;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
@@ -44,6 +45,12 @@ export interface WindowsShape extends SlicesShape {
 export const windowSteps = ({ bundles, bundle }: WindowsShape): number => bundles * bundle;
 /** Columns of a window, in vectors. */
 export const windowVectors = ({ isWide }: Pick<WindowsShape, "isWide">): number => (isWide ? 4 : 2);
+/** Columns up to which a nearest cache holds halves of a vector twice, and what streams by. */
+const MOST_TWICE = 2560;
+export const liesTwice = ({ columns }: SlicesShape): boolean => columns <= MOST_TWICE;
+/** One window has all columns: codes count from the first one, and registers hold it for the whole product. */
+export const isWhole = ({ isWide, columns }: Pick<WindowsShape, "isWide" | "columns">, lanes: number): boolean =>
+  columns <= windowVectors({ isWide }) * lanes;
 
 /** Bytes of a bundle's record: where each window starts, in vectors; packed, also where its values start, bits of lanes for each step, and how many values come before each step but the first. */
 export interface RecordLayout {
@@ -88,7 +95,7 @@ export interface WindowsPlan extends Form, Slices {
 }
 
 /** All that may pay: with two rows of a lane all steps are shared, with one some or all, where products stay in their lanes and these are many. */
-function formsOf({ lanes, name }: SimdTarget, apart: boolean, height: number): readonly Form[] {
+function formsOf({ lanes, name }: SimdTarget, columns: number, apart: boolean, height: number): readonly Form[] {
   const bits = Math.log2(2 * lanes);
   const narrow = (most: number) => {
     const bundle = Math.min(MOST_STEPS, Math.floor(most === MOST_STEPS ? 32 / (bits + 1) : (32 - most) / bits));
@@ -100,7 +107,7 @@ function formsOf({ lanes, name }: SimdTarget, apart: boolean, height: number): r
       ? [narrow(1), narrow(2), narrow(MOST_STEPS), wide(1), wide(2), wide(WIDE_BUNDLE)]
       : [narrow(height > lanes ? MOST_STEPS : 0)];
   return forms.flatMap((form) => {
-    const most = form.shared % form.bundle === 0 ? form.bundle : 1;
+    const most = form.shared % form.bundle === 0 && (apart || !isWhole({ ...form, columns }, lanes)) ? form.bundle : 1;
     return Array.from({ length: most }, (_, i) => ({ ...form, windows: i + 1 }));
   });
 }
@@ -113,14 +120,17 @@ const windowsIn = ({ isWide, bundle, shared, windows }: Form, lanes: number): Wi
 });
 
 /** What a bundle costs. */
-function costOf({ isWide, bundle, shared, windows }: Form, isStreamed: boolean, height: number, lanes: number): number {
+function costOf(form: Form, columns: number, isStreamed: boolean, height: number, lanes: number): number {
+  const { isWide, bundle, shared, windows } = form;
   const kind = isWide ? "wide" : "narrow";
   const sharing = height > lanes ? TWO_ROWS_COST[lanes < 16 ? "fewLanes" : "manyLanes"] : SHARED_COST[kind];
-  return READ_COST[isStreamed ? "streamed" : "cached"] * (bundle + 1) + WINDOW_COST[kind] * windows + sharing * shared;
+  const window = isWhole({ isWide, columns }, lanes) ? WHOLE_COST : WINDOW_COST[kind];
+  return READ_COST[isStreamed ? "streamed" : "cached"] * (bundle + 1) + window * windows + sharing * shared;
 }
 
 /** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
-export function planWindows(count: number, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
+export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
+  const { rows: count, columns } = w;
   const { lanes, l2 } = target;
   const isStreamed = 4 * rows.place.length > l2;
   const marchOver = (slice: Int32Array): March => (apart ? marchApartOf : marchOf)(rows, slice, lanes);
@@ -132,11 +142,11 @@ export function planWindows(count: number, rows: Rows, target: SimdTarget, apart
     const sample = sampleOf(cut.slices, lanes).map(marchOver);
     const sorting = cut.order ? SORTED_COST * sample.length : 0;
     const { length: height } = cut.slices[0];
-    for (const form of formsOf(target, apart, height)) {
+    for (const form of formsOf(target, columns, apart, height)) {
       // From memory a second one of four registers takes longer than the bytes that it saves.
       if (isStreamed && form.isWide && form.windows > 1) continue;
       const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
-      const cost = sorting + costOf(form, isStreamed, height, lanes) * bundles;
+      const cost = sorting + costOf(form, columns, isStreamed, height, lanes) * bundles;
       if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
     }
   }
@@ -198,6 +208,10 @@ class WindowsWriter {
   readonly place: Int32Array;
   private readonly layout: RecordLayout;
   private readonly packer: Packer | null;
+  /** Of each step of a bundle. */
+  private readonly steps: readonly { readonly window: number; readonly bits: ReturnType<typeof codeBits> }[];
+  private readonly isWhole: boolean;
+  private readonly inTurns: boolean;
 
   constructor(
     private readonly shape: WindowsShape,
@@ -211,6 +225,10 @@ class WindowsWriter {
     this.turnedCode = apart ? this.code.slice() : null;
     this.records = new Uint8Array(shape.bundles * this.layout.bytes);
     this.place = shape.isPacked ? new Int32Array(shape.length).fill(-1) : items;
+    const windows = stepsOfWindows(shape).flatMap(({ steps }, w) => new Array<number>(steps).fill(w));
+    this.steps = windows.map((window, s) => ({ window, bits: codeBits(shape, s, lanes) }));
+    this.isWhole = isWhole(shape, lanes);
+    this.inTurns = shape.isWide && liesTwice(shape);
     this.packer = shape.isPacked ? new Packer(lanes, bundle, this.layout, this.place) : null;
     this.putStarts();
   }
@@ -248,13 +266,15 @@ class WindowsWriter {
   }
 
   private bundle(b: number): void {
-    const { lanes, shape, code } = this;
-    const { codes, bundle } = this.plan;
-    const bits = Array.from({ length: bundle }, (_, s) => codeBits(shape, s, lanes));
+    const { lanes, code, steps, isWhole, inTurns } = this;
+    const { codes, bundle, windows, starts } = this.plan;
     for (let lane = 0; lane < lanes; lane++) {
       let word = 0;
-      for (let s = 0, at = b * bundle * lanes + lane; s < bundle; s++, at += lanes)
-        word |= ((codes[at] & (OTHER - 1)) << bits[s].column) | (codes[at] < OTHER ? 0 : 1 << bits[s].other);
+      for (let s = 0, at = b * bundle * lanes + lane; s < bundle; s++, at += lanes) {
+        const { window, bits } = steps[s];
+        const column = (codes[at] & (OTHER - 1)) + (isWhole ? starts[b * windows + window] * lanes : 0);
+        word |= ((inTurns ? placeInTurns(column, lanes) : column) << bits.column) | (codes[at] < OTHER ? 0 : 1 << bits.other);
+      }
       code[b * lanes + lane] = word;
     }
   }
@@ -281,6 +301,10 @@ class WindowsWriter {
     for (let cls = 0; cls < lanes; cls++) if (free & (1 << cls)) turned[to + cls] |= empty << shift;
   }
 }
+
+/** Where a column of a window is whose vectors' halves lie in turns, two and two. */
+const placeInTurns = (column: number, lanes: number): number =>
+  (column & (2 * lanes)) | ((column & (lanes - 1)) << 1) | (column & lanes ? 1 : 0);
 
 /** Where a step's column is in its code, and the bit that says whether it is of the other row. */
 export function codeBits(

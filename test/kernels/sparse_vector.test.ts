@@ -7,6 +7,7 @@ import { noEpilogue } from "../../src/kernels/epilogue.ts";
 import { sharePeriods } from "../../src/kernels/sparse_slices.ts";
 import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
+import { isWhole } from "../../src/kernels/sparse_window.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
@@ -180,6 +181,22 @@ describe.each(TARGETS)("$name", (target) => {
       const touched = Array.from(product(problem, target, 2), Number.isNaN);
       expect(touched).toEqual(Array.from({ length: 128 }, (_, r) => w[r * 600 + 563] !== 0));
     }
+  });
+
+  test("a window that has all columns is looked up in registers, wherever rows begin", () => {
+    const next = random(11);
+    const columns = target.name === "avx512" ? 64 : 2 * target.lanes;
+    const w = Float32Array.from({ length: 256 * columns }, () => (next() < 0.06 ? next() - 0.5 : 0));
+    // Rows of a slice that have the last columns only.
+    for (let r = 0; r < 2 * target.lanes; r++) w.fill(0, r * columns, (r + 1) * columns - 3);
+    const problem = { rows: 256, columns, w, x: Float32Array.from({ length: columns }, () => next() - 0.5) };
+    const { shape } = matrixOf(problem, target);
+    if (target.name === "avx512") expect(shape).toMatchObject({ isWide: true, windows: 1 });
+    if (shape.walk === "windows") expect(isWhole(shape, target.lanes)).toBe(true);
+    expectProduct(product(problem, target, 1), problem);
+    problem.x[columns - 1] = Number.POSITIVE_INFINITY;
+    const touched = Array.from(product(problem, target, 2), (y) => !Number.isFinite(y));
+    expect(touched).toEqual(Array.from({ length: 256 }, (_, r) => w[(r + 1) * columns - 1] !== 0));
   });
 
   test("gathers where windows hold little", () => {
