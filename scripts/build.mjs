@@ -29,6 +29,7 @@ function fingerprint() {
     "scripts/build.mjs",
     "scripts/bundle.mjs",
     "scripts/bundle_web.mjs",
+    "scripts/shorten.mjs",
     "scripts/unread.mjs",
     ...sources.sort(),
   ]) {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Failure, root } from "./command.mjs";
+import { shortNames } from "./shorten.mjs";
 import { forRunning, withoutUnnamed } from "./unread.mjs";
 
 /** x.browser.ts stands in for x.ts, and sources lose what running never reads. Modules that nothing is taken from are left out: none of src acts when loaded. */
@@ -86,8 +87,8 @@ const importing = (text, joined, whole, given) =>
 /** Nothing here calls an arrow with `new`, or counts on what reading a member does. Constants to the left of comparisons compress worse. */
 const COMPRESS = { ecma: 2022, passes: 3, unsafe_arrows: true, pure_getters: true, lhs_constants: false };
 
-/** `contents` with those of `texts` that it imports, in as few bytes as can be: terser takes another twentieth off what esbuild leaves, and seconds. */
-async function smallest(contents, texts = new Map()) {
+/** `contents` with those of `texts` that it imports, in as few bytes as can be: terser takes another twentieth off what esbuild leaves, and seconds. `members`: their short names. */
+async function smallest(contents, members, texts = new Map()) {
   const inside = {
     name: "joined",
     setup(build) {
@@ -102,7 +103,8 @@ async function smallest(contents, texts = new Map()) {
   const { build } = await import("esbuild");
   const { outputFiles } = await build({ ...options, stdin: { contents }, minify: true, plugins: [inside] });
   const { minify } = await import("terser");
-  return (await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: COMPRESS })).code;
+  const mangle = { properties: { only_cache: true, cache: { props: new Map(members) } } };
+  return (await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: COMPRESS, mangle })).code;
 }
 
 /** Whether the code there is from where what callers are handed is. */
@@ -115,6 +117,7 @@ const isFace = (text, place) => /^\/\/ (?:src\/)?web\//.test(text.slice(text.las
 export async function bundleForBrowsers(entryPoints, outdir) {
   const { named, texts: whole, sources } = await split(entryPoints, outdir);
   const texts = await withoutUnnamed(whole, isFace);
+  const members = await shortNames(texts, isFace);
   const [entry] = Object.keys(entryPoints).map((name) => `${name}.js`);
   const always = loadedWith(entry, named);
   const hash = createHash("sha256")
@@ -127,10 +130,10 @@ export async function bundleForBrowsers(entryPoints, outdir) {
   const exported = [...given].map(([key, name]) => `export { ${key.replace(" ", ` as ${name} } from "./`)}";`);
   const own = named.get(entry).exports;
   const files = [
-    [entry, await smallest(`${own.length > 0 ? `export { ${own.join()} } from` : "import"} "./${engine}";`)],
-    [engine, await smallest(`export * from "./${entry}";\n${exported.join("\n")}`, texts)],
+    [entry, await smallest(`${own.length > 0 ? `export { ${own.join()} } from` : "import"} "./${engine}";`, members)],
+    [engine, await smallest(`export * from "./${entry}";\n${exported.join("\n")}`, members, texts)],
   ];
-  for (const [file, text] of later) files.push([file, await smallest(text)]);
+  for (const [file, text] of later) files.push([file, await smallest(text, members)]);
   rmSync(outdir, { recursive: true, force: true });
   mkdirSync(outdir, { recursive: true });
   for (const [file, text] of files) writeFileSync(join(outdir, file), text);

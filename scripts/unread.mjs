@@ -6,7 +6,8 @@ const NOT_FOR_RUNNING = new Set(["samples", "vjp"]);
 /** Called without being named. */
 const CALLED_BY_LANGUAGE = ["constructor", "then", "toString", "toJSON", "valueOf", "next", "return"];
 
-const parser = async () => (await import("typescript")).default;
+/** The compiler's own. */
+export const parser = async () => (await import("typescript")).default;
 
 /** `text` without these stretches of it. */
 const without = (text, cuts) =>
@@ -35,7 +36,7 @@ export async function forRunning(text, path) {
   return without(text, cuts);
 }
 
-const wordsOf = (text) => text.match(/[\w$]+/g) ?? [];
+export const wordsOf = (text) => text.match(/[\w$]+/g) ?? [];
 
 /** Functions of a module, and methods and accessors of classes: read only if something names them. `isMember` tells the latter, which no bundler leaves out. */
 function namedParts(ts, source, isPublic) {
