@@ -77,30 +77,34 @@ export function turnedKernels(
   if (bytes === 0) {
     const finish = declareFinish(spread, shape, epilogue);
     code.build(spread.buffer("scratch", code.scratchBytes + code.sumBytes, "scratch"), null);
-    finish(code.scratch, code.scratchBytes);
+    finish((at) => code.total(at));
     return [spread.build()];
   }
   const sums = spread.buffer("sums", bytes, "write");
   code.build(spread.buffer("scratch", code.scratchBytes, "scratch"), sums);
   const add = new KernelBuilder(`${name}_sum`, target, threads);
   const parts = add.buffer("sums", bytes, "read");
-  declareFinish(add, shape, epilogue)(parts, 0);
+  declareFinish(add, shape, epilogue)((at) => addParts(add, shape, parts, 0, at));
   return [spread.build(), add.build()];
 }
 
-/** Adds the parts' sums, part after part. */
-function declareFinish(b: KernelBuilder, { matrix }: TurnedShape, epilogue: Epilogue): (sums: number, base: number) => void {
-  const { columns, rows } = matrix;
+/** Of the vector of sums that begins at byte `at`: the parts', part after part. */
+function addParts(b: KernelBuilder, { matrix }: TurnedShape, sums: number, base: number, at: Int): Vec {
+  const bytes = Math.ceil(matrix.columns / b.lanes) * b.lanes * 4;
+  let sum = b.load(sums, plus(base, at));
+  for (let part = 1; part < partsOf(matrix.rows); part++) sum = b.op("add", sum, b.load(sums, plus(base + part * bytes, at)));
+  return sum;
+}
+
+/** Stores the results, made of totals of sums. */
+function declareFinish(b: KernelBuilder, { matrix }: TurnedShape, epilogue: Epilogue): (total: (at: Int) => Vec) => void {
+  const { columns } = matrix;
   const { lanes } = b;
   const code = new EpilogueCode(b, epilogue, columns);
   const vectors = Math.ceil(columns / lanes);
-  return (sums, base) => {
-    const some = (v: Int, count: number): void => {
-      let sum = b.load(sums, plus(base, times(v, lanes * 4)));
-      for (let part = 1; part < partsOf(rows); part++)
-        sum = b.op("add", sum, b.load(sums, plus(base + part * vectors * lanes * 4, times(v, lanes * 4))));
-      code.storeTile([[sum]], { row: 0, rowStep: 1, column: () => times(v, lanes), lanesOf: () => count });
-    };
+  return (total) => {
+    const some = (v: Int, count: number): void =>
+      code.storeTile([[total(times(v, lanes * 4))]], { row: 0, rowStep: 1, column: () => times(v, lanes), lanesOf: () => count });
     const whole = Math.floor(columns / lanes);
     b.parallel(whole, (v) => some(v, lanes));
     if (whole < vectors) b.parallel(1, () => some(whole, columns - whole * lanes));
@@ -142,7 +146,7 @@ class Turned {
     this.copies = this.bundles ? COPIES : 1;
     this.reach = this.bundles ? halfPageFrom(reach, lanes * 4) : reach;
     this.scratchBytes = this.sums + this.copies * this.reach * lanes * 4;
-    this.sumBytes = partsOf(rows) * vectors * lanes * 4;
+    this.sumBytes = partsOf(rows) === 1 ? 0 : partsOf(rows) * vectors * lanes * 4;
   }
 
   /** The sums of each part go to a buffer, or behind the rest of scratch. */
@@ -171,19 +175,32 @@ class Turned {
     const zero = b.f32(0);
     // Windows reach one vector beyond the last.
     const used = Math.min(reach, Math.ceil(columns / b.lanes) + 1);
-    for (let copy = 0; copy < copies; copy++)
-      b.loop(0, used, 1, (v) => b.store(zero, scratch, plus(sums + copy * reach * bytes, times(v, bytes))));
+    b.loop(0, used, 1, (v) => {
+      for (let copy = 0; copy < copies; copy++) b.store(zero, scratch, plus(sums + copy * reach * bytes, times(v, bytes)));
+    });
     const first = times(part, partPeriods(rows));
     b.loop(first, b.min(plus(first, partPeriods(rows)), periodsOf(rows)), 1, (period) => this.period(period, finite));
+    if (partSums === null && partsOf(rows) === 1) return;
     const vectors = Math.ceil(columns / b.lanes);
     b.loop(0, vectors, 1, (v) => {
-      const at = plus(sums, times(v, bytes));
-      let sum = b.load(scratch, at);
-      for (let copy = 1; copy < copies; copy++) sum = b.op("add", sum, b.load(scratch, plus(at, copy * reach * bytes)));
-      const to = plus(times(part, vectors * bytes), times(v, bytes));
-      if (partSums === null) b.store(sum, scratch, plus(this.scratchBytes, to));
-      else b.store(sum, partSums, to);
+      const at = times(v, bytes);
+      const to = plus(times(part, vectors * bytes), at);
+      if (partSums === null) b.store(this.ofCopies(at), scratch, plus(this.scratchBytes, to));
+      else b.store(this.ofCopies(at), partSums, to);
     });
+  }
+
+  private ofCopies(at: Int): Vec {
+    const { b, scratch, sums, reach, copies } = this;
+    let sum = b.load(scratch, plus(sums, at));
+    for (let copy = 1; copy < copies; copy++) sum = b.op("add", sum, b.load(scratch, plus(sums + copy * reach * b.lanes * 4, at)));
+    return sum;
+  }
+
+  /** Of all parts, where there is one thread. */
+  total(at: Int): Vec {
+    const { b, shape, scratch, scratchBytes } = this;
+    return partsOf(shape.matrix.rows) === 1 ? this.ofCopies(at) : addParts(b, shape, scratch, scratchBytes, at);
   }
 
   private period(period: Int, finite: Int): void {
