@@ -117,8 +117,9 @@ export class EpilogueCode {
   storePartial(sum: Vec, row: Int, column: Int, lanes: number): void {
     this.b.store(sum, this.outputBuffer, this.at(row, column, 4), lanes);
   }
-  prefetchPartial(row: Int, column: Int): void {
-    this.b.prefetch(this.outputBuffer, this.at(row, column, 4));
+  /** Asks for what (row, column…) of the output lies in. */
+  prefetch(row: Int, column: Int): void {
+    this.b.prefetch(this.outputBuffer, this.at(row, column, DTYPES[this.epilogue.output.dtype].bytes));
   }
   loadPartial(row: Int, column: Int, lanes: number): Vec {
     return this.b.load(this.outputBuffer, this.at(row, column, 4), lanes);

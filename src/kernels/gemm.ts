@@ -294,7 +294,7 @@ class Gemm {
     const overTile = (f: (r: number, v: number) => void): void => {
       for (const [r, row] of sums.entries()) for (const v of row.keys()) f(r, v);
     };
-    if (!block.isFirst) overTile((r, v) => epilogue.prefetchPartial(outRow(r), outColumn(v)));
+    if (!block.isFirst) overTile((r, v) => epilogue.prefetch(outRow(r), outColumn(v)));
     const right = plus(this.rightBlock(batch, block), times(columns.tile, this.tiles.width * block.depth * 4));
     overDepth(b, block.depth, unrollOf(this.target, block.depth, rows * vectors), (k, count) => {
       multiplyTile(b, sums, count, {

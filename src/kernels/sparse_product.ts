@@ -2,6 +2,7 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
+import { Ahead } from "./sparse_ahead.ts";
 import { MOST_IN_TURNS } from "./sparse_broad.ts";
 import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
@@ -108,6 +109,7 @@ class SparseProduct {
   /** The operand, where there is no side. */
   private readonly operand: number;
   private readonly reach: Reach;
+  private readonly ahead: Ahead;
   private readonly epilogue: EpilogueCode;
   private readonly scratch: number;
   private readonly strips: number;
@@ -135,6 +137,7 @@ class SparseProduct {
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
     this.reach = new Reach(b, shape, target, side !== null);
+    this.ahead = new Ahead(b, shape, target);
     const { vectors, pitch } = this.reach;
     // As many as the most rows leave registers for: sums are the same whatever the number of rows side by side.
     const sums = (broad ? 1 : rowsAbreast(target)) * vectors;
@@ -229,27 +232,44 @@ class SparseProduct {
     const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
-    for (let rest = 0; rest < GROUPS; rest++) this.group(rest, { strip, first, panel, tile });
+    const ask = dense ? () => {} : this.ahead.ofOperand(this.operand, number, tile, this.bundlesOf(strip, number, 0).from);
+    for (let rest = 0; rest < GROUPS; rest++) this.group(rest, ask, { strip, first, panel, tile });
   }
 
   /** Bundles of rows with `rest` nonzeros each after the turns of a loop, whatever the panel: code for the first and for the last one would have to come, too. */
-  private group(rest: number, meeting: Meeting): void {
-    const { b, shape, buffers } = this;
-    const at = plus(times(meeting.strip, 4 * GROUPS * shape.panels), times(meeting.panel.number, 4 * GROUPS), 4 * rest);
-    const from = b.loadInt(buffers.starts, at, "i32", 0, shape.visits);
-    const to = b.loadInt(buffers.starts, plus(at, 4), "i32", 0, shape.visits);
+  private group(rest: number, ask: (bundle: Int) => void, meeting: Meeting): void {
+    const { b, shape, buffers, dense, ahead } = this;
+    const { strip, panel, tile } = meeting;
+    const { from, to } = this.bundlesOf(strip, panel.number, rest);
     const isBundled = shape.abreast > 1 || shape.broad;
+    const rowsOf = (bundle: Int): Int[] => this.visitsOf(bundle).map((visit) => this.row(visit, strip));
     b.loop(from, to, 1, (i) => {
-      const bundle = times(i, 8 * shape.abreast);
-      if (isBundled) b.prefetch(buffers.visits, plus(bundle, AHEAD / 8));
-      const visits = range(shape.abreast).map(
-        (h): Visit =>
-          () =>
-            b.loadInt(buffers.visits, plus(bundle, 8 * h), "i64", ...INT_RANGE.i64),
-      );
+      if (isBundled) b.prefetch(buffers.visits, plus(times(i, 8 * shape.abreast), AHEAD / 8));
+      ask(i);
+      if (!dense) ahead.ofResults(this.epilogue, i, shape.visits - 1, panel.number, tile, rowsOf);
+      const visits = this.visitsOf(i);
       if (isBundled) this.bundle(visits, rest, meeting);
       else this.alone(visits[0], rest, meeting);
     });
+  }
+  private bundlesOf(strip: Int, number: Int, rest: number) {
+    const { b, shape, buffers } = this;
+    const at = plus(times(strip, 4 * GROUPS * shape.panels), times(number, 4 * GROUPS), 4 * rest);
+    const [from, to] = [at, plus(at, 4)].map((start) => b.loadInt(buffers.starts, start, "i32", 0, shape.visits));
+    return { from, to };
+  }
+  private visitsOf(bundle: Int): Visit[] {
+    const { b, shape, buffers } = this;
+    const at = (h: number): Int => plus(times(bundle, 8 * shape.abreast), 8 * h);
+    return range(shape.abreast).map((h) => () => b.loadInt(buffers.visits, at(h), "i64", ...INT_RANGE.i64));
+  }
+  /** Of the result. */
+  private row(visit: Visit, strip: Int): Int {
+    const { b, shape, height } = this;
+    const rows = shape.strip * shape.block;
+    const row = plus(times(strip, rows), b.bits(visit(), Math.log2(ROW_UNIT), height - 1));
+    const isInside = (this.strips - 1) * rows + height <= shape.rows;
+    return isInside ? row : b.min(row, shape.rows - 1);
   }
 
   /** Where the entries of a bundle begin. */
@@ -333,19 +353,9 @@ class SparseProduct {
   }
   /** Sums go through the epilogue into the result. */
   private store(visit: Visit, sums: readonly Vec[], tile: PanelTile, strip: Int): void {
-    const { b, shape, target, height } = this;
-    const { lanes } = target;
-    const rows = shape.strip * shape.block;
-    const row = plus(times(strip, rows), b.bits(visit(), Math.log2(ROW_UNIT), height - 1));
-    const isInside = (this.strips - 1) * rows + height <= shape.rows;
+    const { lanes } = this.target;
     const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
-    const at = {
-      row: isInside ? row : b.min(row, shape.rows - 1),
-      rowStep: 1,
-      column: (v: number) => plus(tile.column, v * lanes),
-      lanesOf,
-    };
-    this.epilogue.storeTile([sums], at);
+    this.epilogue.storeTile([sums], { row: this.row(visit, strip), rowStep: 1, column: (v) => plus(tile.column, v * lanes), lanesOf });
   }
 
   /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */

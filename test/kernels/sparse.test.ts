@@ -10,6 +10,7 @@ import {
   GROUPS,
   type Groups,
   groupsOf,
+  NAMED,
   PADDING,
   panelBase,
   ROW_UNIT,
@@ -203,6 +204,17 @@ describe.each(TARGETS)("$name", (target) => {
     const y = product(w, "forward", x, target, 1);
     expectProduct(y, matrix, false, x);
     for (const threads of [2, 3]) expect(product(w, "forward", x, target, threads)).toEqual(y);
+    // Results that no cache holds are asked for (sparse_ahead.test.ts).
+    expect(product(w, "forward", x, { ...target, l2: 4096 }, 2)).toEqual(y);
+  });
+
+  test("a row that has all columns of the largest panel", () => {
+    const matrix = evenMatrix(120, 512, 0.03);
+    matrix.data.fill(0.5, 7 * 512, 8 * 512);
+    const w = csbOf(matrix, 128);
+    expect(groupsOf(w, "forward", target).panel).toBe(NAMED);
+    const x = denseMatrix(512, 20, 5);
+    expectProduct(product(w, "forward", x, target, 1), matrix, false, x);
   });
 
   test.each([1, 2, 3, 4])("sums of %i vectors take turns where there are registers, and panels are as short as they can be", (vectors) => {

@@ -1,0 +1,90 @@
+// What a sparse product asks for before it is needed: while rows meet a panel, what the next panel takes of the dense operand, and rows of results. Neither comes in an order that processors foresee.
+import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
+import type { EpilogueCode } from "./epilogue.ts";
+import type { PanelTile } from "./sparse_side.ts";
+
+/** What of a walk decides what is asked for. */
+export interface Walked {
+  readonly rows: number;
+  readonly depth: number;
+  readonly n: number;
+  readonly block: number;
+  readonly strip: number;
+  readonly panel: number;
+  readonly panels: number;
+  readonly abreast: number;
+  readonly broad: boolean;
+}
+
+/** Rows of the operand that a bundle asks for, at most: of few rows there are few bundles, which would take as long for that as for what they multiply. */
+const MOST_ROWS = 8;
+/** Results larger than this share of the second-level cache are not there any more when they are stored. */
+const SHARE_OF_CACHE = 1 / 4;
+/** Bundles between asking for rows of results and storing them. */
+const BUNDLES_AHEAD = 2;
+const LINE = 64;
+
+/** Rows of the operand that each bundle asks for; 0: none, as in a cache as near as that of what is asked for. */
+export function operandAhead(walked: Walked, { loadsFirst, l1 }: SimdTarget): number {
+  const { rows, depth, n, block, strip, panel, panels, abreast, broad } = walked;
+  if (loadsFirst || broad || panels === 1 || 4 * depth * n <= l1) return 0;
+  const asked = Math.ceil(panel / Math.ceil(Math.min(rows, strip * block) / abreast));
+  return asked > MOST_ROWS ? 0 : asked;
+}
+
+export const asksForResults = ({ rows, n, broad }: Walked, { loadsFirst, l2 }: SimdTarget): boolean =>
+  !loadsFirst && !broad && 4 * rows * n > SHARE_OF_CACHE * l2;
+
+export class Ahead {
+  private readonly asked: number;
+  private readonly asksForResults: boolean;
+
+  constructor(
+    private readonly b: KernelBuilder,
+    private readonly shape: Walked,
+    private readonly target: SimdTarget,
+  ) {
+    this.asked = operandAhead(shape, target);
+    this.asksForResults = asksForResults(shape, target);
+  }
+
+  /** What bundles of a panel, of which `first` is the first one, do to ask for their part of the next panel: of an operand (depth, n). After the last panel comes the first one of the columns that follow. */
+  ofOperand(operand: number, number: Int, { column, width }: PanelTile, first: Int): (bundle: Int) => void {
+    const { b, shape, asked } = this;
+    const { panel, panels, n } = shape;
+    if (asked === 0) return () => {};
+    const rowBytes = 4 * n;
+    const isLast = b.max(plus(number, 2 - panels), 0);
+    const start = b.set(
+      plus(
+        times(plus(number, 1), panel * rowBytes),
+        times(isLast, 4 * width - panels * panel * rowBytes),
+        times(column, 4),
+        times(first, -asked * rowBytes),
+      ),
+    );
+    return (bundle) => {
+      const at = b.set(plus(start, times(bundle, asked * rowBytes)));
+      for (let k = 0; k < asked; k++) for (let line = 0; line < 4 * width; line += LINE) b.prefetch(operand, plus(at, k * rowBytes + line));
+    };
+  }
+
+  /** In the last panel: asks for the rows that a bundle two further ends in, which `rowsOf` names. */
+  ofResults(
+    epilogue: EpilogueCode,
+    bundle: Int,
+    most: number,
+    number: Int,
+    { column, width }: PanelTile,
+    rowsOf: (bundle: Int) => readonly Int[],
+  ): void {
+    const { b, shape, target } = this;
+    if (!this.asksForResults) return;
+    const ask = (): void => {
+      for (const row of rowsOf(b.min(plus(bundle, BUNDLES_AHEAD), most)))
+        for (let v = 0; v * target.lanes < width; v++) epilogue.prefetch(row, plus(column, v * target.lanes));
+    };
+    if (shape.panels === 1) ask();
+    else b.when(shape.panels - 2, number, ask);
+  }
+}

@@ -1,0 +1,61 @@
+// What sparse products ask for ahead is what is needed next, each line once, and only where it pays.
+import { expect, test } from "vitest";
+import { KernelBuilder, rangeOf, type SimdTarget } from "../../src/ir/kernel.ts";
+import { noEpilogue } from "../../src/kernels/epilogue.ts";
+import { Ahead, asksForResults, operandAhead, type Walked } from "../../src/kernels/sparse_ahead.ts";
+import { groupsOf } from "../../src/kernels/sparse_groups.ts";
+import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { cooFromDense } from "../../src/sparse/coo.ts";
+import { csbFromCoo } from "../../src/sparse/csb.ts";
+import { TARGETS } from "../codegen/simd_run.ts";
+import { randomMatrix } from "../sparse/matrices.ts";
+
+const WALK: Walked = { rows: 512, depth: 2048, n: 256, block: 128, strip: 4, panel: 256, panels: 8, abreast: 4, broad: false };
+const [x86] = TARGETS;
+
+test.each([
+  { number: 3, row: 4 * 256, column: 64 },
+  { number: 7, row: 0, column: 128 },
+])("bundles of panel $number ask for each line of the next one once", ({ number, row, column }) => {
+  const b = new KernelBuilder("ahead", x86);
+  const x = b.buffer("x", 4 * WALK.depth * WALK.n, "read");
+  const tile = { column: 64, width: 64 } as Parameters<Ahead["ofOperand"]>[2]; // no more of it is read
+  const first = 1000;
+  const ask = new Ahead(b, WALK, x86).ofOperand(x, number, tile, first);
+  for (let i = 0; i < WALK.rows / WALK.abreast; i++) ask(first + i);
+  const asked = b.build().body.flatMap((s) => (s.k === "prefetch" ? [rangeOf(s.at.at)] : []));
+  const lines = Array.from({ length: WALK.panel * 4 }, (_, i) => 4 * ((row + (i >> 2)) * WALK.n + column + 16 * (i & 3)));
+  expect(asked).toEqual(lines.map((at) => [at, at]));
+});
+
+test("few rows, one panel, the whole operand at once, and machines without prefetches ask for nothing", () => {
+  const wasm = TARGETS.find(({ loadsFirst }) => loadsFirst)!; // one of them
+  expect(operandAhead(WALK, x86)).toBe(2);
+  expect(operandAhead({ ...WALK, rows: 64 }, x86)).toBe(0);
+  expect(operandAhead({ ...WALK, panels: 1 }, x86)).toBe(0);
+  expect(operandAhead({ ...WALK, n: x86.l1 / 4 / WALK.depth }, x86)).toBe(0);
+  expect(operandAhead({ ...WALK, broad: true }, x86)).toBe(0);
+  expect(operandAhead(WALK, wasm)).toBe(0);
+  const ofCache = (bytes: number): SimdTarget => ({ ...x86, l2: bytes });
+  const results = 4 * WALK.rows * WALK.n;
+  expect(asksForResults(WALK, ofCache(4 * results - 64))).toBe(true);
+  expect(asksForResults(WALK, ofCache(4 * results))).toBe(false);
+  expect(asksForResults({ ...WALK, broad: true }, ofCache(64))).toBe(false);
+  expect(asksForResults(WALK, { ...wasm, l2: 64 })).toBe(false);
+});
+
+test.each(TARGETS)("kernels of many rows ask for their operand, and for results that no cache holds, $name", (target) => {
+  const [rows, depth, n] = [1024, 700, 64];
+  const w = csbFromCoo(cooFromDense(randomMatrix(rows, depth, 0.05)), { block: 128 });
+  const asked = (l2: number): string[] => {
+    const machine = { ...target, l2 };
+    const groups = groupsOf(w, "forward", machine, 1, n);
+    const kernel = sparseProductKernel("ahead", sparseProductShape(groups, n), noEpilogue({ dtype: "f32", shape: [rows, n] }), machine, 1);
+    const found = JSON.stringify(kernel.body).matchAll(/"k":"prefetch","at":\{"buffer":(\d+)/g);
+    return [...new Set(Array.from(found, ([, buffer]) => kernel.params[Number(buffer)].name))].sort();
+  };
+  const matrix = ["coordinates", "values", "visits"];
+  const isX86 = !target.loadsFirst;
+  expect(asked(2 ** 20)).toEqual(isX86 ? [...matrix, "x"] : []);
+  expect(asked(2 ** 18)).toEqual(isX86 ? ["coordinates", "output", "values", "visits", "x"] : []);
+});
