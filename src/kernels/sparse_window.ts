@@ -11,10 +11,12 @@ const MOST_STEPS = 6;
 /** A byte each where windows are wide: six bits of column, and the highest says whose row it is. */
 export const WIDE_BUNDLE = 4;
 /** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, or of one that has all columns; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
-const READ_COST = { cached: 2, streamed: 4 } as const;
+const READ_COST = { near: 2, far: 3, streamed: 4 } as const;
+/** Second-level caches from which on values come from the last one, where rows have a lane each; from all of one on, from memory. */
+const FAR_CACHES = 0.22;
 const WINDOW_COST = { narrow: 1.2, wide: 1.6 } as const;
 const WHOLE_COST = 0.4;
-const SHARED_COST = { narrow: 0.3, wide: 0.6 } as const;
+const SHARED_COST = { narrow: 0.4, wide: 0.6 } as const;
 const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.45 } as const;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
 const SORTED_COST = 9;
@@ -120,19 +122,20 @@ const windowsIn = ({ isWide, bundle, shared, windows }: Form, lanes: number): Wi
 });
 
 /** What a bundle costs. */
-function costOf(form: Form, columns: number, isStreamed: boolean, height: number, lanes: number): number {
+function costOf(form: Form, columns: number, read: keyof typeof READ_COST, height: number, lanes: number): number {
   const { isWide, bundle, shared, windows } = form;
   const kind = isWide ? "wide" : "narrow";
   const sharing = height > lanes ? TWO_ROWS_COST[lanes < 16 ? "fewLanes" : "manyLanes"] : SHARED_COST[kind];
   const window = isWhole({ isWide, columns }, lanes) ? WHOLE_COST : WINDOW_COST[kind];
-  return READ_COST[isStreamed ? "streamed" : "cached"] * (bundle + 1) + window * windows + sharing * shared;
+  return READ_COST[read] * (bundle + 1) + window * windows + sharing * shared;
 }
 
 /** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
 export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
   const { rows: count, columns } = w;
   const { lanes, l2 } = target;
-  const isStreamed = 4 * rows.place.length > l2;
+  const caches = (4 * rows.place.length) / l2;
+  const read = caches > 1 ? "streamed" : caches > FAR_CACHES && !apart ? "far" : "near";
   const marchOver = (slice: Int32Array): March => (apart ? marchApartOf : marchOf)(rows, slice, lanes);
   const cuts = apart
     ? [slicesInOrder(count, lanes), slicesInOrder(count, 2 * lanes)]
@@ -144,9 +147,9 @@ export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target
     const { length: height } = cut.slices[0];
     for (const form of formsOf(target, columns, apart, height)) {
       // From memory a second one of four registers takes longer than the bytes that it saves.
-      if (isStreamed && form.isWide && form.windows > 1) continue;
+      if (read === "streamed" && form.isWide && form.windows > 1) continue;
       const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
-      const cost = sorting + costOf(form, columns, isStreamed, height, lanes) * bundles;
+      const cost = sorting + costOf(form, columns, read, height, lanes) * bundles;
       if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
     }
   }
