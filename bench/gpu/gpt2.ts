@@ -1,6 +1,6 @@
 // Times a training step (forward, backward, AdamW) of a GPT-2 shape: milliseconds, tokens a second, share of a peak, memory, and where the time goes.
 // Options: --device cuda|webgpu|cpu, --layers 12 --width 768 --heads 12 --vocabulary 50257 --context 1024 --batch 8, --precision bf16|f16|f32, --steps N (timed, after 5 that are not), --peak TFLOP/s,
-// --profile (times of all nodes), --against cpu (no times: losses of the first steps here and there, from the same seed), --json.
+// --dropout P (of weights of attention, of what layers add, and of the first values), --padded (a mask hides the last quarter of every second example's keys), --profile (times of all nodes), --against cpu (no times: losses of the first steps here and there, from the same seed), --json.
 import { parseArgs } from "node:util";
 import { randomNumbers } from "../../src/cli/random.ts";
 import { formatTable } from "../../src/cli/table.ts";
@@ -10,7 +10,7 @@ import type { Node } from "../../src/ir/graph.ts";
 import { topologicalOrder } from "../../src/ir/graph.ts";
 import { Group, groupAttrs } from "../../src/ir/group.ts";
 import type { Precision } from "../../src/ir/precision.ts";
-import { crossEntropy, Embedding, init, LayerNorm, Module, RandomStream, TransformerEncoderLayer } from "../../src/nn/index.ts";
+import { crossEntropy, Dropout, Embedding, init, LayerNorm, Module, RandomStream, TransformerEncoderLayer } from "../../src/nn/index.ts";
 import { AdamW } from "../../src/optim/index.ts";
 import { device } from "../../src/tensor/device.ts";
 import { arange, fromArray, jit, setDevice, type Tensor, valueAndGrad } from "../../src/tensor/index.ts";
@@ -28,6 +28,8 @@ const { values: options } = parseArgs({
     steps: { type: "string", default: "20" },
     peak: { type: "string", default: "792" },
     profile: { type: "boolean", default: false },
+    dropout: { type: "string", default: "0" },
+    padded: { type: "boolean", default: false },
     against: { type: "string" },
     json: { type: "boolean", default: false },
   },
@@ -36,6 +38,8 @@ const [layers, width, heads, vocabulary, context, batch, steps] = (
   ["layers", "width", "heads", "vocabulary", "context", "batch", "steps"] as const
 ).map((name) => Number(options[name]));
 const precision = options.precision === "f32" ? undefined : (options.precision as Precision); // wrong names are the compiler's to refuse
+
+const dropout = Number(options.dropout);
 
 /** Standard deviation of first weights, as in GPT-2. */
 const DEVIATION = 0.02;
@@ -49,13 +53,16 @@ class Gpt2 extends Module {
   readonly wpe: Embedding;
   readonly h: readonly TransformerEncoderLayer[];
   readonly lnF = new LayerNorm(width);
+  readonly drop: Dropout;
 
   constructor(seed: number) {
     super();
+    const random = new RandomStream(seed + 1);
+    this.drop = new Dropout(dropout, random);
     const key = new RandomStream(seed);
     this.wte = new Embedding(vocabulary, width, { key, deviation: DEVIATION });
     this.wpe = new Embedding(context, width, { key, deviation: DEVIATION });
-    const layer = { key, normFirst: true, activation: (x: Tensor) => x.gelu("tanh") };
+    const layer = { key, dropout, random, normFirst: true, activation: (x: Tensor) => x.gelu("tanh") };
     this.h = Array.from({ length: layers }, () => new TransformerEncoderLayer(width, heads, layer));
     for (const { selfAttn, linear2 } of this.h)
       for (const { weight } of [selfAttn.outProj, linear2])
@@ -64,11 +71,19 @@ class Gpt2 extends Module {
 
   forward(tokens: Tensor): Tensor {
     const places = arange(tokens.shape[1], undefined, 1, "i32");
-    let x: Tensor = this.wte.forward(tokens).add(this.wpe.forward(places));
-    for (const layer of this.h) x = layer.forward(x, { causal: true });
+    let x: Tensor = this.drop.forward(this.wte.forward(tokens).add(this.wpe.forward(places)));
+    const mask = options.padded ? { mask: seen } : {};
+    for (const layer of this.h) x = layer.forward(x, { causal: true, ...mask });
     return this.lnF.forward(x).reshape([-1, width]).matmul(this.wte.weight.value.transpose());
   }
 }
+
+/** Which keys of each example are not padding, (N, 1, 1, S). */
+const seen = fromArray(
+  Uint8Array.from({ length: batch * context }, (_, i) => (i % (2 * context) < context + (3 * context) / 4 ? 1 : 0)),
+  [batch, 1, 1, context],
+  "bool",
+);
 
 /** What learns, and the step: the same losses for the same seed. */
 function learner() {
@@ -163,7 +178,7 @@ async function timed(): Promise<void> {
   const after = (await opened())?.memory()?.freeBytes;
   const result = {
     device: (await opened())?.description ?? options.device,
-    shape: { layers, width, heads, vocabulary, context, batch, precision: options.precision },
+    shape: { layers, width, heads, vocabulary, context, batch, precision: options.precision, dropout, padded: options.padded },
     parameters,
     losses: first.slice(0, SHOWN),
     ms: median,

@@ -77,12 +77,11 @@ export class MultiheadAttention extends Module {
   }
 
   forward(query: Tensor, key = query, value = key, options: AttentionOptions = {}): Tensor {
-    const { mask, causal = false, bias } = options;
     const operands = this.project(query, key, value);
     const drop = this.training && this.p > 0 && this.random ? { dropout: { p: this.p, key: this.random.next() } } : {};
-    const isPlain = !mask && !bias && !drop.dropout && (!causal || key.shape[1] >= query.shape[1]);
-    const scale = 1 / Math.sqrt(this.width / this.heads);
-    const attended = isPlain ? headAttention(operands, { causal, scale }) : this.attend(operands, { ...options, ...drop });
+    const all = { ...options, ...drop, scale: 1 / Math.sqrt(this.width / this.heads) };
+    const isOne = !options.causal || key.shape[1] >= query.shape[1];
+    const attended = isOne ? headAttention(operands, all) : this.attend(operands, all);
     return this.outProj.forward(attended.reshape(query.shape));
   }
 

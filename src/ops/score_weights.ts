@@ -30,7 +30,7 @@ export function scoreGeometry(node: Node): { readonly isCausal: boolean; readonl
 }
 
 /** True where query i sees key j. */
-function seen(build: Builder, shape: Shape): Value {
+export function seenBefore(build: Builder, shape: Shape): Value {
   const [t, s] = shape.slice(-2);
   const places = (count: number, from: number, own: Shape) => build.constant("i32", Array.from({ length: count }, (_, i) => from + i), own); // biome-ignore format: short
   return build.op("GreaterOrEqual", [places(t, s - t, [t, 1]), places(s, 0, [s])]);
@@ -40,7 +40,7 @@ function seen(build: Builder, shape: Shape): Value {
 export function hiddenScores(build: Builder, x: Value, { causal, scale }: ScoreWeightsAttrs): Value {
   const { dtype, shape } = x.type;
   const scaled = scale === 1 ? x : build.op("Mul", [x, build.constant(dtype, scale)]);
-  return causal ? build.op("Where", [seen(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
+  return causal ? build.op("Where", [seenBefore(build, shape), scaled, build.constant(dtype, HIDDEN)]) : scaled;
 }
 
 /** scores (…, T, S) → weights of the same shape. */

@@ -47,8 +47,12 @@ export function mixedPrecision(precision: NarrowPrecision, storesNarrow = false)
         const operands = CONTRACTIONS[node.op.name];
         if (node.outputs[0]?.type.dtype === "f32" && operands) {
           const isBiased = BIASED.has(node.op.name);
-          const given = (isBiased ? inputs.slice(0, 2) : inputs).map((v, i) => (operands.includes(i) ? copyOf(v!, precision, copies) : v)); // checked by infer
-          const sums = apply(node.op, given, node.attrs, node.from).map((v) => (v.type.dtype === "f32" ? v : castTo(v, "f32", node.from)));
+          const given = (isBiased ? inputs.slice(0, 2) : inputs).map((v, i) =>
+            v && operands.includes(i) ? copyOf(v, precision, copies) : v,
+          );
+          const sums = apply(node.op, given, node.attrs, node.from).map((v) =>
+            v.type.dtype === precision ? castTo(v, "f32", node.from) : v,
+          );
           return isBiased && inputs[2] ? [withBias(node, sums[0], inputs[2])] : sums;
         }
         const isNarrow = (i: number): boolean => node.inputs[i] !== null && narrow.has(node.inputs[i]);

@@ -76,14 +76,29 @@ export const scoreWeights = (
   scores: Tensor,
   { causal = false, scale = 1 }: { readonly causal?: boolean; readonly scale?: number } = {},
 ): Tensor => tensorFrom(op("ScoreWeights", [toValue(scores)], { causal: causal ? 1 : 0, scale }));
-/**
- * softmax(q · kᵀ · scale) · v by heads: queries (N, T, H, d), keys and values (N, S, H, d), or all of them as one tensor (N, T, 3H, d) → (N, T, H, d); with `causal` queries
- * see no keys that are behind their own place.
- */
-export const headAttention = (
+export interface HeadAttentionOptions {
+  /** Queries see no keys that are behind their own place. */
+  readonly causal?: boolean;
+  /** Of scores. */
+  readonly scale?: number;
+  /** Booleans that broadcast to (N, H, T, S): which keys each query sees. */
+  readonly mask?: Tensor;
+  /** Added to the scores: broadcasts to (N, H, T, S). */
+  readonly bias?: Tensor;
+  /** Probability, and a key, of weights that are dropped. */
+  readonly dropout?: { readonly p: number; readonly key: Tensor };
+}
+/** softmax(q · kᵀ · scale) · v by heads: queries (N, T, H, d), keys and values (N, S, H, d), or all of them as one tensor (N, T, 3H, d) → (N, T, H, d). */
+export function headAttention(
   operands: readonly [Tensor, Tensor, Tensor] | readonly [Tensor],
-  { causal = false, scale = 1 }: { readonly causal?: boolean; readonly scale?: number } = {},
-): Tensor => tensorFrom(op("HeadAttention", operands.map(toValue), { causal: causal ? 1 : 0, scale }));
+  { causal = false, scale = 1, mask, bias, dropout }: HeadAttentionOptions = {},
+): Tensor {
+  const whole = (x: Tensor | undefined) => x && toValue(x.shape.length < 4 ? x.reshape([...new Array<number>(4 - x.shape.length).fill(1), ...x.shape]) : x); // biome-ignore format: one idea
+  const [q, k = null, v = null] = operands.map(toValue);
+  const all = [q, k, v, whole(mask) ?? null, whole(bias) ?? null, dropout ? toValue(dropout.key) : null];
+  const count = all.findLastIndex((x) => x !== null) + 1;
+  return tensorFrom(op("HeadAttention", all.slice(0, count), { causal: causal ? 1 : 0, scale, dropout: dropout?.p ?? 0 }));
+}
 export const softmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.softmax(axis);
 export const logSoftmax = <S extends Dims, D extends DType>(x: Tensor<S, D>, axis = -1): Tensor<S, D> => x.logSoftmax(axis);
 export const layerNorm = <S extends Dims, D extends DType>(

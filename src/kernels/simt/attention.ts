@@ -16,7 +16,8 @@ import {
   thread,
 } from "../../ir/simt.ts";
 import { gridOf, linearGroup } from "../../lower/simt_group.ts";
-import { firstOf, type Head, HeadTiles, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
+import { acrossOf, firstOf, type Head, HeadTiles, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
+import { type Dropping, KeptBits } from "./kept_bits.ts";
 import { LEAST, MaskedScores, type MaskView, type ScoreChange } from "./masked_scores.ts";
 
 export interface AttentionShape {
@@ -28,8 +29,9 @@ export interface AttentionShape {
   readonly depth: number;
   readonly isCausal: boolean;
   readonly scale: number;
-  /** What files do besides; training has none of it. */
+  /** What is done to scores besides. */
   readonly masks?: ScoreMasks;
+  readonly dropping?: Dropping;
 }
 
 export interface ScoreMasks {
@@ -41,6 +43,8 @@ export interface ScoreMasks {
   readonly seen: MaskView | null;
   readonly hidden: number;
   readonly bias: MaskView | null;
+  /** Logarithms of sums of powers are stored, as without masks. */
+  readonly keepsLogs?: true;
 }
 
 /** A subgroup has `rows` places of one side, of which a workgroup has `subgroups` times as many; tiles have `tile` places of the other side. */
@@ -110,7 +114,7 @@ export function attentionBytes({ depth }: AttentionShape, { rows, subgroups, til
   return 2 * lineOf(depth) * (rows * subgroups + 4 * tile) + 512;
 }
 
-/** Buffers: queries, keys, values, with masks those that there are, results, and without masks of each query the logarithm of its sum of powers. */
+/** Buffers: queries, keys, values, with masks those that there are, with dropout bits of what is kept, results, and where they are kept of each query the logarithm of its sum of powers. */
 export function attentionKernel(
   name: string,
   shape: AttentionShape,
@@ -123,8 +127,9 @@ export function attentionKernel(
   const b = new SimtBuilder(name, target);
   const [q, k, v] = (["q", "k", "v"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const masked = shape.masks ? new MaskedScores(b, shape, shape.masks) : null;
+  const kept = shape.dropping ? new KeptBits(b, shape) : null;
   const out = b.buffer("out", views.out.dtype, views.out.elements, "write");
-  const logs = masked ? null : b.buffer("logs", "f32", batch * heads * queries, "write");
+  const logs = shape.masks && !shape.masks.keepsLogs ? null : b.buffer("logs", "f32", batch * heads * queries, "write");
   const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, queries, isCausal);
   const [ofQueries] = tilesOfBlock([[q, views.q]], queries);
   const [ofKeys, ofValues] = tilesBeside(
@@ -146,9 +151,11 @@ export function attentionKernel(
   b.barrier();
   const down = rows / FRAGMENT;
   const query = rowFragments(b, ofQueries, dtype, own, down, depth);
-  const results = sums(b, down, depth / FRAGMENT);
+  const results = sums(b, down, acrossOf(depth));
   const softmax = new OnlineSoftmax(b, shape.scale, down, masked !== null);
-  masked?.begin(place.at, b.let(sum(firstRow, own)), down);
+  const ownRow = b.let(sum(firstRow, own));
+  masked?.begin(place.at, ownRow, down);
+  kept?.begin(place.line, ownRow);
 
   const before = beforeOf(shape);
   const seenBy = (row: Reg): Reg => (isCausal ? fn("min", sum(row, before + 1), keys) : int(keys));
@@ -161,8 +168,9 @@ export function attentionKernel(
     const slot = b.let(fn("rem", at, 2));
     const scores = scoresOf(b, dtype, query, ofKeys, slot, int(0), tile);
     const isSeen = isMasked ? seenIn(b, shape, sum(firstRow, own), b.let(fn("mul", at, tile))) : null;
-    const changed = masked?.at(b.let(fn("mul", at, tile))) ?? null;
-    const weights = softmax.weightsOf(scores, results, isSeen, changed, dtype);
+    const column = b.let(fn("mul", at, tile));
+    const [changed, dropped] = [masked?.at(column) ?? null, kept?.at(column) ?? null];
+    const weights = softmax.weightsOf(scores, results, isSeen, changed, dropped, dtype);
     addRows(b, dtype, results, weights, ofValues, slot, int(0));
     b.copiesDone();
     b.barrier();
@@ -172,12 +180,12 @@ export function attentionKernel(
 
   const first = b.let(firstOf(views.out, place.at));
   for (const [i, line] of results.entries()) {
-    const { inverse, log } = softmax.finish(i);
+    const { inverse, log } = softmax.finish(i, growthOf(shape));
     storeRows(
       b,
       line,
       sum(firstRow, own, i * FRAGMENT),
-      queries,
+      { rows: queries, columns: depth },
       (row, column, values) =>
         b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.out.place), column)), values),
       (x, r) => fn("mul", x, inverse[r]),
@@ -190,6 +198,9 @@ export function attentionKernel(
   }
   return b.build([threads, 1, 1], place.grid);
 }
+
+/** What weights that are kept are multiplied by. */
+export const growthOf = ({ dropping }: AttentionShape): number => (dropping ? 1 / (1 - dropping.probability) : 1);
 
 /** left · rightᵀ, of `width` places of a tile from `from` on. */
 export function scoresOf(
@@ -242,21 +253,21 @@ export function seenIn(b: SimtBuilder, shape: AttentionShape, row: Reg, column: 
   };
 }
 
-/** Pairs of elements of rows that are there. */
+/** Pairs of elements of rows that are there, and of columns, a multiple of 8. */
 export function storeRows(
   b: SimtBuilder,
   line: readonly Fragment[],
   row: Reg,
-  rows: number,
+  size: { readonly rows: number; readonly columns: number },
   store: (row: Reg, column: Reg, values: readonly Reg[]) => void,
   scaled: (x: Reg, row: 0 | 1) => Reg,
 ): void {
   const values = line.map((f) => b.readFragment(f));
   for (const r of [0, 1] as const) {
     const own = b.let(sum(row, fragmentPlace(2 * r).row));
-    b.when(fn("lt", own, rows), () => {
+    b.when(fn("lt", own, size.rows), () => {
       for (const [c, elements] of values.entries())
-        for (const half of [0, 4]) {
+        for (const half of c * FRAGMENT + 8 < size.columns ? [0, 4] : [0]) {
           const e = half + 2 * r;
           const column = sum(fragmentPlace(e).column, c * FRAGMENT);
           store(own, column, [scaled(elements[e], r), scaled(elements[e + 1], r)]);
@@ -291,13 +302,14 @@ class OnlineSoftmax {
     results: readonly (readonly Fragment[])[],
     isSeen: ReturnType<typeof seenIn> | null,
     changed: ScoreChange | null,
+    dropped: ReturnType<KeptBits["at"]> | null,
     dtype: "f16" | "bf16",
   ): Fragment[][] {
     const { b } = this;
     return scores.map((line, i) => {
       const all = line.map((s, j) =>
         b.readFragment(s).map((own, e) => {
-          const x = changed ? changed(i, j, e, own) : own;
+          const x = changed ? changed.score(i, j, e, own) : own;
           return isSeen ? b.let(select(isSeen(i, j, e), x, float(Number.NEGATIVE_INFINITY))) : x;
         }),
       );
@@ -313,7 +325,7 @@ class OnlineSoftmax {
           f,
           b.readFragment(f).map((x, e) => fn("mul", x, growth[rowOf(e)].correction)),
         );
-      return all.map((elements) => {
+      return all.map((elements, j) => {
         const powers = elements.map((x, e) => b.let(this.power(x, growth[rowOf(e)].shift)));
         for (const r of [0, 1] as const)
           b.set(
@@ -321,7 +333,7 @@ class OnlineSoftmax {
             powers.filter((_, e) => rowOf(e) === r).reduce<Reg>((s, p) => fn("add", s, p), this.sums[i][r]),
           );
         const weights = b.fragment("a", dtype);
-        b.writeFragment(weights, powers);
+        b.writeFragment(weights, dropped ? powers.map((x, e) => dropped(i, j, e, x)) : powers);
         return weights;
       });
     });
@@ -347,12 +359,12 @@ class OnlineSoftmax {
   }
 
   /** Of fragment row i: what results are multiplied by, and the logarithms of the sums of powers. */
-  finish(i: number): { readonly inverse: readonly Reg[]; readonly log: readonly Reg[] } {
+  finish(i: number, growth: number): { readonly inverse: readonly Reg[]; readonly log: readonly Reg[] } {
     const { b } = this;
     const totals = [0, 1].map((r) => overRow(b, this.sums[i][r], "add"));
     return {
-      inverse: totals.map((t) => b.let(fn("div", float(1), t))),
-      log: totals.map((t, r) => b.let(fn("fma", this.most[i][r], this.scale, fn("log", t)))),
+      inverse: totals.map((t) => b.let(fn("div", float(growth), t))),
+      log: totals.map((t, r) => b.let(fn("fma", this.most[i][r], this.isMasked ? 1 : this.scale, fn("log", t)))),
     };
   }
 }

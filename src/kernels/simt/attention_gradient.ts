@@ -20,12 +20,15 @@ import {
   addRows,
   beforeOf,
   blockTiles,
+  growthOf,
   LOG2_E,
   scoresOf,
   seenIn,
   storeRows,
 } from "./attention.ts";
-import { firstOf, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
+import { acrossOf, firstOf, type Head, type HeadView, lineOf, rowFragments, rowOf, sums } from "./head_tiles.ts";
+import { KeptBits } from "./kept_bits.ts";
+import { MaskedScores } from "./masked_scores.ts";
 
 type GradientViews = Readonly<Record<"q" | "k" | "v" | "y" | "dy", HeadView>>;
 
@@ -36,8 +39,38 @@ export const gradientBytes = ({ depth }: AttentionShape, { rows, subgroups, tile
 /** Elements that threads read at once. */
 const RUN = 8;
 
+/** Of elements in the fragments whose columns begin at `column`: their weights, given products of queries and keys; weights, or gradients of them, where they are kept; and gradients of products where scores are seen. */
+interface Weighted {
+  weight(i: number, j: number, e: number, product: Reg, shift: Reg): Reg;
+  kept(i: number, j: number, e: number, x: Reg): Reg;
+  ofSeen(i: number, j: number, e: number, x: Reg): Reg;
+}
+
+/** Adds the buffers of what there is of masks and dropout. */
+function weightsOf(b: SimtBuilder, shape: AttentionShape, isTurned: boolean) {
+  const masked = shape.masks ? new MaskedScores(b, shape, shape.masks, isTurned) : null;
+  const bits = shape.dropping ? new KeptBits(b, shape, isTurned) : null;
+  return {
+    begin(place: { readonly at: Head; readonly line: Reg }, row: Reg, down: number): void {
+      masked?.begin(place.at, row, down);
+      bits?.begin(place.line, row);
+    },
+    at(column: Reg): Weighted {
+      const [changed, dropped] = [masked?.at(column), bits?.at(column)];
+      return {
+        weight: (i, j, e, product, shift) =>
+          changed
+            ? fn("exp2", fn("fma", changed.score(i, j, e, product), LOG2_E, shift))
+            : fn("exp2", fn("fma", product, shape.scale * LOG2_E, shift)),
+        kept: (i, j, e, x) => (dropped ? dropped(i, j, e, x) : x),
+        ofSeen: (i, j, e, x) => (changed ? changed.ofSeen(i, j, e, x) : x),
+      };
+    },
+  };
+}
+
 /**
- * Buffers: queries, keys, values, results, their gradient, logarithms of sums of powers, the queries' gradient, and of each query the product of its result and the gradient of that.
+ * Buffers: queries, keys, values, results, their gradient, logarithms of sums of powers, masks and bits that there are, the queries' gradient, and of each query the product of its result and the gradient of that.
  */
 export function queryGradientKernel(
   name: string,
@@ -51,6 +84,8 @@ export function queryGradientKernel(
   const b = new SimtBuilder(name, target);
   const [q, k, v, y, dy] = (["q", "k", "v", "y", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const logs = b.buffer("logs", "f32", batch * heads * queries, "read");
+  const weighted = weightsOf(b, shape, false);
+  const growth = growthOf(shape);
   const out = b.buffer("dq", views.dq.dtype, views.dq.elements, "write");
   const products = b.buffer("products", "f32", batch * heads * queries, "write");
   const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, queries, isCausal);
@@ -105,7 +140,8 @@ export function queryGradientKernel(
 
   const down = rows / FRAGMENT;
   const [query, gradient] = ofOwn.map((tiles) => rowFragments(b, tiles, dtype, own, down, depth));
-  const results = sums(b, down, depth / FRAGMENT);
+  const results = sums(b, down, acrossOf(depth));
+  weighted.begin(place, b.let(sum(firstRow, own)), down);
   const ofRow = Array.from({ length: down }, (_, i) =>
     [0, 1].map((r) => {
       const at = b.let(sum(own, i * FRAGMENT, fragmentPlace(2 * r).row));
@@ -129,14 +165,16 @@ export function queryGradientKernel(
       const isSeen = isMasked ? seenIn(b, shape, sum(firstRow, own), b.let(sum(fn("mul", at, tile), from))) : null;
       const scores = scoresOf(b, dtype, query, ofOther[0], slot, from, FRAGMENT);
       const weights = scoresOf(b, dtype, gradient, ofOther[1], slot, from, FRAGMENT);
+      const found = weighted.at(b.let(sum(fn("mul", at, tile), from)));
       const of = scores.map((line, i) =>
         line.map((s, j) => {
           const d = b.readFragment(weights[i][j]);
           const elements = b.readFragment(s).map((x, e) => {
             const { shift, product } = ofRow[i][rowOf(e)];
-            const weight = fn("exp2", fn("fma", x, scale * LOG2_E, shift));
+            const weight = found.weight(i, j, e, x, shift);
             const seen = b.let(isSeen ? select(isSeen(i, j, e), weight, float(0)) : weight);
-            return b.let(fn("mul", seen, fn("sub", d[e], product)));
+            const slope = fn("sub", grown(found.kept(i, j, e, d[e]), growth), product);
+            return b.let(found.ofSeen(i, j, e, fn("mul", seen, slope)));
           });
           return leftOf(b, dtype, elements);
         }),
@@ -154,7 +192,7 @@ export function queryGradientKernel(
       b,
       line,
       sum(firstRow, own, i * FRAGMENT),
-      queries,
+      { rows: queries, columns: depth },
       (row, column, values) =>
         b.storeVector({ k: "buffer", number: out }, b.let(sum(first, fn("mul", row, views.dq.place), column)), values),
       (x) => fn("mul", x, scale),
@@ -162,13 +200,15 @@ export function queryGradientKernel(
   return b.build([threads, 1, 1], place.grid);
 }
 
+const grown = (x: Reg, growth: number): Reg => (growth === 1 ? x : fn("mul", x, growth));
+
 function leftOf(b: SimtBuilder, dtype: "f16" | "bf16", elements: readonly Reg[]): Fragment {
   const fragment = b.fragment("a", dtype);
   b.writeFragment(fragment, elements);
   return fragment;
 }
 
-/** Buffers: queries, keys, values, the results' gradient, logarithms of sums of powers, products of results and gradients, the keys' and the values' gradients. */
+/** Buffers: queries, keys, values, the results' gradient, logarithms of sums of powers, products of results and gradients, masks and bits that there are, the keys' and the values' gradients. */
 export function keyGradientKernel(
   name: string,
   shape: AttentionShape,
@@ -181,6 +221,8 @@ export function keyGradientKernel(
   const b = new SimtBuilder(name, target);
   const [q, k, v, dy] = (["q", "k", "v", "dy"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "read"));
   const ofLines = ["logs", "products"].map((of) => b.buffer(of, "f32", batch * heads * queries, "read"));
+  const weighted = weightsOf(b, shape, true);
+  const growth = growthOf(shape);
   const outs = (["dk", "dv"] as const).map((of) => b.buffer(of, views[of].dtype, views[of].elements, "write"));
   const { block, threads, place, firstRow, own, tilesOfBlock, tilesBeside } = blockTiles(b, shape, schedule, keys, false);
   const ofOwn = tilesOfBlock(
@@ -223,7 +265,10 @@ export function keyGradientKernel(
   b.barrier();
   const down = rows / FRAGMENT;
   const [key, value] = ofOwn.map((tiles) => rowFragments(b, tiles, dtype, own, down, depth));
-  const [dk, dv] = [0, 1].map(() => sums(b, down, depth / FRAGMENT));
+  const [dk, dv] = [0, 1].map(() => sums(b, down, acrossOf(depth)));
+  weighted.begin(place, b.let(sum(firstRow, own)), down);
+  // Of queries behind the last, whose logarithms are 0, masks may make anything.
+  const isRagged = shape.masks !== undefined && queries % tile !== 0;
 
   const step = (at: Reg, isMasked: boolean): void => {
     const next = b.let(sum(at, 1));
@@ -241,22 +286,31 @@ export function keyGradientKernel(
       );
       const column = (e: number): number => (e & 1) + (e & 4 ? 2 : 0);
       const shifts = ofColumns[0].map((log) => b.let(fn("mul", log, -LOG2_E)));
-      const query = b.let(sum(fn("mul", at, tile), from, fragmentPlace(0).column, before));
+      const first = b.let(sum(fn("mul", at, tile), from));
+      const query = b.let(sum(first, fragmentPlace(0).column));
+      const of = weighted.at(first);
       const weights = scores.map((line, i) =>
-        line.map((s) =>
+        line.map((s, j) =>
           b.readFragment(s).map((x, e) => {
-            const weight = fn("exp2", fn("fma", x, scale * LOG2_E, shifts[column(e)]));
+            const weight = of.weight(i, j, e, x, shifts[column(e)]);
             const row = sum(firstRow, own, i * FRAGMENT, fragmentPlace(e).row);
-            const isSeen = fn("le", row, sum(query, (e & 1) + (e & 4 ? 8 : 0)));
-            return b.let(isMasked ? select(isSeen, weight, float(0)) : weight);
+            const other = sum(query, (e & 1) + (e & 4 ? 8 : 0));
+            const known = isRagged ? select(fn("lt", other, queries), weight, float(0)) : weight;
+            return b.let(isMasked ? select(fn("le", row, sum(other, before)), known, float(0)) : known);
           }),
         ),
       );
+      const kept = weights.map((line, i) => line.map((all, j) => all.map((x, e) => of.kept(i, j, e, x))));
       const gradients = products.map((line, i) =>
-        line.map((s, j) => b.readFragment(s).map((d, e) => b.let(fn("mul", weights[i][j][e], fn("sub", d, ofColumns[1][column(e)]))))),
+        line.map((s, j) =>
+          b.readFragment(s).map((d, e) => {
+            const slope = fn("sub", grown(of.kept(i, j, e, d), growth), ofColumns[1][column(e)]);
+            return b.let(of.ofSeen(i, j, e, fn("mul", weights[i][j][e], slope)));
+          }),
+        ),
       );
       for (const [to, elements, tiles] of [
-        [dv, weights, ofOther[1]],
+        [dv, kept, ofOther[1]],
         [dk, gradients, ofOther[0]],
       ] as const)
         addRows(
@@ -282,10 +336,10 @@ export function keyGradientKernel(
         b,
         line,
         sum(firstRow, own, i * FRAGMENT),
-        keys,
+        { rows: keys, columns: depth },
         (row, column, values) =>
           b.storeVector({ k: "buffer", number: outs[n] }, b.let(sum(first, fn("mul", row, view.place), column)), values),
-        (x) => (n === 0 ? fn("mul", x, scale) : x),
+        (x) => (n === 0 ? fn("mul", x, scale) : grown(x, growth)),
       );
   }
   return b.build([threads, 1, 1], place.grid);

@@ -34,7 +34,7 @@ const one: Reg = { k: "num", type: "i32", value: 1 };
 const rotated = (a: Reg, by: number): Reg => fn("or", fn("shl", a, by), fn("shr", a, 32 - by));
 
 /** Both words of counter (first, 0). */
-function encrypt(b: SimtBuilder, key: number, first: Reg): [Reg, Reg] {
+export function encrypt(b: SimtBuilder, key: number, first: Reg): [Reg, Reg] {
   const [k0, k1] = [b.let(b.load(key, zero)), b.let(b.load(key, one))];
   const keys = [k0, k1, b.let(fn("xor", fn("xor", k0, k1), PARITY))];
   let [low, high] = [b.let(fn("add", first, k0)), k1];

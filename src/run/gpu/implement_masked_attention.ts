@@ -13,12 +13,10 @@ import { maskedGeometry } from "../../ops/masked_attention.ts";
 import { type Place, valuePlace } from "../step.ts";
 import { stridedView } from "../strided_view.ts";
 import type { DirectImplementation } from "./direct.ts";
-import { fitsFragments, scheduleOf } from "./implement_attention.ts";
+import { COPIED, fitsFragments, maskView, scheduleOf } from "./implement_attention.ts";
 
 /** Deeper heads have too many results for a thread. */
 const MOST_DEPTH = 256;
-/** Elements of 16 bits that matrix units' kernels copy at once. */
-const COPIED = 8;
 /** With more queries, and deeper heads, matrix units multiply 16-bit floats sooner than plain cores do, though scores go through memory: 84 µs instead of 250 for 256 columns, 602 instead of 376 for 64. */
 const FEW_ROWS = 16;
 const SHALLOW = 64;
@@ -58,13 +56,7 @@ function onPlainCores(
   return schedule && { shape, schedule };
 }
 
-const masksOf = ({ inputs }: Node): readonly (MaskView | null)[] => [3, 4].map((i) => (inputs[i] ? maskOf(inputs[i].type) : null));
-
-/** One element for all where an axis has size 1. */
-function maskOf({ dtype, shape }: Value["type"]): MaskView {
-  const [batch, head, query, key] = stridesOf(shape).map((stride, i) => (shape[i] === 1 ? 0 : stride));
-  return { dtype, elements: elementCount(shape), batch, head, query, key };
-}
+const masksOf = ({ inputs }: Node): readonly (MaskView | null)[] => [3, 4].map((i) => (inputs[i] ? maskView(inputs[i].type) : null));
 
 /** A tensor (N, places, heads, columns), or what it was moved from where columns stay neighbours; `multiple`: places are such ones. */
 function viewOf(value: Value, multiple = 1): { readonly view: HeadView; readonly value: Value } {
