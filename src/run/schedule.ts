@@ -75,7 +75,8 @@ export function* scheduleInPieces<K extends AnyKernel>(
   const kept = new Set(optimized.outputs.map((o) => owner(o.value)));
   const living = withoutDeadSteps(steps, optimized, owners);
   const live = backend.join?.(living, owner, (v) => kept.has(v)) ?? living;
-  const plan = planStates(live, optimized, owners, state, backend);
+  const planned = planStates(live, optimized, owners, state, backend);
+  const plan = { ...planned, steps: backend.together?.(planned.steps, owner, planned.states, planned.outputs.map((o) => o.value)) ?? planned.steps }; // biome-ignore format: short
   return { graph: optimized, owners, backend, ...plan, ...placeValues(plan, optimized, owners, backend) };
 }
 

@@ -38,6 +38,12 @@ export interface Step<K extends AnyKernel = Kernel> {
   readonly calls: readonly KernelCall<K>[] | null;
 }
 
+/** What lives in one memory that lasts, at one time or another; `input` is the first of it. */
+export interface Lasting {
+  readonly input: Value;
+  readonly values: readonly Value[];
+}
+
 /** What a kind of device brings to scheduling: its kernels, and how it keeps tensors. */
 export interface Backend<K extends AnyKernel = Kernel> {
   /** Whether a group may form around a node. */
@@ -52,6 +58,8 @@ export interface Backend<K extends AnyKernel = Kernel> {
   implement(node: Node, name: string): Step<K>;
   /** The same steps, some of them in one. `owner` of a value: the one whose memory it has; `isKept`: it is needed when all steps are done. */
   join?(steps: readonly Step<K>[], owner: (v: Value) => Value, isKept: (v: Value) => boolean): Step<K>[];
+  /** The same steps, whose states have places, with fewer launches; `kept` are needed when all are done. */
+  together?(steps: readonly Step<K>[], owner: (v: Value) => Value, states: readonly Lasting[], kept: readonly Value[]): Step<K>[];
   /** A kernel that copies a tensor. */
   copy(type: TensorType): K;
   /** Bytes of a tensor in the device's memory. */

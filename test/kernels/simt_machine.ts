@@ -250,9 +250,11 @@ export function runKernel(kernel: SimtKernel, buffers: readonly Float64Array[], 
       exchanged: new Float64Array(count),
       fragments: Array.from({ length: Math.ceil(count / 32) }, () => new Map()),
     };
+    const perSet = buffers.length / (kernel.sets ?? 1);
+    const ofSet = kernel.sets ? buffers.slice(own.group[2] * perSet, (own.group[2] + 1) * perSet) : buffers;
     let threads = Array.from({ length: count }, (_, t) => {
       const place = [t % w[0], Math.floor(t / w[0]) % w[1], Math.floor(t / w[0] / w[1])];
-      return new Thread(kernel, buffers, place, t, own, arrival).run(kernel.body);
+      return new Thread(kernel, ofSet, place, t, own, arrival).run(kernel.body);
     });
     while (threads.length > 0) {
       const waiting = threads.filter((t) => !t.next().done);
@@ -299,6 +301,7 @@ export const H200: SimtTarget = {
   units: 132,
   maxGroups: 65535,
   maxBuffers: 64,
+  hasSets: true,
   fragments: ["f16", "bf16"],
   opensFragments: true,
   storedBytes: Object.fromEntries(Object.entries(DTYPES).map(([dtype, { bytes }]) => [dtype, bytes])),

@@ -93,14 +93,17 @@ class CudaPrinter extends SimtPrinter {
   }
 
   function(): string {
-    const { name, params, shared, workgroup, residents } = this.kernel;
+    const { name, params, shared, workgroup, residents, sets } = this.kernel;
     const threads = workgroup[0] * workgroup[1] * workgroup[2];
-    const list = params.map((p, i) => `${p.access === "read" ? "const " : ""}${memoryType(p.dtype)}* b${i}`).join(", ");
+    const pointers = params.map((p) => `${p.access === "read" ? "const " : ""}${memoryType(p.dtype)}*`);
+    const list = sets ? `const __grid_constant__ ${name}_sets sets` : pointers.map((type, i) => `${type} b${i}`).join(", ");
     const arrays = sharedPlaces(this.kernel).isDynamic
       ? this.dynamicArrays()
       : shared.map(({ type, elements }, i) => `  __shared__ __align__(16) ${memoryType(type)} s${i}[${elements}];`);
     return [
+      ...(sets ? [`struct ${name}_sets { void* of[${sets}][${params.length / sets}]; };`] : []),
       `extern "C" __global__ void __launch_bounds__(${threads}${residents ? `, ${residents}` : ""}) ${name}(${list}) {`,
+      ...pointers.slice(0, sets ? params.length / sets : 0).map((type, i) => `  ${type} const b${i} = (${type})sets.of[blockIdx.z][${i}];`),
       ...arrays,
       ...(this.options.isOverlapped && startsEarly(this.kernel) ? OVERLAP : []),
       this.body(),

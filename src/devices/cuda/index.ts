@@ -108,6 +108,7 @@ export class CudaDevice implements GpuDevice {
       units: this.multiprocessors,
       maxGroups: 65535,
       maxBuffers: 64,
+      hasSets: true,
       hasGemm: this.blas !== null,
       hasFloat8: this.blas !== null && 10 * major + minor >= FLOAT8_UNITS,
       hasConvolutions: this.dnn !== null,

@@ -25,8 +25,9 @@ export function kernelLaunch(
 ): LaunchCode {
   const values = BigUint64Array.from(addresses);
   const base = cuda.addressOf(values);
-  const params = BigUint64Array.from(addresses, (_, i) => base + BigInt(8 * i));
-  const { grid, workgroup } = kernel;
+  const { grid, workgroup, sets } = kernel;
+  // Sets are one argument: a table of addresses.
+  const params = BigUint64Array.from(sets ? addresses.slice(0, 1) : addresses, (_, i) => base + BigInt(8 * i));
   const shared = sharedPlaces(kernel);
   const dynamicBytes = shared.isDynamic ? shared.bytes : 0;
   if (dynamicBytes > 0) cuda.driver("cuFuncSetAttribute", f, DYNAMIC_SHARED_BYTES, dynamicBytes);

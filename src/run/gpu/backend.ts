@@ -43,6 +43,7 @@ import * as lines from "./lines.ts";
 import type { GpuImplementation, GpuTask } from "./product_calls.ts";
 import { RARE_EXPRESSIONS } from "./rare_expressions.ts";
 import * as scores from "./score_lines.ts";
+import { launchTogether } from "./together.ts";
 import { twoPasses } from "./two_passes.ts";
 
 /** A table by operators' names; browsers lack some that are for training. */
@@ -129,6 +130,9 @@ export function gpuBackend(target: SimtTarget, alignment: number, precision?: Pr
         computed: ({ node }) => (node.op === Group ? { body: groupAttrs(node).body, reads: node.inputs as readonly Value[] } : alone(node)), // a group's inputs are never absent
         readers: readersOf,
       }),
+    ...(target.hasSets && {
+      together: (steps, owner, states, kept) => launchTogether(steps, { target, owner, states, kept, bytesOf: (v) => bytesOf(v.type) }),
+    }),
     copy(type) {
       const name = `copy_${type.dtype}_${elementCount(type.shape)}`;
       return shared(name, name, () => lowerSimtReaders(name, [loadReader(type, 0)], [type], target));
