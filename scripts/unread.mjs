@@ -9,31 +9,69 @@ const CALLED_BY_LANGUAGE = ["constructor", "then", "toString", "toJSON", "valueO
 /** The compiler's own. */
 export const parser = async () => (await import("typescript")).default;
 
-/** `text` without these stretches of it. */
+/** `text` without these stretches of it, or with what stands in for them. */
 const without = (text, cuts) =>
   cuts
     .sort((a, b) => b.from - a.from) // from the end, so that places stay
-    .reduce((rest, { from, to }) => rest.slice(0, from) + rest.slice(to), text);
+    .reduce((rest, { from, to, by = "" }) => rest.slice(0, from) + by + rest.slice(to), text);
 
 /** Whether what is called tells of a bug in heddle: which one, the stack says too. */
 const isInvariant = (ts, node) => ts.isCallExpression(node) && node.expression.getText() === "invariant" && node.arguments.length === 2;
 
-/** The text of a source without operators' members that pages do not read, and without what invariants say. */
+/** Constants of a module that nothing in it names, nor can anything else: none acts when it is made. */
+function unnamedConstants(ts, source) {
+  const count = new Map();
+  const visit = (node) => {
+    if (ts.isIdentifier(node)) count.set(node.text, (count.get(node.text) ?? 0) + 1);
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  const isUnnamed = ({ name }) => ts.isIdentifier(name) && count.get(name.text) === 1;
+  return source.statements.filter((s) => ts.isVariableStatement(s) && !s.modifiers && s.declarationList.declarations.every(isUnnamed));
+}
+
+/** What no device of a browser has, as text that says so: it is no `"cuda"`, and multiplies no fragments of matrices. */
+function absentIn(ts, node) {
+  if (ts.isBinaryExpression(node) && ts.isStringLiteral(node.right) && node.right.text === "cuda") {
+    if (node.operatorToken.kind === ts.SyntaxKind.EqualsEqualsEqualsToken) return "false";
+    if (node.operatorToken.kind === ts.SyntaxKind.ExclamationEqualsEqualsToken) return "true";
+  }
+  return ts.isCallExpression(node) && /\.fragments\.includes$/.test(node.expression.getText()) ? "false" : undefined;
+}
+
+/** The text of a source without operators' members that pages do not read and what only these need, and without what invariants say. */
 export async function forRunning(text, path) {
   const ts = await parser();
   const cuts = [];
   const isOperator = path.includes("/src/ops/");
+  const isUnread = ({ name }) => name && ts.isIdentifier(name) && NOT_FOR_RUNNING.has(name.text);
   const visit = (node) => {
-    const members = isOperator && ts.isObjectLiteralExpression(node) ? node.properties : [];
-    const unread = members.filter(({ name }) => name && ts.isIdentifier(name) && NOT_FOR_RUNNING.has(name.text));
+    const by = absentIn(ts, node);
+    if (by) {
+      cuts.push({ from: node.getStart(), to: node.end, by });
+      return;
+    }
+    const unread = isOperator && ts.isObjectLiteralExpression(node) ? node.properties.filter(isUnread) : [];
     for (const { pos, end } of unread) cuts.push({ from: pos, to: text[end] === "," ? end + 1 : end });
-    if (isInvariant(ts, node)) cuts.push({ from: node.arguments[0].end, to: node.arguments[1].end });
+    // nothing is given by that name: what stands in for it goes
+    if (isOperator && ts.isBindingElement(node) && isUnread(node) && node.initializer) cuts.push({ from: node.name.end, to: node.end });
+    else if (isInvariant(ts, node)) cuts.push({ from: node.arguments[0].end, to: node.arguments[1].end });
     ts.forEachChild(node, (child) => {
       if (!unread.includes(child)) visit(child);
     });
   };
-  visit(ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true));
-  return without(text, cuts);
+  const parse = (read) => ts.createSourceFile(path, read, ts.ScriptTarget.Latest, true);
+  visit(parse(text));
+  let left = without(text, cuts);
+  for (let length = -1; isOperator && length !== left.length; ) {
+    length = left.length;
+    const unnamed = unnamedConstants(ts, parse(left));
+    left = without(
+      left,
+      unnamed.map(({ pos, end }) => ({ from: pos, to: end })),
+    );
+  }
+  return left;
 }
 
 export const wordsOf = (text) => text.match(/[\w$]+/g) ?? [];

@@ -146,7 +146,8 @@ class GroupLowering {
     const count = extentOf(task.axes) / LANES;
     const isVector = (buffer: number): boolean =>
       VECTORS.has(b.typeOf(buffer)) || (b.target.name === "cuda" && BYTES.has(asMoved(b.typeOf(buffer))));
-    const lanes = count >= MANY && outputs.every(isVector) ? lanesOf(task.exprs, task.out, task.axes) : null;
+    if (count < MANY || !outputs.every(isVector)) return null;
+    const lanes = lanesOf(task.exprs, task.out, task.axes);
     if (!lanes) return null;
     const grid = gridOf(Math.ceil(count / THREADS), b.target);
     const at = b.let(sum(fn("mul", linearGroup(grid), THREADS), thread()));

@@ -43,17 +43,31 @@ describe("members that nothing names", () => {
 });
 
 describe("what running does not read", () => {
-  const operator = 'const op = { name: "Sqrt", vjp: (y) => [y], infer: (x) => x, samples: [1, 2] };';
+  const operator = 'export const op = { name: "Sqrt", vjp: (y) => [y], infer: (x) => x, samples: shapes };';
+  const left = async (text: string, path = "/src/ops/math.ts") => (await forRunning(text, path)).replaceAll(/\s+/g, " ").trim();
 
-  test("gradients and samples of operators", async () => {
-    const left = await forRunning(operator, "/src/ops/math.ts");
-    expect(new Function(`${left} return Object.keys(op);`)()).toEqual(["name", "infer"]);
+  test("gradients and samples of operators", async () =>
+    expect(await left(operator)).toBe('export const op = { name: "Sqrt", infer: (x) => x, };'));
+
+  test("constants that only samples need", async () => {
+    const text = `const five = 5; const shapes = [f32(3, five)]; const other = 3; export const last = other; ${operator}`;
+    expect(await left(text)).toBe('const other = 3; export const last = other; export const op = { name: "Sqrt", infer: (x) => x, };');
   });
 
-  test("members of the same names elsewhere stay", async () => expect(await forRunning(operator, "/src/run/step.ts")).toBe(operator));
+  test("samples that stand in where none are given", async () =>
+    expect(await left("const shapes = [f32(3)]; export function unary({ samples = shapes, result = 1 }) {}")).toBe(
+      "export function unary({ samples, result = 1 }) {}",
+    ));
+
+  test("members of the same names elsewhere stay", async () => expect(await left(operator, "/src/run/step.ts")).toBe(operator));
 
   test("what invariants say", async () => {
     const text = 'invariant(a < f("b", 1), `a is too large`); other(a, "b");';
-    expect(await forRunning(text, "/src/run/step.ts")).toBe('invariant(a < f("b", 1)); other(a, "b");');
+    expect(await left(text, "/src/run/step.ts")).toBe('invariant(a < f("b", 1)); other(a, "b");');
+  });
+
+  test("what is for CUDA, and for devices that multiply fragments", async () => {
+    const text = 'const a = b.target.name === "cuda" && c; if (name !== "cuda" || target.fragments.includes("f16")) d("cuda");';
+    expect(await left(text, "/src/run/step.ts")).toBe('const a = false && c; if (true || false) d("cuda");');
   });
 });

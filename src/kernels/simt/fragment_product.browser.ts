@@ -3,7 +3,6 @@ import { invariant } from "../../ir/error.ts";
 
 type Fragments = typeof import("./fragment_product.ts");
 
-export const fragmentSchedules: Fragments["fragmentSchedules"] = () => [];
 export const fragmentProduct: Fragments["fragmentProduct"] = (name) => {
   invariant(false, `${name}: a product on fragments in a browser`);
 };
