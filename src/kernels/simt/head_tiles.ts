@@ -23,7 +23,9 @@ const PAD = 8;
 /** Elements of a copy: 16 bytes. */
 const RUN = 8;
 
-export const lineOf = (depth: number): number => depth + PAD;
+/** Fragments across heads of `depth` columns, a multiple of 8; the last may have zeros in its second half. */
+export const acrossOf = (depth: number): number => Math.ceil(depth / FRAGMENT);
+export const lineOf = (depth: number): number => acrossOf(depth) * FRAGMENT + PAD;
 
 export const firstOf = ({ from, batch, head }: HeadView, at: Head): Reg => sum(fn("mul", at.batch, batch), fn("mul", at.head, head), from);
 
@@ -51,18 +53,21 @@ export class HeadTiles {
     this.array = b.array(view.dtype as "f16" | "bf16", tile.slots * tile.rows * this.line); // as fragments are
   }
 
-  /** Begins to copy places from `from` on into a slot; zeros beyond the last. */
+  /** Begins to copy places from `from` on into a slot; zeros beyond the last place and column. */
   copy(slot: Reg, from: Reg): void {
     const { b, line, view } = this;
     const { rows, depth, threads, places } = this.tile;
-    const perRow = depth / RUN;
+    const perRow = (acrossOf(depth) * FRAGMENT) / RUN;
     const base = b.let(fn("mul", slot, rows * line));
     for (let i = 0; i < rows * perRow; i += threads) {
       const piece = b.let(sum(thread(), i));
       const [row, column] = [b.let(fn("div", piece, perRow)), b.let(fn("mul", fn("rem", piece, perRow), RUN))];
       const place = b.let(sum(from, row));
-      const isInside = b.let(fn("lt", place, places));
-      const at = sum(this.first, fn("mul", select(isInside, place, sum(0)), view.place), column);
+      const isPlace = fn("lt", place, places);
+      const isFull = perRow * RUN === depth;
+      const isInside = b.let(isFull ? isPlace : fn("and", isPlace, fn("lt", column, depth)));
+      const near = fn("mul", select(isInside, place, sum(0)), view.place);
+      const at = sum(this.first, near, isFull ? column : select(isInside, column, sum(0)));
       const start = () => b.copy(this.array, sum(base, fn("mul", row, line), column), this.buffer, b.let(at), RUN, isInside);
       if (i + threads <= rows * perRow) start();
       else b.when(fn("lt", piece, rows * perRow), start);
@@ -96,7 +101,7 @@ export function rowFragments(
   depth: number,
 ): Fragment[][] {
   return Array.from({ length: count }, (_, i) =>
-    Array.from({ length: depth / FRAGMENT }, (_, k) => {
+    Array.from({ length: acrossOf(depth) }, (_, k) => {
       const fragment = b.fragment("a", dtype);
       tiles.rows(fragment, sum(0), sum(row, i * FRAGMENT), k * FRAGMENT);
       return fragment;
