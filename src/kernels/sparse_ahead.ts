@@ -18,22 +18,22 @@ export interface Walked {
 
 /** Rows of the operand that a bundle asks for, at most: of few rows there are few bundles, which would take as long for that as for what they multiply. */
 const MOST_ROWS = 8;
-/** Results larger than this share of the second-level cache are not there any more when they are stored. */
-const SHARE_OF_CACHE = 1 / 4;
+/** Shares of the second-level cache from which on the operand, and lines that results are stored to, come from farther: to ask for what is there costs a few percent. */
+const NEAR = { operand: 1 / 8, results: 1 / 4 };
 /** Bundles between asking for rows of results and storing them. */
 const BUNDLES_AHEAD = 2;
 const LINE = 64;
 
-/** Rows of the operand that each bundle asks for; 0: none, as in a cache as near as that of what is asked for. */
-export function operandAhead(walked: Walked, { loadsFirst, l1 }: SimdTarget): number {
+/** Rows of the operand that each bundle asks for; 0: none. */
+export function operandAhead(walked: Walked, { loadsFirst, l2 }: SimdTarget): number {
   const { rows, depth, n, block, strip, panel, panels, abreast, broad } = walked;
-  if (loadsFirst || broad || panels === 1 || 4 * depth * n <= l1) return 0;
+  if (loadsFirst || broad || panels === 1 || 4 * depth * n <= NEAR.operand * l2) return 0;
   const asked = Math.ceil(panel / Math.ceil(Math.min(rows, strip * block) / abreast));
   return asked > MOST_ROWS ? 0 : asked;
 }
 
 export const asksForResults = ({ rows, n, broad }: Walked, { loadsFirst, l2 }: SimdTarget): boolean =>
-  !loadsFirst && !broad && 4 * rows * n > SHARE_OF_CACHE * l2;
+  !loadsFirst && !broad && 4 * rows * n > NEAR.results * l2;
 
 export class Ahead {
   private readonly asked: number;

@@ -33,7 +33,7 @@ test("few rows, one panel, the whole operand at once, and machines without prefe
   expect(operandAhead(WALK, x86)).toBe(2);
   expect(operandAhead({ ...WALK, rows: 64 }, x86)).toBe(0);
   expect(operandAhead({ ...WALK, panels: 1 }, x86)).toBe(0);
-  expect(operandAhead({ ...WALK, n: x86.l1 / 4 / WALK.depth }, x86)).toBe(0);
+  expect(operandAhead({ ...WALK, n: x86.l2 / 32 / WALK.depth }, x86)).toBe(0);
   expect(operandAhead({ ...WALK, broad: true }, x86)).toBe(0);
   expect(operandAhead(WALK, wasm)).toBe(0);
   const ofCache = (bytes: number): SimdTarget => ({ ...x86, l2: bytes });
