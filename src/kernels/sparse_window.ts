@@ -10,14 +10,13 @@ import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape
 const MOST_STEPS = 6;
 /** A byte each where windows are wide: six bits of column, and the highest says whose row it is. */
 export const WIDE_BUNDLE = 4;
-/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, or of one that has all columns; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
+/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, of one that has all columns, and of one whose columns are apart (where lanes are many), which the transposed product adds to sums in memory; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
 const READ_COST = { near: 2, far: 3, streamed: 4 } as const;
 /** Second-level caches from which on values come from the last one, where rows have a lane each; from all of one on, from memory. */
 const FAR_CACHES = 0.22;
-const WINDOW_COST = { narrow: 1.2, wide: 1.6 } as const;
-const WHOLE_COST = 0.4;
+const WINDOW_COST = { narrow: 1.2, wide: 1.6, whole: 0.4, apart: 2.5 } as const;
 const SHARED_COST = { narrow: 0.4, wide: 0.6 } as const;
-const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.45 } as const;
+const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.2 } as const;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
 const SORTED_COST = 9;
 /** Slices that the number of steps is chosen by. */
@@ -121,13 +120,22 @@ const windowsIn = ({ isWide, bundle, shared, windows }: Form, lanes: number): Wi
   shared,
 });
 
+/** What costs depend on besides the form. */
+interface Costing {
+  readonly columns: number;
+  readonly read: keyof typeof READ_COST;
+  readonly height: number;
+  readonly lanes: number;
+  readonly apart: boolean;
+}
+
 /** What a bundle costs. */
-function costOf(form: Form, columns: number, read: keyof typeof READ_COST, height: number, lanes: number): number {
+function costOf(form: Form, { columns, read, height, lanes, apart }: Costing): number {
   const { isWide, bundle, shared, windows } = form;
   const kind = isWide ? "wide" : "narrow";
   const sharing = height > lanes ? TWO_ROWS_COST[lanes < 16 ? "fewLanes" : "manyLanes"] : SHARED_COST[kind];
-  const window = isWhole({ isWide, columns }, lanes) ? WHOLE_COST : WINDOW_COST[kind];
-  return READ_COST[read] * (bundle + 1) + window * windows + sharing * shared;
+  const window = apart ? (lanes < 16 ? kind : "apart") : isWhole({ isWide, columns }, lanes) ? "whole" : kind;
+  return READ_COST[read] * (bundle + 1) + WINDOW_COST[window] * windows + sharing * shared;
 }
 
 /** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
@@ -149,7 +157,7 @@ export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target
       // From memory a second one of four registers takes longer than the bytes that it saves.
       if (read === "streamed" && form.isWide && form.windows > 1) continue;
       const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
-      const cost = sorting + costOf(form, columns, read, height, lanes) * bundles;
+      const cost = sorting + costOf(form, { columns, read, height, lanes, apart }) * bundles;
       if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
     }
   }
