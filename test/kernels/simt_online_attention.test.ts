@@ -137,6 +137,7 @@ test("a row that sees nothing is NaN, as a softmax of −∞ is; others are not"
 const ON_FRAGMENTS: readonly (readonly [name: string, Partial<OnlineShape>])[] = [
   ["a mask, and what is added", { seen: masks(true), hidden: -1e9, bias: masks(false) }],
   ["groups, causal with more keys, capped", { heads: 1, group: 2, before: 5, queries: 14, cap: 2 }],
+  ["columns that do not fill fragments", { depth: 40, width: 40 }],
   ["infinitely low", { seen: masks(true), hidden: Number.NEGATIVE_INFINITY }],
 ];
 for (const [name, change] of ON_FRAGMENTS)
