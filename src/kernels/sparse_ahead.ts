@@ -1,6 +1,7 @@
 // What a sparse product asks for before it is needed: while rows meet a panel, what the next panel takes of the dense operand, and rows of results. Neither comes in an order that processors foresee.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
+import { sparseVectors } from "./sparse_reach.ts";
 import type { PanelTile } from "./sparse_side.ts";
 
 /** What of a walk decides what is asked for. */
@@ -25,9 +26,10 @@ const BUNDLES_AHEAD = 2;
 const LINE = 64;
 
 /** Rows of the operand that each bundle asks for; 0: none. */
-export function operandAhead(walked: Walked, { loadsFirst, l2 }: SimdTarget): number {
+export function operandAhead(walked: Walked, target: SimdTarget): number {
   const { rows, depth, n, block, strip, panel, panels, abreast, broad } = walked;
-  if (loadsFirst || broad || panels === 1 || 4 * depth * n <= NEAR.operand * l2) return 0;
+  const isOne = panels === 1 && n <= sparseVectors(n, target) * target.lanes;
+  if (target.loadsFirst || broad || isOne || 4 * depth * n <= NEAR.operand * target.l2) return 0;
   const asked = Math.ceil(panel / Math.ceil(Math.min(rows, strip * block) / abreast));
   return asked > MOST_ROWS ? 0 : asked;
 }

@@ -28,11 +28,12 @@ test.each([
   expect(asked).toEqual(lines.map((at) => [at, at]));
 });
 
-test("few rows, one panel, the whole operand at once, and machines without prefetches ask for nothing", () => {
+test("few rows, one panel of one tile of columns, the whole operand at once, and machines without prefetches ask for nothing", () => {
   const wasm = TARGETS.find(({ loadsFirst }) => loadsFirst)!; // one of them
   expect(operandAhead(WALK, x86)).toBe(2);
   expect(operandAhead({ ...WALK, rows: 64 }, x86)).toBe(0);
-  expect(operandAhead({ ...WALK, panels: 1 }, x86)).toBe(0);
+  expect(operandAhead({ ...WALK, panels: 1 }, x86)).toBe(2); // of the columns that follow
+  expect(operandAhead({ ...WALK, panels: 1, n: 4 * x86.lanes }, x86)).toBe(0);
   expect(operandAhead({ ...WALK, n: x86.l2 / 32 / WALK.depth }, x86)).toBe(0);
   expect(operandAhead({ ...WALK, broad: true }, x86)).toBe(0);
   expect(operandAhead(WALK, wasm)).toBe(0);
