@@ -1,6 +1,6 @@
 // The two devices of a page (WebAssembly, WebGPU) behind one interface: graphs to programs that run and tell their times.
 import type { CpuDevice } from "../devices/cpu.ts";
-import { measurePeaks } from "../devices/peaks.ts";
+import { measureRoofline } from "../devices/roofline.ts";
 import { openWasm } from "../devices/wasm/index.ts";
 import { HeddleError } from "../ir/error.ts";
 import type { Graph } from "../ir/graph.ts";
@@ -78,7 +78,7 @@ async function openWasmDevice(threads: number | undefined): Promise<WebDevice> {
       };
     },
     async measurePeaks() {
-      const { fmaGflopsAllCores, copyGBs } = await measurePeaks(device);
+      const { fmaGflopsAllCores, copyGBs } = await measureRoofline(device);
       return { gflops: fmaGflopsAllCores, gbs: copyGBs };
     },
     close: () => device.close(),
