@@ -54,6 +54,7 @@ export interface Case {
   readonly chosen: string;
   /** What the choice was made by. */
   readonly predictedMs: Choice["predicted"] | null;
+  readonly triedMs: Choice["tried"];
   /** By contestant. */
   readonly cold: Readonly<Record<string, Spread>>;
   readonly hot: Readonly<Record<string, Spread>>;
@@ -102,8 +103,9 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
   const ring = new Ring(weights, operands);
   try {
     const contestants = await ring.contestants(product);
-    const choice = product === "forward" ? dispatch(weights, n, rates) : null;
-    if (choice?.chosen === "pattern") contestants.push(await ring.algorithm(pattern, matrix.coo()));
+    const makePattern = () => ring.algorithm(pattern, matrix.coo());
+    const choice = product === "forward" ? await dispatch(weights, n, rates, contestants, makePattern) : null;
+    if (choice?.chosen === "pattern") contestants.push(await makePattern());
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
     const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
     const cold = byName(interleaved(contestants, rounds));
@@ -117,6 +119,7 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
       n,
       chosen: choice?.chosen ?? "csb",
       predictedMs: choice?.predicted ?? null,
+      triedMs: choice?.tried ?? null,
       cold,
       hot,
       gflops: rounded((2 * matrix.csb().values.length * n) / cold.csb.median / 1e6),

@@ -8,6 +8,7 @@ import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix } from "../../src/kernels/sparse_vector.ts";
+import type { TrialCall } from "../../src/run/trial.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
 import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
 import { gemmShape, type Kept, turned, type Weights } from "./weights.ts";
@@ -28,6 +29,9 @@ export interface Contestant {
   /** Milliseconds that this took to make. */
   readonly preparationMs: number;
   readonly copies: number;
+  /** What it launches for a copy, and of that what all copies share: operands and results. */
+  readonly launches: readonly TrialCall[];
+  readonly activations: readonly Memory[];
   /** With `count` copies of the matrix from `first` on, launched from one list. */
   run(first: number, count: number): void;
   /** `count` times, as many as there are copies at most, with the first copy. */
@@ -117,11 +121,15 @@ export class Ring {
     this.lists.push(list);
     const steps = calls[0].length;
     let last = 0;
+    const [one, two] = calls;
+    const others = new Set(two.flatMap(([, memories]) => memories));
     return {
       name,
       bytes,
       preparationMs: ms,
       copies,
+      launches: one.map(([kernel, args]) => ({ kernel, args })),
+      activations: [...new Set(one.flatMap(([, memories]) => memories))].filter((m) => others.has(m)),
       run(first, count) {
         last = first + count - 1;
         list.run(first * steps, (first + count) * steps);

@@ -1,18 +1,48 @@
-// What a network gets for W·X by its predictions: our dense product, the sparse kernel, or code made for the pattern.
+// What a network gets for W·X: our dense product, the sparse kernel, or code made for the pattern; by predictions, and by trials where these leave it open.
 
 import { codeForecast } from "../../src/run/implement/sparse_code.ts";
 import type { SparseRates } from "../../src/run/implement/sparse_cost.ts";
 import { type Forecast, forecastOf, isTabled, pays } from "../../src/run/implement/sparse_forecast.ts";
-import { vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
+import { vectorFits, vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
+import { doesWin, isOpen } from "../../src/run/sparse_doubts.ts";
+import { coldOptions } from "../../src/run/sparse_samples.ts";
+import { tryCalls } from "../../src/run/sparse_trials.ts";
+import { Trial } from "../../src/run/trial.ts";
+import type { Contestant } from "./contestants.ts";
 import type { Weights } from "./weights.ts";
 
 export interface Choice {
   /** A contestant's name. */
   readonly chosen: "dense" | "csb" | "pattern";
   readonly predicted: Forecast;
+  /** Where predictions left it open. */
+  readonly tried: Forecast | null;
 }
 
-export function dispatch(weights: Weights, n: number, rates: SparseRates): Choice {
+/** Contestants: the dense product and the sparse kernel; `makePattern` makes one of code for the pattern. */
+export async function dispatch(
+  weights: Weights,
+  n: number,
+  rates: SparseRates,
+  [dense, csb]: readonly Contestant[],
+  makePattern: () => Promise<Contestant>,
+): Promise<Choice> {
+  const { sparse, predicted, isPossible, doesPay } = predict(weights, n, rates);
+  if (!isPossible || !isOpen(predicted)) return { chosen: doesPay ? sparse : "dense", predicted, tried: null };
+  const rival = sparse === "pattern" ? await makePattern() : csb;
+  const trial = new Trial(weights.device);
+  try {
+    const activations = [...new Set([...dense.activations, ...rival.activations])];
+    const options = coldOptions(weights.device, Math.max(dense.bytes, rival.bytes), activations);
+    const tried = await tryCalls(trial, dense.launches, rival.launches, options);
+    return { chosen: doesWin(tried) ? sparse : "dense", predicted, tried };
+  } finally {
+    trial.free();
+  }
+}
+
+/** The best sparse kernel, and whether it is predicted to pay. */
+function predict(weights: Weights, n: number, rates: SparseRates) {
   const { device, matrix } = weights;
   const { target, threads } = device;
   const { rows, columns: depth } = matrix;
@@ -20,12 +50,13 @@ export function dispatch(weights: Weights, n: number, rates: SparseRates): Choic
   const machine = { target, threads, rates };
   if (n === 1) {
     const predicted = vectorForecastOf(size, weights.vector().form, machine);
-    return { chosen: vectorPays(size, predicted, threads) ? "csb" : "dense", predicted };
+    const isPossible = vectorFits(size, threads);
+    return { sparse: "csb" as const, predicted, isPossible, doesPay: isPossible && vectorPays(predicted) };
   }
   const nonzeros = matrix.csb().values.length;
-  const density = nonzeros / (rows * depth);
+  const isPossible = isTabled(size, nonzeros / (rows * depth));
   const code = codeForecast(size, nonzeros, machine);
-  if (code?.isChosen) return { chosen: "pattern", predicted: code };
+  if (code?.isBest) return { sparse: "pattern" as const, predicted: code, isPossible, doesPay: code.isChosen };
   const predicted = forecastOf(size, weights.forward(n).form, false, machine);
-  return { chosen: isTabled(size, density) && pays(predicted) ? "csb" : "dense", predicted };
+  return { sparse: "csb" as const, predicted, isPossible, doesPay: isPossible && pays(predicted) };
 }

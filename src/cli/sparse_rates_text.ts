@@ -18,29 +18,31 @@ interface RatedLayer {
 export interface MeasuredRates {
   readonly threads: number;
   readonly rates: SparseRates;
+  /** How far series of runs disagreed: 1, or more where something else ran. */
+  readonly spread: number;
   readonly layers: readonly RatedLayer[];
 }
 
 /** Measures, and keeps it for later processes. */
 export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
-  const { rates, samples } = await measureSparseRates(device);
+  const { rates, samples, spread } = await measureSparseRates(device);
   const { threads, target } = device;
   const layers = samples.map(({ layer, density, ...measured }) => ({
     ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density },
     measured: { denseMs: rounded(measured.denseMs), sparseMs: rounded(measured.sparseMs) },
-    predicted: { denseMs: rounded(denseMs(layer, rates, threads)), sparseMs: rounded(sparseMs(layer, rates, target, threads)) },
+    predicted: { denseMs: rounded(denseMs(layer, rates, target, threads)), sparseMs: rounded(sparseMs(layer, rates, target, threads)) },
   }));
-  return { threads, rates, layers };
+  return { threads, rates, spread: rounded(spread), layers };
 }
 
 const nanoseconds = (ns: number): string => `${short(ns)} ns`;
 
-const productText = ({ nonzero, visit, channel }: ProductRates): string =>
-  `${nanoseconds(nonzero)} a nonzero, ${nanoseconds(visit)} a row in a block, ${nanoseconds(channel)} a channel`;
+const productText = ({ nonzero, vector, visit, channel, once }: ProductRates): string =>
+  `${short(nonzero)} and ${nanoseconds(vector)} a nonzero, ${nanoseconds(visit)} a row in a block, ${nanoseconds(channel)} a channel, ${nanoseconds(once)} a layer`;
 const bytesText = ({ cached, streamed }: VectorRates["dense"]): string =>
   `${short(cached)} GB/s from caches, ${short(streamed)} from memory`;
 
-export function ratesText({ rates: { dense, sparse, beside, vector }, layers }: MeasuredRates): string[] {
+export function ratesText({ rates: { dense, sparse, beside, broad, vector }, spread, layers }: MeasuredRates): string[] {
   const cells = layers.map(({ rows, depth, n, density, measured, predicted }) => [
     `${rows}x${depth}`,
     String(n),
@@ -52,11 +54,15 @@ export function ratesText({ rates: { dense, sparse, beside, vector }, layers }: 
     `${short(measured.denseMs / measured.sparseMs)}×`,
   ]);
   return [
-    "layers with sparse weights, for each column of activations and each thread:",
+    `layers with sparse weights, on one thread; series of runs ${percentText(spread - 1)} apart:`,
     formatPairs([
-      ["dense kernels", `${nanoseconds(dense.element)} a weight, ${nanoseconds(dense.result)} a result`],
-      ["sparse kernels", productText(sparse)],
+      [
+        "dense kernels",
+        `${nanoseconds(dense.element)} a weight and column, ${nanoseconds(dense.result)} a result, ${nanoseconds(dense.once)} a layer`,
+      ],
+      ["sparse kernels, for a tile and for a vector of columns", productText(sparse)],
       ["  columns side by side", productText(beside)],
+      ["  few rows", `${nanoseconds(broad.nonzero)} a nonzero, ${nanoseconds(broad.row)} a row`],
       ["dense, one column", bytesText(vector.dense)],
       ["sparse, one column", `${bytesText(vector.sparse)}, ${nanoseconds(vector.step)} a step`],
     ]),

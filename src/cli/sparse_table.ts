@@ -22,7 +22,9 @@ export interface SparseRow {
   readonly density: number;
   /** "dense", "csb", or blocks, for example "BSR 16x4". */
   readonly format: string;
+  /** What it was chosen by, and whether that was measured on this machine, the layer by itself. */
   readonly predicted: { readonly denseMs: number; readonly sparseMs: number };
+  readonly isTried: boolean;
   /** Dense over sparse. */
   readonly speedUp: number;
 }
@@ -30,17 +32,19 @@ export interface SparseRow {
 /** Layers whose weights are at least three tenths zeros, in the order in which they run; none on GPUs. */
 export function sparseRows(program: AnyProgram): SparseRow[] {
   const choices = program instanceof GpuProgram ? [] : (program.schedule.backend.sparse?.choices ?? []);
-  return choices.map(({ node, rows, depth, n, density, denseMs, sparseMs, isSparse, format = "csb" }) => ({
+  return choices.map(({ node, rows, depth, n, density, denseMs, sparseMs, isSparse, isTried = false, format = "csb" }) => ({
     layer: describeNode(node).name,
     ...{ rows, depth, n },
     density: rounded(density),
     format: isSparse ? format : "dense",
     predicted: { denseMs: rounded(denseMs), sparseMs: rounded(sparseMs) },
+    isTried,
     speedUp: rounded(denseMs / sparseMs),
   }));
 }
 
 const NAME_WIDTH = 36;
+const byText = ({ isTried }: SparseRow): string => (isTried ? "trial" : "prediction");
 
 /** Lines to add to a report; none where no weights are sparse. */
 export function sparseText(rows: readonly SparseRow[]): string[] {
@@ -54,9 +58,10 @@ export function sparseText(rows: readonly SparseRow[]): string[] {
     msText(r.predicted.denseMs),
     msText(r.predicted.sparseMs),
     `${short(r.speedUp)}×`,
+    byText(r),
   ]);
-  const header = ["layer", "weights", "columns", "density", "kernel", "dense", "sparse", "speed-up"];
-  return ["", "layers with sparse weights, as predicted:", formatTable(header, cells, { left: [0, 1, 4] })];
+  const header = ["layer", "weights", "columns", "density", "kernel", "dense", "sparse", "speed-up", "by"];
+  return ["", "layers with sparse weights, and what they were chosen by:", formatTable(header, cells, { left: [0, 1, 4, 8] })];
 }
 
 /** The network as it was compiled and with dense kernels alone, in turns. */
@@ -88,16 +93,17 @@ export async function compareWithDense(
   const contestants = [model, dense].map((m) => ({ run: () => m.run(inputs) }));
   const [ms, denseMs] = (await interleave(contestants, { seconds })).map((t) => roundedSpread(spreadOf(t)));
   const programs = [program, await dense.program(shapes)];
-  const { steps, backend } = programs[0].schedule;
-  const times = programs.map(() => steps.map((): number[] => []));
+  const times = programs.map(() => new Map<string, number[]>());
   for (let run = 0; run < RUNS; run++)
     for (const [p, one] of programs.entries()) {
       await nextTurn(); // Ctrl-C must get through
-      for (const [i, step] of (await one.profile(inputs)).entries()) times[p][i].push(step.ms);
+      for (const { node, ms } of await one.profile(inputs)) {
+        const { name } = describeNode(node);
+        times[p].set(name, [...(times[p].get(name) ?? []), ms]);
+      }
     }
-  const layers = rows.map((row, i) => {
-    const at = steps.findIndex(({ node }) => node === backend.sparse?.choices[i].node);
-    const [own, other] = times.map((of) => median(of[at]));
+  const layers = rows.map((row) => {
+    const [own, other] = times.map((of) => median(of.get(row.layer) ?? [])); // the programs' steps may differ, not their layers
     return { ...row, measured: { denseMs: rounded(other), ms: rounded(own), speedUp: rounded(other / own) } };
   });
   return { ms, denseMs, speedUp: rounded(denseMs.median / ms.median), layers };
@@ -113,11 +119,22 @@ export function comparisonText({ ms, denseMs, speedUp, layers }: SparseCompariso
     `${msText(r.predicted.denseMs)} → ${msText(r.predicted.sparseMs)}`,
     `${msText(r.measured.denseMs)} → ${msText(r.measured.ms)}`,
     `${short(r.measured.speedUp)}×`,
+    byText(r),
   ]);
-  const header = ["layer", "weights", "columns", "density", "kernel", "predicted: dense → sparse", "measured: dense → chosen", "speed-up"];
+  const header = [
+    "layer",
+    "weights",
+    "columns",
+    "density",
+    "kernel",
+    "chosen by: dense → sparse",
+    "in the network: dense → chosen",
+    "speed-up",
+    "by",
+  ];
   return [
     "",
     `with dense kernels alone: ${msText(denseMs.median)}, as chosen ${msText(ms.median)} (${short(speedUp)}×, in turns)`,
-    formatTable(header, cells, { left: [0, 1, 4] }),
+    formatTable(header, cells, { left: [0, 1, 4, 8] }),
   ];
 }

@@ -8,12 +8,14 @@ import { Binding } from "./binding.ts";
 import { tensorBytes } from "./cost.ts";
 import { isComplete } from "./image.ts";
 import { keepsAttention } from "./implement/attention.ts";
-import { implement, isAnchor } from "./implement/index.ts";
+import { isAnchor } from "./implement/index.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
+import { implementTried } from "./sparse_doubts.ts";
 import { learnSparseRates, sparseRates } from "./sparse_rates.ts";
+import { settleDoubts } from "./sparse_trials.ts";
 import type { StateSpec } from "./state.ts";
 import { type Backend, type SparsePolicy, sharedKernel, type TargetOptions } from "./step.ts";
 
@@ -41,9 +43,18 @@ export interface CompileOptions extends ScheduleOptions {
  * `isDetached`: where the program does not need the graph, lets go of it before code is generated; the weights are in the device's memory then.
  */
 export function compile(graph: Graph, options: CompileOptions, isDetached = false): Promise<Program> {
-  return prepareSparse(graph, options)
-    .then(() => inTurns(bindInPieces(graph, options)))
-    .then((binding) => load({ binding }, options, isDetached));
+  return bind(graph, options).then((binding) => load({ binding }, options, isDetached));
+}
+
+/** Binds again where layers that were left open are faster with other kernels than predicted. */
+async function bind(graph: Graph, options: CompileOptions): Promise<Binding> {
+  const { device, sparseRates: given } = options;
+  const start = performance.now();
+  await prepareSparse(graph, options);
+  const binding = await inTurns(bindInPieces(graph, options));
+  const { sparse } = binding.schedule.backend;
+  const isOther = sparse && !given && (await settleDoubts(device, sparse, performance.now() - start));
+  return isOther ? inTurns(bindInPieces(graph, options)) : binding;
 }
 
 /** Empties `held`: as an argument of its own the binding would live until the function ends. */
@@ -68,8 +79,8 @@ async function load(held: { binding?: Binding }, { device, state = [] }: Compile
 }
 
 /** Has the speed of sparse kernels known where it matters. */
-export const prepareSparse = (graph: Graph, { device, sparse = "auto" }: CompileOptions): Promise<void> =>
-  sparse === "auto" ? learnSparseRates(graph, device) : Promise.resolve();
+export const prepareSparse = (graph: Graph, { device, sparse = "auto", sparseRates: given }: CompileOptions): Promise<void> =>
+  sparse === "auto" && !given ? learnSparseRates(graph, device) : Promise.resolve();
 
 /** All of compilation that comes before code. */
 export const bindGraph = (graph: Graph, options: CompileOptions): Binding => atOnce(bindInPieces(graph, options));
@@ -87,13 +98,13 @@ export function cpuBackend(
   { sparse: mode = "auto", sparseRates: rates = sparseRates(device) }: Pick<CompileOptions, "sparse" | "sparseRates"> = {},
 ): Backend {
   const { target, threads } = device;
-  const sparse: SparsePolicy = { mode, rates, choices: [] };
+  const sparse: SparsePolicy = { mode, rates, choices: [], doubts: [] };
   const options: TargetOptions = { target, threads, kernels: new Map(), sparse };
   return {
     sparse,
     isAnchor,
     keeps: (node, narrow) => keepsAttention(node, narrow, target),
-    implement: (node, name) => implement(node, name, options),
+    implement: (node, name) => implementTried(node, name, options),
     copy(type) {
       const bytes = tensorBytes(type);
       return sharedKernel(options, `copy ${bytes}`, () => copyKernel(`copy_${bytes}`, bytes, target, threads));

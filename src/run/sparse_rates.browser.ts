@@ -1,13 +1,14 @@
 // Pages multiply sparse weights as dense ones: nothing is predicted there, and nothing measured.
 type Rates = typeof import("./sparse_rates.ts");
 
-const NONE = { nonzero: 0, visit: 0, channel: 0 };
+const NONE = { nonzero: 0, vector: 0, visit: 0, channel: 0, once: 0, wait: 0 };
 const UNREAD = { cached: 1, streamed: 1 };
 
 export const sparseRates: Rates["sparseRates"] = () => ({
-  dense: { element: 0, result: 0 },
+  dense: { element: 0, result: 0, once: 0, wait: 0 },
   sparse: NONE,
   beside: NONE,
+  broad: { nonzero: 0, row: 0 },
   vector: { dense: UNREAD, sparse: UNREAD, step: 0 },
 });
 

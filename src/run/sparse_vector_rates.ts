@@ -9,7 +9,7 @@ import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
 import type { VectorRates } from "./implement/sparse_cost.ts";
 import { LAUNCH } from "./implement/sparse_vector_cost.ts";
-import { Trial, type TrialCall } from "./trial.ts";
+import { lowOf, type Rounds, type Trial, type TrialCall } from "./trial.ts";
 
 /** Matrices of as many rows as columns. */
 interface VectorProblem {
@@ -23,13 +23,24 @@ const NEAR: VectorProblem = { size: 256, density: 0.5, copies: [1] };
 const FAR: VectorProblem = { size: 1024, density: 0.5, copies: [4, 12] };
 /** Launches of a run, at least: a clock's step is as long as some. */
 const LAUNCHES = 16;
-const RUNS = 9;
 
-export async function measureVectorRates(device: CpuDevice): Promise<VectorRates> {
-  const { steps, readings } = await measure(device, NEAR);
-  const [cached, streamed] = (await measure(device, FAR)).readings;
-  const rates = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
-  return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (readings[0].sparse.ns - LAUNCH)) / steps };
+/** What rates of one column are measured by; `rates` once all rounds have had their series. */
+export interface VectorTrials {
+  readonly rounds: readonly Rounds[];
+  rates(): VectorRates;
+}
+
+export async function vectorTrials(device: CpuDevice, trial: Trial): Promise<VectorTrials> {
+  const [near, far] = [await prepare(device, trial, NEAR), await prepare(device, trial, FAR)];
+  return {
+    rounds: [near.rounds, far.rounds],
+    rates() {
+      const [{ sparse }] = near.readings();
+      const [cached, streamed] = far.readings();
+      const rates = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
+      return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (sparse.ns - LAUNCH)) / near.steps };
+    },
+  };
 }
 
 /** Of one launch. */
@@ -39,46 +50,47 @@ interface Reading {
 }
 const rateOf = ({ bytes, ns }: Reading, { threads }: CpuDevice): number => bytes / threads / Math.max(ns - LAUNCH, 1);
 
-async function measure(device: CpuDevice, { size, density, copies }: VectorProblem) {
+async function prepare(device: CpuDevice, trial: Trial, { size, density, copies }: VectorProblem) {
   const { target, threads } = device;
   const shape: GemmShape = { batch: 1, m: 1, n: size, k: size, left: { batch: 0, row: size }, isRightBatched: false, hasBias: false };
   const schedule = scheduleGemm(shape, target);
   const output = noEpilogue({ dtype: "f32", shape: [1, size] });
   const coo = cooFromDense(fromNumbers("f32", [size, size], prunedNumbers(size * size, density)));
   const w = vectorMatrixOf(csbFromCoo(coo), target);
-  const index = [new Float32Array(w.shape.length), ...vectorIndexOf(w, threads)];
+  const index = [new Float32Array(w.place.length), ...vectorIndexOf(w, threads)];
   const kernels = {
     dense: gemmKernel("dense", shape, schedule, output, target, threads),
     sparse: sparseVectorKernel("sparse", w.shape, output, target, threads),
   };
-  const trial = new Trial(device);
-  try {
-    const [x, y] = [trial.empty(4 * size), trial.empty(4 * size)];
-    const packedBytes = 4 * packedElements(shape, schedule, target);
-    const most = Math.max(...copies);
-    const dense = Array.from({ length: most }, (): TrialCall => ({ kernel: kernels.dense, args: [x, trial.empty(packedBytes), y] }));
-    const sparse = Array.from(
-      { length: most },
-      (): TrialCall => ({ kernel: kernels.sparse, args: [...index.map((a) => trial.put(a)), x, y] }),
-    );
-    const often = (calls: readonly TrialCall[], count: number): TrialCall[] =>
-      Array.from({ length: Math.ceil(LAUNCHES / count) }, () => calls.slice(0, count)).flat();
-    const all = copies.flatMap((count) => [often(dense, count), often(sparse, count)]);
-    const ns = (await trial.least(all, RUNS)).map((t, i) => t / all[i].length);
-    const steps = w.shape.walk === "windows" ? windowSteps(w.shape) : w.shape.length;
-    const bytes = index.reduce((sum, a) => sum + a.byteLength, 0);
-    const readings = copies.map((_, i) => ({ dense: { bytes: packedBytes, ns: ns[2 * i] }, sparse: { bytes, ns: ns[2 * i + 1] } }));
-    return { steps, readings };
-  } finally {
-    trial.free();
-  }
+  const [x, y] = [trial.empty(4 * size), trial.empty(4 * size)];
+  const packedBytes = 4 * packedElements(shape, schedule, target);
+  const most = Math.max(...copies);
+  const dense = Array.from({ length: most }, (): TrialCall => ({ kernel: kernels.dense, args: [x, trial.empty(packedBytes), y] }));
+  const sparse = Array.from(
+    { length: most },
+    (): TrialCall => ({ kernel: kernels.sparse, args: [...index.map((a) => trial.put(a)), x, y] }),
+  );
+  const often = (calls: readonly TrialCall[], count: number): TrialCall[] =>
+    Array.from({ length: Math.ceil(LAUNCHES / count) }, () => calls.slice(0, count)).flat();
+  const all = copies.flatMap((count) => [often(dense, count), often(sparse, count)]);
+  const rounds = await trial.rounds(all);
+  const bytes = index.reduce((sum, a) => sum + a.byteLength, 0);
+  return {
+    rounds,
+    steps: w.shape.walk === "windows" ? windowSteps(w.shape) : w.shape.length,
+    readings() {
+      const ns = rounds.lows.map((lows, i) => lowOf(lows) / all[i].length);
+      return copies.map((_, i) => ({ dense: { bytes: packedBytes, ns: ns[2 * i] }, sparse: { bytes, ns: ns[2 * i + 1] } }));
+    },
+  };
 }
 
 /** Ones at random places: a linear congruential generator's. */
 export function prunedNumbers(count: number, density: number): Float32Array {
-  let state = 1;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32 < density ? 1 : 0;
-  });
+  const out = new Float32Array(count);
+  for (let i = 0, state = 1; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    if ((state >>> 0) / 2 ** 32 < density) out[i] = 1;
+  }
+  return out;
 }

@@ -90,8 +90,23 @@ export interface TargetOptions {
 /** How layers with sparse weights are chosen kernels for, and what was chosen. */
 export interface SparsePolicy {
   readonly mode: SparseMode;
-  readonly rates: SparseRates;
+  /** What is predicted by; what was tried meanwhile may be added. */
+  rates: SparseRates;
   readonly choices: SparseChoice[];
+  /** Whether the best sparse kernel is wanted, though it may not pay: to be tried. */
+  readonly isEager?: true;
+  /** Layers that predictions leave open, where they are collected. */
+  readonly doubts?: Doubt[];
+}
+
+/** A layer that might be faster with either kind of kernel. */
+export interface Doubt {
+  /** Equal layers have equal keys. */
+  readonly key: string;
+  /** Its number among the choices. */
+  readonly choice: number;
+  readonly dense: readonly KernelCall[];
+  readonly sparse: readonly KernelCall[];
 }
 
 /** A layer with weights (rows, depth) on n columns, and what its kernels were predicted to take. */
@@ -110,6 +125,8 @@ export interface SparseChoice {
   readonly isCode?: true;
   /** Of its sparse kernel; none: CSB. */
   readonly format?: string;
+  /** Whether its times were measured on this machine, not predicted. */
+  readonly isTried?: true;
 }
 
 /** The kernel of this kind for these parts, generated when there is none yet. */

@@ -10,7 +10,7 @@ import type { Csb } from "../../sparse/csb.ts";
 import { countNonzeros, csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { isWanted, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
 import { codeTimesMatrix } from "./sparse_code.ts";
 import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
 import { bestStrips, stripCall, stripFormat } from "./sparse_strips.ts";
@@ -94,7 +94,7 @@ function rowsTimesBlocks(task: AnchorTask, x: Place | SparseInput, w: SparseWeig
   const best = bestStrips(weights, size, w.bias.length > 0, machine);
   const others = forecast(size, density, true, machine);
   const ms = { denseMs: others.denseMs, sparseMs: best.sparseMs };
-  if (!(isForced || pays(ms)) || ms.sparseMs > others.sparseMs) return null;
+  if (!(isForced || isWanted(task, pays(ms))) || ms.sparseMs > others.sparseMs) return null;
   note(task, { rows, depth, n, density, ...ms, isSparse: true, format: stripFormat(best.strips) });
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };
   return stripCall(task, weights, best, [...places, ...w.bias], source);
@@ -115,7 +115,7 @@ function chooseSparse(task: AnchorTask, size: Size, nonzeros: number, sharesColu
   const machine = machineOf(task);
   // Random places first: where those lose, nothing is converted.
   const guess = forecast(size, density, sharesColumns, machine);
-  const isWorth = (ms: Forecast): boolean => mode === "always" || pays(ms);
+  const isWorth = (ms: Forecast): boolean => mode === "always" || isWanted(task, pays(ms));
   const w = isWorth(guess) ? make(blockOf(size, sharesColumns, threads)) : null;
   const groups = w && groupsOf(w, "forward", task.target, threads, sharesColumns ? 0 : n);
   const ms = groups ? forecastOf(size, groups, sharesColumns, machine) : guess;

@@ -6,6 +6,9 @@ import type { Machine } from "./sparse_forecast.ts";
 
 export const modeOf = (task: AnchorTask): SparseMode => task.sparse?.mode ?? "auto";
 
+/** Whether a sparse kernel is taken that could pay, by what it is predicted to take. */
+export const isWanted = (task: AnchorTask, doesPay: boolean): boolean => task.sparse?.isEager === true || doesPay;
+
 /** What predictions are made for. */
 export const machineOf = ({ target, threads, sparse }: AnchorTask): Machine => ({
   target,

@@ -7,7 +7,7 @@ import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { cooFromDense } from "../../sparse/coo.ts";
 import { csrFromCoo } from "../../sparse/csr.ts";
 import { type AnchorTask, type KernelCall, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
-import { machineOf } from "./sparse_choice.ts";
+import { isWanted, machineOf } from "./sparse_choice.ts";
 import { type Forecast, forecast, isTabled, type Machine, pays, type Size } from "./sparse_forecast.ts";
 
 /**
@@ -22,7 +22,8 @@ const SHARE = 0.68;
 const FETCHED = 1 / 40;
 
 interface CodeForecast extends Forecast {
-  /** Whether it is predicted to be faster than a walk and than the dense product. */
+  /** Whether it is predicted to be faster than a walk, and than the dense product, too. */
+  readonly isBest: boolean;
   readonly isChosen: boolean;
 }
 
@@ -36,7 +37,8 @@ export function codeForecast(size: Size, nonzeros: number, machine: Machine): Co
   if (nonzeros === 0 || bytes > MOST_BYTES[target.name] || size.n < 2) return null;
   const walk = forecast(size, density, false, machine);
   const ms = { denseMs: walk.denseMs, sparseMs: SHARE * walk.sparseMs + (FETCHED * bytes * tiles) / threads / 1e6 };
-  return { ...ms, isChosen: isTabled(size, density) && pays(ms) && ms.sparseMs < walk.sparseMs };
+  const isBest = isTabled(size, density) && ms.sparseMs < walk.sparseMs;
+  return { ...ms, isBest, isChosen: isBest && pays(ms) };
 }
 
 /** W (rows, depth) · x (depth, n); null where its code would be too long, or is not predicted to be faster than the dense product. */
@@ -45,7 +47,7 @@ export function codeTimesMatrix(task: AnchorTask, weights: Float32Array, nonzero
   const { rows, depth, n } = size;
   const density = nonzeros / (rows * depth);
   const own = codeForecast(size, nonzeros, machineOf(task));
-  if (!own || (sparse?.mode !== "always" && !own.isChosen)) return null;
+  if (!own || (sparse?.mode !== "always" && !(own.isBest && isWanted(task, own.isChosen)))) return null;
   const { denseMs, sparseMs } = own;
   sparse?.choices.push({ node: output.node, rows, depth, n, density, denseMs, sparseMs, isSparse: true, isCode: true });
   const w = csrFromCoo(cooFromDense(fromNumbers("f32", [rows, depth], weights)));

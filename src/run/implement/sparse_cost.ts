@@ -6,13 +6,34 @@ import { splitThreads } from "../../kernels/work.ts";
 /** Which kernels products with constant weights get: those that are predicted to be faster, sparse ones wherever there are some, or dense ones. */
 export type SparseMode = "auto" | "always" | "never";
 
-/** Nanoseconds of a sparse kernel on one thread, for each column of the dense operand (a pixel, a row of a batch). */
+/** Nanoseconds on one thread. */
+export interface DenseRates {
+  /** For each element of the weights, and for each result, of a column. */
+  readonly element: number;
+  readonly result: number;
+  /** Of a layer, whose code and weights are not in the nearest caches. */
+  readonly once: number;
+  /** Of reading weights that no second-level cache holds what arithmetic does not hide. */
+  readonly wait: number;
+}
+
+/** Nanoseconds of a sparse kernel on one thread. Columns come in tiles of some vectors. */
 export interface ProductRates {
+  /** For each nonzero and tile, and for each vector of them. */
   readonly nonzero: number;
-  /** For each row of each block that has nonzeros. */
+  readonly vector: number;
+  /** For each row of each block that has nonzeros, and vector. */
   readonly visit: number;
-  /** For each channel of the operand, and of the result. */
+  /** For each channel of the operand, and of the result, and vector. */
   readonly channel: number;
+  readonly once: number;
+  readonly wait: number;
+}
+
+/** Of the walk that meets the whole operand row by row (kernels/sparse_broad.ts): for each nonzero, and each row, and vector of columns. */
+export interface BroadRates {
+  readonly nonzero: number;
+  readonly row: number;
 }
 
 /** Of products with one column, on one thread. */
@@ -25,36 +46,43 @@ export interface VectorRates {
 }
 
 export interface SparseRates {
-  readonly dense: {
-    /** Nanoseconds for each element of the weights, and for each result, of a column. */
-    readonly element: number;
-    readonly result: number;
-  };
+  readonly dense: DenseRates;
   /** Activations that lie by rows: they are turned around. */
   readonly sparse: ProductRates;
   /** Columns that lie side by side. */
   readonly beside: ProductRates;
+  readonly broad: BroadRates;
   readonly vector: VectorRates;
+  /** What layers took that predictions had left open, by their keys. */
+  readonly tried?: Readonly<Record<string, TriedLayer>>;
+}
+
+export interface TriedLayer {
+  readonly denseMs: number;
+  readonly sparseMs: number;
 }
 
 /** Zen 5 at 4 GHz, for where nothing was measured. */
 export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
   avx512: {
-    dense: { element: 0.0084, result: 0.01 },
-    sparse: { nonzero: 0.0107, visit: 0.13, channel: 0.01 },
-    beside: { nonzero: 0.0115, visit: 0.045, channel: 0.01 },
+    dense: { element: 0.0084, result: 0.01, once: 500, wait: 0.7 },
+    sparse: { nonzero: 0.137, vector: 0.137, visit: 2.16, channel: 0.16, once: 4000, wait: 1 },
+    beside: { nonzero: 0.147, vector: 0.147, visit: 0.749, channel: 0.16, once: 700, wait: 1 },
+    broad: { nonzero: 0.353, row: 0.353 },
     vector: { dense: { cached: 100, streamed: 42 }, sparse: { cached: 75, streamed: 38 }, step: 0.44 },
   },
   avx2: {
-    dense: { element: 0.0155, result: 0.03 },
-    sparse: { nonzero: 0.019, visit: 0.07, channel: 0.06 },
-    beside: { nonzero: 0.019, visit: 0.07, channel: 0.02 },
+    dense: { element: 0.0155, result: 0.03, once: 500, wait: 0.7 },
+    sparse: { nonzero: 0.122, vector: 0.122, visit: 0.582, channel: 0.48, once: 4000, wait: 1 },
+    beside: { nonzero: 0.122, vector: 0.122, visit: 0.582, channel: 0.16, once: 700, wait: 1 },
+    broad: { nonzero: 0.292, row: 0.292 },
     vector: { dense: { cached: 112, streamed: 42 }, sparse: { cached: 102, streamed: 40 }, step: 0.48 },
   },
   wasm: {
-    dense: { element: 0.033, result: 0.05 },
-    sparse: { nonzero: 0.052, visit: 0.12, channel: 0.15 },
-    beside: { nonzero: 0.052, visit: 0.12, channel: 0.05 },
+    dense: { element: 0.033, result: 0.05, once: 500, wait: 0.7 },
+    sparse: { nonzero: 0.166, vector: 0.166, visit: 0.499, channel: 0.6, once: 4000, wait: 1 },
+    beside: { nonzero: 0.166, vector: 0.166, visit: 0.499, channel: 0.2, once: 700, wait: 1 },
+    broad: { nonzero: 0.399, row: 0.399 },
     vector: { dense: { cached: 94, streamed: 42 }, sparse: { cached: 90, streamed: 40 }, step: 1.03 },
   },
 };
@@ -72,28 +100,60 @@ export interface SparseLayer {
   readonly block: number;
   /** Whether the columns are shared out to threads, or the rows. */
   readonly sharesColumns: boolean;
+  /** Whether one row at a time meets the whole operand. */
+  readonly broad: boolean;
 }
 
-/** How often each rate of the dense product counts on the busiest thread. */
-export const denseWork = ({ rows, depth, n }: SparseLayer, threads: number): readonly number[] => {
+/** Weights of more second-level caches' bytes are not there when their layer comes again. */
+const NEAR = 0.75;
+
+/** What reading bytes takes on one thread, where the weights of their layer are far away. */
+export const farNs = (
+  { rows, depth }: Pick<SparseLayer, "rows" | "depth">,
+  bytes: number,
+  rate: VectorRates["dense"],
+  target: SimdTarget,
+): number => (4 * rows * depth > NEAR * target.l2 ? readNs(bytes, rate, target) : 0);
+
+/** How often each of DENSE_RATES counts on the busiest thread. */
+export function denseWork(layer: SparseLayer, { dense }: VectorRates, target: SimdTarget, threads: number): readonly number[] {
+  const { rows, depth, n } = layer;
   const columns = n / threads;
-  return [columns * rows * depth, columns * rows];
-};
+  return [columns * rows * depth, columns * rows, 1, farNs(layer, 4 * rows * depth, dense, target) / threads];
+}
+export const DENSE_RATES = ["element", "result", "once", "wait"] as const satisfies readonly (keyof DenseRates)[];
 
-/** Of what a nonzero takes what one takes whose column is loaded for two. Measured on Zen 5, 8 to 64 columns. */
-const SHARED = 0.75;
+/** Of what a nonzero takes what one takes whose column is loaded for two: measured on Zen 5. */
+const SHARED = 0.5;
+/** Bytes of a nonzero's value and coordinate, and of a visit. */
+const NONZERO_BYTES = 5;
+const VISIT_BYTES = 8;
 
-/** The same for the sparse one: nonzeros, visits, channels. A nonzero costs as much by itself as for each vector of columns that it meets. */
-export function sparseWork(layer: SparseLayer, target: SimdTarget, threads: number): readonly number[] {
+/** Which part of the rows the busiest thread has, where it has `byRows`-th parts of their blocks. */
+function shareOf({ rows, block }: SparseLayer, byRows: number): number {
+  const blockRows = Math.ceil(rows / block);
+  return Math.ceil(blockRows / byRows) / blockRows;
+}
+
+/** How often each of PRODUCT_RATES counts there. */
+export function sparseWork(layer: SparseLayer, { sparse }: VectorRates, target: SimdTarget, threads: number): readonly number[] {
   const { rows, depth, n, length, shared, visits, block, sharesColumns } = layer;
   const vectors = sparseVectors(n, target);
-  const tiles = Math.ceil(n / (vectors * target.lanes));
-  const blockRows = Math.ceil(rows / block);
-  const [byColumns, byRows] = sharesColumns ? splitThreads(threads, [tiles, blockRows]) : [1, threads];
-  const columns = Math.ceil(tiles / byColumns) * target.lanes * 0.8 * (1 + vectors);
-  const share = Math.ceil(blockRows / byRows) / blockRows;
-  return [columns * share * (length - (1 - SHARED) * shared), columns * share * visits, columns * (depth + share * rows)];
+  const all = Math.ceil(n / (vectors * target.lanes));
+  const [byColumns, byRows] = sharesColumns ? splitThreads(threads, [all, Math.ceil(rows / block)]) : [1, threads];
+  const [tiles, share] = [Math.ceil(all / byColumns), shareOf(layer, byRows)];
+  const met = tiles * share * (length - (1 - SHARED) * shared);
+  const far = farNs(layer, NONZERO_BYTES * length + VISIT_BYTES * visits, sparse, target) / threads;
+  return [met, met * vectors, tiles * share * visits * vectors, tiles * vectors * (depth + share * rows), 1, far];
 }
+export const PRODUCT_RATES = ["nonzero", "vector", "visit", "channel", "once", "wait"] as const satisfies readonly (keyof ProductRates)[];
+
+/** How often each of BROAD_RATES counts there. */
+export function broadWork(layer: SparseLayer, target: SimdTarget, threads: number): readonly number[] {
+  const vectors = Math.ceil(layer.n / target.lanes) * shareOf(layer, threads);
+  return [layer.length * vectors, layer.rows * vectors];
+}
+export const BROAD_RATES = ["nonzero", "row"] as const satisfies readonly (keyof BroadRates)[];
 
 /** A matrix that is cached has so many second-level caches' bytes at most. */
 const CACHES = 8;
@@ -102,23 +162,16 @@ const CACHES = 8;
 export const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 }: SimdTarget): number =>
   bytes / (bytes <= CACHES * l2 ? cached : streamed);
 
-const total = (work: readonly number[], rates: readonly number[]): number => work.reduce((sum, w, i) => sum + w * rates[i], 0);
+const totalMs = <Name extends string>(work: readonly number[], names: readonly Name[], rates: Readonly<Record<Name, number>>): number =>
+  work.reduce((sum, w, i) => sum + w * rates[names[i]], 0) / 1e6;
 
-export const denseMs = (layer: SparseLayer, { dense }: SparseRates, threads: number): number =>
-  total(denseWork(layer, threads), [dense.element, dense.result]) / 1e6;
+export const denseMs = (layer: SparseLayer, { dense, vector }: SparseRates, target: SimdTarget, threads: number): number =>
+  totalMs(denseWork(layer, vector, target, threads), DENSE_RATES, dense);
 
-export function sparseMs(layer: SparseLayer, { sparse, beside }: SparseRates, target: SimdTarget, threads: number): number {
-  const { nonzero, visit, channel } = layer.sharesColumns ? sparse : beside;
-  const { once, tile } = layer.sharesColumns ? COLD_MS.turned : COLD_MS.plain;
-  const tiles = layer.n / (sparseVectors(layer.n, target) * target.lanes) / threads;
-  return once + tile * tiles + total(sparseWork(layer, target, threads), [nonzero, visit, channel]) / 1e6;
+export function sparseMs(layer: SparseLayer, { sparse, beside, broad, vector }: SparseRates, target: SimdTarget, threads: number): number {
+  if (layer.broad) return beside.once / 1e6 + totalMs(broadWork(layer, target, threads), BROAD_RATES, broad);
+  return totalMs(sparseWork(layer, vector, target, threads), PRODUCT_RATES, layer.sharesColumns ? sparse : beside);
 }
-
-/**
- * A kernel in the middle of a network finds its code, its index and activations outside of the nearest caches, and the sparse ones have more of that
- * than dense ones where activations are turned around: milliseconds for a layer, and for each tile of its columns. Measured on PP-OCRv4 recognition at 60 and 80 % of zeros. With columns side by side dense kernels lose as much: 256×64 on 64 columns takes 3 µs instead of 2.8, dense 14 instead of 8.5, where 4 MB were read before.
- */
-export const COLD_MS = { turned: { once: 0.008, tile: 0.00045 }, plain: { once: 0.0002, tile: 0 } } as const;
 
 /** Predictions are off by a tenth: sparse kernels must win by as much. */
 export const MARGIN = 0.9;

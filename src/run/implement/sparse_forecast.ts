@@ -2,7 +2,7 @@
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { type Groups, rowsOfPanel, SPARSE_BLOCK } from "../../kernels/sparse_groups.ts";
 import { LEAST_SHARING } from "../../kernels/sparse_sharing.ts";
-import { denseMs, MARGIN, readNs, type SparseLayer, type SparseRates, sparseMs, type VectorRates } from "./sparse_cost.ts";
+import { denseMs, MARGIN, type SparseLayer, type SparseRates, sparseMs } from "./sparse_cost.ts";
 
 export interface Size extends Pick<SparseLayer, "rows" | "depth" | "n"> {
   /** Of the dense product's time what the dense kernel takes, where it is another one. Default: all. */
@@ -35,22 +35,13 @@ export function blockOf({ rows, n }: Size, sharesColumns: boolean, threads: numb
   return isShort ? SMALL_BLOCK : SPARSE_BLOCK;
 }
 
-/** Weights come from the last cache or from memory, as other layers ran in between: for few columns that is most of it. */
 function predicted(layer: SparseLayer & Size, { target, threads, rates }: Machine): Forecast {
-  const { rows, depth, length, visits, denseShare = 1, hasWindows } = layer;
-  const readMs = (bytes: number, rate: VectorRates["dense"]): number => readNs(bytes, rate, target) / threads / 1e6;
+  const { denseShare = 1, hasWindows } = layer;
   return {
-    denseMs: denseShare * denseMs(layer, rates, threads) + DENSE_WAIT * readMs(4 * rows * depth, rates.vector.dense),
-    sparseMs:
-      sparseMs(layer, rates, target, threads) +
-      readMs(NONZERO_BYTES * length + VISIT_BYTES * visits, rates.vector.sparse) +
-      (hasWindows ? windowsMs(layer, threads, rates) : 0),
+    denseMs: denseShare * denseMs(layer, rates, target, threads),
+    sparseMs: sparseMs(layer, rates, target, threads) + (hasWindows ? windowsMs(layer, threads, rates) : 0),
   };
 }
-/** Of reading dense weights what multiplications do not hide: 512×512 at 8 columns waits for a tenth of it, 2048×512 for all. */
-export const DENSE_WAIT = 0.5;
-const NONZERO_BYTES = 5;
-const VISIT_BYTES = 8;
 
 /** What reading windows takes. */
 export const windowsMs = ({ depth, n }: Size, threads: number, { dense }: SparseRates): number =>
@@ -64,14 +55,28 @@ export function forecast(size: Size, density: number, sharesColumns: boolean, ma
   const length = density * rows * depth;
   // About as many as a row has of all columns: pairs are chosen for it, but also for equal counts.
   const shared = density >= LEAST_SHARING && !machine.target.loadsFirst ? density * length : 0;
-  return predicted({ ...size, length, shared, visits, block, sharesColumns }, machine);
+  return predicted({ ...size, length, shared, visits, block, sharesColumns, broad: false }, machine);
 }
 
 /** With a pattern in the order of its kernel. */
 export function forecastOf(size: Size, groups: Groups, sharesColumns: boolean, machine: Machine): Forecast {
-  const { nonzeros, shared, visits, block } = groups;
-  return predicted({ ...size, length: nonzeros, shared, visits: visits.length / 2, block, sharesColumns }, machine);
+  return predicted({ ...size, ...layerOf(groups), sharesColumns }, machine);
 }
+
+/** What of a layer its walk says. */
+export const layerOf = ({
+  nonzeros,
+  shared,
+  visits,
+  block,
+  broad,
+}: Groups): Pick<SparseLayer, "length" | "shared" | "visits" | "block" | "broad"> => ({
+  length: nonzeros,
+  shared,
+  visits: visits.length / 2,
+  block,
+  broad,
+});
 
 /** Whether sparse kernels are predicted to be faster, by more than predictions are usually off. */
 export const pays = (ms: Forecast): boolean => ms.sparseMs <= MARGIN * ms.denseMs;

@@ -15,8 +15,8 @@ import {
 import { splitThreads } from "../../kernels/work.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { machineOf } from "./sparse_choice.ts";
-import { COLD_MS, readNs } from "./sparse_cost.ts";
-import { DENSE_WAIT, type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
+import { farNs } from "./sparse_cost.ts";
+import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
 import { blocksForecast } from "./sparse_vector_cost.ts";
 
 /** In what the dense product takes for a weight: for each that is stored, by vectors of a strip, and for each result. */
@@ -55,8 +55,8 @@ function stripMs(size: Size, { rows, n, height, width, stored, pixels }: SparseS
   const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
   const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
   const product = rates.dense.element * (cost.stored[height / target.lanes - 1] * stored * width * height + cost.result * rows);
-  const wait = (DENSE_WAIT * readNs(4 * stored * width * height, rates.vector.dense, target)) / threads;
-  return COLD_MS.plain.once + (columns * share * product + wait) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
+  const wait = (rates.dense.wait * farNs(size, 4 * stored * width * height, rates.vector.dense, target)) / threads;
+  return (columns * share * product + rates.dense.once + wait) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
 }
 
 /** A single pixel, by the blocks that are fewest bytes; null: this target has no kernel that would not wait for its sums. */

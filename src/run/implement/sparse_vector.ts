@@ -6,9 +6,10 @@ import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { countNonzeros, csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
-import { machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import { isWanted, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
+import type { Forecast } from "./sparse_forecast.ts";
 import { rowTimesBlocks } from "./sparse_strips.ts";
-import { vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
+import { vectorFits, vectorForecast, vectorForecastOf, vectorPays } from "./sparse_vector_cost.ts";
 
 /** Weights with fewer zeros are not noted as sparse. */
 const MOST_DENSITY = 0.8;
@@ -31,16 +32,16 @@ export function rowTimesSparse(
   const machine = machineOf(task);
   const guess = vectorForecast(size, density, machine);
   const blocks = rowTimesBlocks(task, x, { weights, rows: n, depth: k, isByRows: isTransposed });
-  if (blocks && blocks.ms.sparseMs < guess.sparseMs && (!isAuto || vectorPays(size, blocks.ms, threads))) {
+  const isWorth = (ms: Forecast): boolean => !isAuto || (vectorFits(size, threads) && isWanted(task, vectorPays(ms)));
+  if (blocks && blocks.ms.sparseMs < guess.sparseMs && isWorth(blocks.ms)) {
     note(task, { ...size, density, ...blocks.ms, isSparse: true, format: blocks.format });
     return [blocks.call()];
   }
   // Random places first: where those lose, nothing is converted.
-  const isWorth = !isAuto || vectorPays(size, guess, threads);
-  const csb = isWorth ? csbFromFloats(weights, { rows: n, columns: k, isTurned: !isTransposed, block: SPARSE_BLOCK }) : null;
+  const csb = isWorth(guess) ? csbFromFloats(weights, { rows: n, columns: k, isTurned: !isTransposed, block: SPARSE_BLOCK }) : null;
   const w = csb && vectorMatrixOf(csb, target);
   const ms = w ? vectorForecastOf(size, w, machine) : guess;
-  const isSparse = w !== null && (!isAuto || vectorPays(size, ms, threads));
+  const isSparse = w !== null && isWorth(ms);
   note(task, { ...size, density, ...ms, isSparse });
   return isSparse ? [vectorCall(task, w, orderedValues(csb!, w.place), x)] : null; // w was made of it
 }

@@ -82,5 +82,7 @@ export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatr
 /** With blocks of so many elements: they come as fast as memory gives them. */
 export const blocksForecast = (size: Size, elements: number, machine: Machine): Forecast => forecast(size, 0, 4 * elements, machine);
 
-export const vectorPays = ({ rows, depth }: Size, { denseMs, sparseMs }: Forecast, threads: number): boolean =>
-  rows * depth >= LEAST_ELEMENTS && (threads === 1 || rows >= LEAST_ROWS * threads) && sparseMs <= MARGIN * denseMs;
+/** Whether a layer is large enough for a sparse kernel. */
+export const vectorFits = ({ rows, depth }: Size, threads: number): boolean =>
+  rows * depth >= LEAST_ELEMENTS && (threads === 1 || rows >= LEAST_ROWS * threads);
+export const vectorPays = ({ denseMs, sparseMs }: Forecast): boolean => sparseMs <= MARGIN * denseMs;

@@ -1,0 +1,211 @@
+// Layers of many shapes, timed cold with the dense kernel and the sparse ones in turns → the rates that predict them best.
+import type { CpuDevice } from "../devices/cpu.ts";
+import type { SimdTarget } from "../ir/kernel.ts";
+import { fromNumbers } from "../ir/tensor.ts";
+import { noEpilogue } from "../kernels/epilogue.ts";
+import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
+import { groupsOf, indexOf, shareBlockRows } from "../kernels/sparse_groups.ts";
+import { channelsLast } from "../kernels/sparse_panel.ts";
+import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
+import { cooFromDense } from "../sparse/coo.ts";
+import { csbFromCoo } from "../sparse/csb.ts";
+import {
+  BROAD_RATES,
+  broadWork,
+  DENSE_RATES,
+  denseWork,
+  PRODUCT_RATES,
+  type SparseLayer,
+  type SparseRates,
+  sparseWork,
+  USUAL_RATES,
+} from "./implement/sparse_cost.ts";
+import { blockOf, layerOf } from "./implement/sparse_forecast.ts";
+import { isPlausible } from "./sparse_plausible.ts";
+import { prunedNumbers, vectorTrials } from "./sparse_vector_rates.ts";
+import { inSeries, lowOf, type Rounds, type RoundsOptions, Trial, type TrialCall } from "./trial.ts";
+
+/** What rates were fitted to: a layer, and its times on this machine. */
+export interface RateSample {
+  readonly layer: SparseLayer;
+  readonly density: number;
+  readonly denseMs: number;
+  readonly sparseMs: number;
+}
+
+export interface MeasuredRates {
+  readonly rates: SparseRates;
+  readonly samples: readonly RateSample[];
+  /** How far series of runs disagreed: 1, or more. */
+  readonly spread: number;
+}
+
+interface Problem {
+  readonly rows: number;
+  readonly depth: number;
+  /** Columns for each thread. */
+  readonly n: number;
+  readonly density: number;
+}
+/** Layers that differ in what they cost most for. */
+
+const PROBLEMS: readonly Problem[] = [
+  { rows: 256, depth: 64, n: 64, density: 0.2 },
+  { rows: 256, depth: 64, n: 256, density: 0.1 },
+  { rows: 128, depth: 128, n: 512, density: 0.3 },
+  { rows: 64, depth: 256, n: 256, density: 0.1 },
+  { rows: 64, depth: 320, n: 256, density: 0.04 },
+  { rows: 480, depth: 120, n: 256, density: 0.05 },
+  { rows: 120, depth: 480, n: 64, density: 0.3 },
+  { rows: 512, depth: 512, n: 8, density: 0.3 },
+  { rows: 512, depth: 512, n: 128, density: 0.05 },
+  { rows: 512, depth: 512, n: 64, density: 0.5 },
+  { rows: 256, depth: 1024, n: 32, density: 0.1 },
+  { rows: 1024, depth: 1024, n: 8, density: 0.2 },
+  { rows: 1024, depth: 1024, n: 64, density: 0.1 },
+];
+const RUNS = 3;
+/** Rates that no machine has are measured again, so often at most; then the usual ones hold. */
+const ATTEMPTS = 3;
+
+export async function measureRates(device: CpuDevice): Promise<MeasuredRates> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const measured = await measureOnce(device);
+    if (isPlausible(measured.rates, device.target)) return measured;
+  }
+  return { rates: USUAL_RATES[device.target.name], samples: [], spread: Number.POSITIVE_INFINITY };
+}
+
+async function measureOnce(device: CpuDevice): Promise<MeasuredRates> {
+  const trial = new Trial(device);
+  try {
+    const prepared: Prepared[] = [];
+    for (const problem of PROBLEMS) prepared.push(await prepare(device, trial, problem));
+    const vectors = await vectorTrials(device, trial);
+    const spread = await inSeries([...prepared.map((p) => p.rounds), ...vectors.rounds], RUNS);
+    const vector = vectors.rates();
+    return { rates: { ...ratesOf(prepared, vector, device), vector }, samples: prepared.map(sampleOf), spread };
+  } finally {
+    trial.free();
+  }
+}
+
+/** Contestants of the rounds: the dense kernel, the sparse one with activations by rows, the one with columns side by side. */
+interface Prepared {
+  readonly density: number;
+  readonly sparse: SparseLayer;
+  readonly beside: SparseLayer;
+  readonly rounds: Rounds;
+  /** Layers of a run. */
+  readonly count: number;
+}
+const times = ({ rounds, count }: Prepared): readonly number[] => rounds.lows.map((lows) => lowOf(lows) / count);
+
+function sampleOf(prepared: Prepared): RateSample {
+  const [dense, sparse] = times(prepared);
+  return { layer: prepared.sparse, density: prepared.density, denseMs: dense / 1e6, sparseMs: sparse / 1e6 };
+}
+
+async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promise<Prepared> {
+  const { target, threads } = device;
+  const { rows, depth, density } = problem;
+  const n = problem.n * threads;
+  const weights = prunedNumbers(rows * depth, density);
+  const coo = cooFromDense(fromNumbers("f32", [rows, depth], weights));
+  const shape: GemmShape = { batch: 1, m: n, n: rows, k: depth, left: { batch: 0, row: depth }, isRightBatched: false, hasBias: false };
+  const schedule = scheduleGemm(shape, target);
+  const packed = new Float32Array(packedElements(shape, schedule, target));
+  packRight(weights, { k: 1, n: depth }, shape, schedule, target, packed);
+  const [x, y] = [trial.empty(4 * n * depth), trial.empty(4 * n * rows)];
+  const byRows = noEpilogue({ dtype: "f32", shape: [n, rows] });
+  const product = (sharesColumns: boolean) => {
+    const block = blockOf({ rows, depth, n }, sharesColumns, threads);
+    const groups = groupsOf(csbFromCoo(coo, { block }), "forward", target, threads, sharesColumns ? 0 : n);
+    const index = [new Float32Array(groups.place.length), ...indexOf(groups), ...(sharesColumns ? [] : [shareBlockRows(groups, threads)])];
+    const epilogue = sharesColumns ? byRows : noEpilogue({ dtype: "f32", shape: [rows, n] });
+    const side = sharesColumns ? channelsLast(false) : undefined;
+    const kernel = sparseProductKernel("sparse", sparseProductShape(groups, n), epilogue, target, threads, side);
+    const layer: SparseLayer = { rows, depth, n, ...layerOf(groups), sharesColumns };
+    return { layer, calls: copies(() => ({ kernel, args: [...index.map((a) => trial.put(a)), x, y] })) };
+  };
+  const count = Math.max(1, Math.min(MOST_COPIES, Math.floor(COPIED_BYTES / (4 * rows * depth))));
+  const copies = (make: () => TrialCall): TrialCall[] => Array.from({ length: count }, make);
+  const [sparse, beside] = [product(true), product(false)];
+  const kernel = gemmKernel("dense", shape, schedule, byRows, target, threads);
+  const dense = copies(() => ({ kernel, args: [x, trial.put(packed), y] }));
+  const rounds = await trial.rounds([dense, sparse.calls, beside.calls], coldOptions(device, 4 * rows * depth * count, [x, y]));
+  return { density, sparse: sparse.layer, beside: beside.layer, rounds, count };
+}
+/** Small layers come several times, each with weights of its own: a single one is mostly its code. */
+const MOST_COPIES = 4;
+const COPIED_BYTES = 1 << 18;
+
+type Warm = ReturnType<Trial["empty"]>;
+/** Before a layer's turn others have filled the nearest caches; large ones come with others as large. Activations were written a moment ago. */
+export function coldOptions({ target, threads }: CpuDevice, weightBytes: number, activations: readonly Warm[]): RoundsOptions {
+  const nearest = threads * target.l2;
+  return {
+    swept: 2 * nearest + (weightBytes > nearest ? LARGE_LAYERS : 1) * weightBytes,
+    warm: activations.filter(({ bytes }) => bytes <= nearest / 2),
+  };
+}
+const LARGE_LAYERS = 4;
+
+function ratesOf(
+  prepared: readonly Prepared[],
+  vector: SparseRates["vector"],
+  { target, threads }: CpuDevice,
+): Omit<SparseRates, "vector"> {
+  const fitted = <Name extends string>(
+    names: readonly Name[],
+    contestant: number,
+    some: readonly Prepared[],
+    work: (p: Prepared) => readonly number[],
+  ) =>
+    leastRates(
+      names,
+      some.map((p) => ({ work: work(p), ns: times(p)[contestant] })),
+    );
+  const panels = prepared.filter(({ beside }) => !beside.broad);
+  const beside = fitted(PRODUCT_RATES, 2, panels, (p) => sparseWork(p.beside, vector, target, threads));
+  return {
+    dense: fitted(DENSE_RATES, 0, prepared, (p) => denseWork(p.sparse, vector, target, threads)),
+    sparse: fitted(PRODUCT_RATES, 1, prepared, (p) => sparseWork(p.sparse, vector, target, threads)),
+    beside,
+    broad: broadRates(
+      prepared.filter((p) => p.beside.broad),
+      beside,
+      target,
+      threads,
+    ),
+  };
+}
+
+/** Where nothing is met broadly, a guess: it is not asked for either. */
+function broadRates(some: readonly Prepared[], beside: SparseRates["beside"], target: SimdTarget, threads: number): SparseRates["broad"] {
+  const samples = some.map((p) => ({ work: broadWork(p.beside, target, threads), ns: Math.max(1, times(p)[2] - beside.once) }));
+  return samples.length > 0 ? leastRates(BROAD_RATES, samples) : { nonzero: beside.vector, row: beside.visit };
+}
+
+interface Sample {
+  readonly work: readonly number[];
+  readonly ns: number;
+}
+const STEPS = 3000;
+
+/** Rates r ≥ 0 with the least Σ (work·r / ns − 1)², one rate after another. */
+function leastRates<Name extends string>(names: readonly Name[], samples: readonly Sample[]): Readonly<Record<Name, number>> {
+  const scaled = samples.map(({ work, ns }) => work.map((w) => w / ns));
+  const rates = names.map(() => 0);
+  for (let step = 0; step < STEPS; step++)
+    for (let i = 0; i < rates.length; i++) {
+      let [square, product] = [0, 0];
+      for (const row of scaled) {
+        const others = row.reduce((sum, w, j) => (j === i ? sum : sum + w * rates[j]), 0);
+        square += row[i] * row[i];
+        product += row[i] * (1 - others);
+      }
+      rates[i] = square > 0 ? Math.max(0, product / square) : 0;
+    }
+  return Object.fromEntries(names.map((name, i) => [name, rates[i]])) as Record<Name, number>; // a rate for each name
+}
