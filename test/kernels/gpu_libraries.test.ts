@@ -181,8 +181,8 @@ test("float32 goes to libraries where it may be rounded to tf32, in channels tha
   const { names, error } = run(blocks, data, "tf32");
   expect(names).toContain("conv tf32 bias");
   expect(error).toBeLessThan(1e-5); // float64 stands for the library here
-  const librariesOf = (y: Value, precision: Precision): string[] => {
-    const { steps } = scheduleGraph({ inputs: [x], outputs: [{ name: "y", value: y }] }, gpuBackend(target, 256, precision), { precision });
+  const librariesOf = (y: Value, precision: Precision, on = target): string[] => {
+    const { steps } = scheduleGraph({ inputs: [x], outputs: [{ name: "y", value: y }] }, gpuBackend(on, 256, precision), { precision });
     return steps.flatMap(({ calls }) => (calls ?? []).flatMap(({ kernel }) => (isLibraryKernel(kernel) ? [nameOf(kernel)] : [])));
   };
   expect(librariesOf(blocks.outputs[0].value, "f32")).toEqual([]);
@@ -192,6 +192,10 @@ test("float32 goes to libraries where it may be rounded to tf32, in channels tha
   const square = op("Reshape", [op("Slice", [x, ...[0, 1].map((at) => numbers64(at)), numbers64(1)]), numbers64(512, 128)]);
   expect(librariesOf(op("MatMul", [square, numbers([128, 2048], 1, 5)]), "tf32")).toEqual(["gemm tf32"]); // 2²⁸ operations
   expect(librariesOf(op("MatMul", [square, numbers([128, 2048], 1, 5)]), "f32")).toEqual([]);
+  const [large, ragged] = [8192, 8194].map((columns) => op("MatMul", [square, numbers([128, columns], 1, 5)])); // 2³⁰ operations
+  const onUnits: typeof target = { ...target, fragments: ["f16", "bf16", "f32"] };
+  expect([large, ragged].map((y) => librariesOf(y, "f32"))).toEqual([["gemm"], ["gemm"]]);
+  expect([large, ragged].map((y) => librariesOf(y, "f32", onUnits))).toEqual([[], ["gemm"]]); // ours, unrounded, on matrix units
 });
 
 test("bytes are multiplied by the library as integers, whatever their zero points", () => {
