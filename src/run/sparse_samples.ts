@@ -47,8 +47,8 @@ interface Problem {
   readonly n: number;
   readonly density: number;
 }
-/** Layers that differ in what they cost most for. */
 
+/** Layers that differ in what they cost most for. */
 const PROBLEMS: readonly Problem[] = [
   { rows: 256, depth: 64, n: 64, density: 0.2 },
   { rows: 256, depth: 64, n: 256, density: 0.1 },

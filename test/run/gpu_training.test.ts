@@ -1,20 +1,11 @@
 // Training on a GPU: parameters, optimizer and random words live there, and the losses follow the CPU's.
 import { afterAll, describe, expect, test } from "vitest";
 import type { DeviceOptions } from "../../src/devices/open.ts";
-import {
-  BatchNorm2d,
-  Conv2d,
-  crossEntropy,
-  Dropout,
-  Embedding,
-  Linear,
-  Module,
-  MultiheadAttention,
-  RandomStream,
-} from "../../src/nn/index.ts";
+import { BatchNorm2d, Conv2d, crossEntropy, Dropout, Linear, Module, RandomStream } from "../../src/nn/index.ts";
 import { Adam } from "../../src/optim/index.ts";
 import { jit, key, Parameter, random, setDevice, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
+import { learnText } from "./text_model.ts";
 
 const BATCH = 8;
 const SIZE = 6;
@@ -58,34 +49,6 @@ async function learn(options: DeviceOptions): Promise<{ losses: number[]; weight
   return { losses, weights: [...(await parameters[0].value.numbers())] };
 }
 
-const VOCABULARY = 29;
-const WIDTH = 16;
-
-/** Losses of 4 steps of a language model, and how many nodes of a step took time that was measured. */
-async function learnText(options: DeviceOptions): Promise<{ losses: number[]; nodes: number }> {
-  setDevice(options);
-  const random = new RandomStream(3);
-  const table = new Embedding(VOCABULARY, WIDTH, { key: random, deviation: 0.3 });
-  const layer = new MultiheadAttention(WIDTH, 2, { key: random });
-  const parameters = [table, layer].flatMap((m) => m.parameters());
-  const optimizer = new Adam(parameters, { learningRate: 0.01 });
-  const attended = (x: Tensor): Tensor => x.add(layer.forward(x, x, x, { causal: true }));
-  using step = jit(
-    (tokens: Tensor, next: Tensor) => {
-      const logits = () => attended(table.forward(tokens)).reshape([-1, WIDTH]).matmul(table.weight.value.transpose());
-      const { value, grads } = valueAndGrad(() => crossEntropy(logits(), next.reshape([-1])), parameters);
-      optimizer.step(grads);
-      return value;
-    },
-    { precision: "bf16" },
-  );
-  const line = Array.from({ length: 25 }, (_, i) => (i * i * 7) % VOCABULARY);
-  const tokens = (from: number) => tensor([line.slice(from, from + 12), line.slice(from + 12, from + 24)], "i32");
-  const losses: number[] = [];
-  for (let i = 0; i < 4; i++) losses.push(await step(tokens(0), tokens(1)).item());
-  return { losses, nodes: (await step.profile(tokens(0), tokens(1))).filter(({ ms }) => ms >= 0).length };
-}
-
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ options }) => {
   afterAll(() => setDevice({}));
 
@@ -98,8 +61,8 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ options 
   });
 
   test("attention with 16-bit products follows the CPU", { timeout: PATIENCE_MS }, async () => {
-    const wanted = await learnText({ threads: 1 });
-    const got = await learnText(options);
+    const wanted = await learnText({ threads: 1 }, { width: 16, optimizer: Adam });
+    const got = await learnText(options, { width: 16, optimizer: Adam });
     // Gradients of biases are sums of what products read, which is rounded to 8 bits.
     for (const [i, loss] of got.losses.entries()) expect(Math.abs(loss - wanted.losses[i]), `step ${i}`).toBeLessThan(2e-3);
     expect(got.losses[3]).toBeLessThan(got.losses[0]);

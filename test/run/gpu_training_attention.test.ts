@@ -1,18 +1,16 @@
 // Attention in training with masks and dropout on GPUs: results and gradients against the reference, and losses of a small network beside the CPU's.
 import { afterAll, describe, expect, test } from "vitest";
-import type { DeviceOptions } from "../../src/devices/open.ts";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
-import { crossEntropy, Embedding, MultiheadAttention, RandomStream } from "../../src/nn/index.ts";
 import { HeadAttention, HeadAttentionGrad } from "../../src/ops/head_attention.ts";
 import { evaluateGraph } from "../../src/ops/index.ts";
 import { input, inputName } from "../../src/ops/source.ts";
-import { AdamW } from "../../src/optim/index.ts";
 import { inPrecision } from "../../src/passes/mixed_precision.ts";
 import { compileForGpu } from "../../src/run/gpu/program.ts";
-import { jit, setDevice, type Tensor, tensor, valueAndGrad } from "../../src/tensor/index.ts";
+import { setDevice } from "../../src/tensor/index.ts";
 import { randomNumbers, useDevice } from "./devices.ts";
 import { GPU_DEVICES } from "./gpu_devices.ts";
+import { learnText } from "./text_model.ts";
 
 const PATIENCE_MS = 240_000;
 
@@ -51,38 +49,6 @@ function graphOf({ queries, keys, seen, bias, attrs }: Case): { graph: Graph; da
   return { graph: { inputs, outputs }, data: Object.fromEntries(data) };
 }
 
-const VOCABULARY = 29;
-const WIDTH = 32;
-
-/** Losses of 4 steps of a language model with masked attention and dropout, in 16 bits. */
-async function learn(options: DeviceOptions): Promise<number[]> {
-  setDevice(options);
-  const random = new RandomStream(3);
-  const table = new Embedding(VOCABULARY, WIDTH, { key: random, deviation: 0.3 });
-  const layer = new MultiheadAttention(WIDTH, 2, { key: random, dropout: 0.3, random });
-  const parameters = [table, layer].flatMap((m) => m.parameters());
-  const optimizer = new AdamW(parameters, { learningRate: 0.01 });
-  const mask = tensor(
-    Array.from({ length: 24 }, (_, i) => (i < 9 || i >= 12 ? 1 : 0)),
-    "bool",
-  ).reshape([2, 1, 1, 12]);
-  const attended = (x: Tensor): Tensor => x.add(layer.forward(x, x, x, { causal: true, mask }));
-  using step = jit(
-    (tokens: Tensor, next: Tensor) => {
-      const logits = () => attended(table.forward(tokens)).reshape([-1, WIDTH]).matmul(table.weight.value.transpose());
-      const { value, grads } = valueAndGrad(() => crossEntropy(logits(), next.reshape([-1])), parameters);
-      optimizer.step(grads);
-      return value;
-    },
-    { precision: "bf16" },
-  );
-  const line = Array.from({ length: 25 }, (_, i) => (i * i * 7) % VOCABULARY);
-  const tokens = (from: number) => tensor([line.slice(from, from + 12), line.slice(from + 12, from + 24)], "i32");
-  const losses: number[] = [];
-  for (let i = 0; i < 4; i++) losses.push(await step(tokens(0), tokens(1)).item());
-  return losses;
-}
-
 describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ name: kind, options, open }) => {
   const device = useDevice(open);
   afterAll(() => setDevice({}));
@@ -105,8 +71,9 @@ describe.skipIf(GPU_DEVICES.length === 0).each(GPU_DEVICES)("$name", ({ name: ki
   });
 
   test("losses follow the CPU's", { timeout: PATIENCE_MS }, async () => {
-    const wanted = await learn({ threads: 1 });
-    const got = await learn(options);
+    const model = { width: 32, dropout: 0.3 };
+    const { losses: wanted } = await learnText({ threads: 1 }, model);
+    const { losses: got } = await learnText(options, model);
     for (const [i, loss] of got.entries()) expect(Math.abs(loss - wanted[i]), `step ${i}`).toBeLessThan(2e-3);
     expect(got[3]).toBeLessThan(got[0]);
   });
