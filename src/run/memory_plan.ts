@@ -110,10 +110,11 @@ function blocksOf(intervals: readonly Interval[], roots: ReadonlyMap<number, Roo
   return [...blocks.values()];
 }
 
-function largestLiveBytes(blocks: readonly Block[]): number {
+/** The most bytes that live at one step. */
+export function largestLiveBytes(lives: Iterable<Pick<Interval, "from" | "to" | "bytes">>): number {
   const changes = new Map<number, number>();
   const change = (step: number, bytes: number) => changes.set(step, (changes.get(step) ?? 0) + bytes);
-  for (const { from, to, bytes } of blocks) {
+  for (const { from, to, bytes } of lives) {
     change(from, bytes);
     change(to + 1, -bytes);
   }

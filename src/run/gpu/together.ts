@@ -2,6 +2,7 @@
 import type { Node, Value } from "../../ir/graph.ts";
 import { type GpuKernel, isLibraryKernel } from "../../ir/library_kernel.ts";
 import type { SimtKernel, SimtTarget } from "../../ir/simt.ts";
+import { largestLiveBytes } from "../memory_plan.ts";
 import { type KernelCall, type Lasting, readsOf, type Step, valuePlace } from "../step.ts";
 import { withUsedBuffers } from "./used_buffers.ts";
 
@@ -37,7 +38,7 @@ export function launchTogether(given: readonly GpuStep[], options: TogetherOptio
     while (left.length > 1) {
       const found = batchOf(steps, left, memoryOf, Math.floor(MOST_BUFFERS / kernel.params.length));
       left = left.filter((s) => !found.members.includes(s));
-      if (found.members.length > 1) steps = withBatch(steps, found, kernel);
+      steps = withBatch(steps, found, kernel);
     }
   }
   return steps;
@@ -203,25 +204,15 @@ function jointStep(members: readonly GpuStep[], kernel: SimtKernel): GpuStep {
 
 /** The most bytes of values that are alive at one time, besides states. */
 function peakOf(steps: readonly GpuStep[], { owner, bytesOf, kept }: TogetherOptions, homes: ReadonlyMap<Value, Value>): number {
-  const lives = new Map<Value, { from: number; to: number }>();
+  const lives = new Map<Value, { from: number; to: number; bytes: number }>();
   const use = (value: Value, at: number): void => {
     const v = owner(value);
     if (homes.has(v) || v.node.op.kind === "source") return;
     const known = lives.get(v);
     if (known) known.to = at;
-    else lives.set(v, { from: at, to: at });
+    else lives.set(v, { from: at, to: at, bytes: bytesOf(v) });
   };
   for (const [i, step] of steps.entries()) for (const v of [...readsOf(step), ...step.node.outputs]) use(v, i);
   for (const v of kept) use(v, steps.length);
-  const changes = new Float64Array(steps.length + 2);
-  for (const [v, { from, to }] of lives) {
-    changes[from] += bytesOf(v);
-    changes[to + 1] -= bytesOf(v);
-  }
-  let [now, most] = [0, 0];
-  for (const change of changes) {
-    now += change;
-    most = Math.max(most, now);
-  }
-  return most;
+  return largestLiveBytes(lives.values());
 }
