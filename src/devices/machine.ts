@@ -18,6 +18,8 @@ export interface MachineFacts {
   readonly isa: "avx512" | "avx2" | null;
   /** Whether the processor multiplies pairs of bfloat16 (AVX-512 BF16). */
   readonly dotsBf16: boolean;
+  /** Whether it takes instructions apart whose operand in memory has an address with an index: Intel's do (Optimization Reference Manual, "Micro-fusion"). */
+  readonly splitsIndexed: boolean;
   /** Data caches seen by one core, bytes. */
   readonly l1: number;
   readonly l2: number;
@@ -130,6 +132,7 @@ function readFacts(): MachineFacts {
     flags,
     isa: process.arch !== "x64" || !has(AVX2) ? null : has(AVX512) ? "avx512" : "avx2",
     dotsBf16: has([...AVX512, "avx512_bf16"]),
+    splitsIndexed: field("vendor_id") === "GenuineIntel",
     ...dataCaches(),
     memoryBytes: totalmem(),
     // Linux derives BogoMIPS from the calibrated time-stamp counter: two a tick.

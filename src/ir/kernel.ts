@@ -108,6 +108,8 @@ export interface SimdTarget {
   readonly loadsFirst?: boolean;
   /** It has the operation dotbf16. */
   readonly dotsBf16?: boolean;
+  /** Operands in memory whose address has an index cost an operation of their own. */
+  readonly splitsIndexed?: boolean;
   /** It has the statement expand. */
   readonly expandsLoads?: boolean;
   /** First and second level data cache of one core, bytes. */

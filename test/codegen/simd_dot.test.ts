@@ -9,7 +9,7 @@ import { type Kernel, KernelBuilder, type SimdTarget } from "../../src/ir/kernel
 import { dotbf16, interpret } from "./simd_reference.ts";
 import { lowerPlainly, runCode } from "./x86_run.ts";
 
-const BF16 = avx512Target(32768, 1 << 20, true);
+const BF16 = avx512Target(32768, 1 << 20, { dotsBf16: true });
 const LANES = 16;
 
 /** Buffers a, b, c: words of pairs, words of pairs, float32; o: six vectors. */

@@ -1,5 +1,6 @@
 // What hot loops must look like: no spills where everything fits, loads folded into arithmetic, moves elided, cheap loop ends.
 import { describe, expect, test } from "vitest";
+import { lowerAddresses } from "../../src/codegen/addresses.ts";
 import { emitKernel } from "../../src/codegen/x86/emit.ts";
 import {
   affine,
@@ -81,6 +82,35 @@ function sharePointers(kernel: Kernel<PointerAddress>): Kernel<PointerAddress> {
   };
   return { ...kernel, body: kernel.body.flatMap(rename) };
 }
+
+test("several vectors at a place picked from a word: one address with an index each, or one that is computed", () => {
+  const kernel = (target: SimdTarget): Kernel<PointerAddress> => {
+    const k = new KernelBuilder("picked", target);
+    const [words, x, y] = [k.buffer("words", 8, "read"), k.buffer("x", 3 * 256, "read"), k.buffer("y", 256, "write")];
+    const sums = [k.f32(0), k.f32(0)];
+    k.loop(0, 2, 1, (i) => {
+      const at = k.bits(times(k.loadInt(words, times(i, 4), "i32", 0, 3), 256), 0, 512);
+      for (const [v, sum] of sums.entries()) k.accumulate(sum, k.load(x, plus(at, v * target.lanes * 4)), k.f32(2));
+    });
+    for (const [v, sum] of sums.entries()) k.store(sum, y, v * target.lanes * 4);
+    return lowerAddresses(k.build());
+  };
+  const results = [avx512, { ...avx512, splitsIndexed: true }].map((target) => {
+    const [words, x, y] = [Int32Array.of(2, 0), Float32Array.from({ length: 192 }, (_, i) => i), new Float32Array(64)];
+    runCode(
+      emitKernel(kernel(target), target).finish(),
+      [words, x, y].map((a) => new Uint8Array(a.buffer)),
+    );
+    const adds = listing(kernel(target), target).filter((line) => line.startsWith("vfmadd"));
+    return { indexed: adds.filter((line) => /\[r\w+\+r\w+/.test(line)).length, adds: adds.length, y: [...y] };
+  });
+  expect(results.map(({ indexed, adds }) => [indexed, adds])).toEqual([
+    [2, 2],
+    [0, 2],
+  ]);
+  expect(results[0].y.slice(0, 3)).toEqual([256, 260, 264]);
+  expect(results[1].y).toEqual(results[0].y);
+});
 
 test("gemm tile is right", () => {
   for (const [target, rows] of [

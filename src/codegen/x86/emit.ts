@@ -34,7 +34,7 @@ export function emitKernel(kernel: Kernel<PointerAddress>, target: SimdTarget, i
     target.name !== "wasm" && kernel.lanes === target.lanes,
     `${kernel.name}: kernel for ${kernel.lanes} lanes, target ${target.name}`,
   );
-  const program = planSteps(kernel, target.name === "avx512");
+  const program = planSteps(kernel, target);
   const frame = allocateRegisters(program);
   return new Emitter(program, frame, isListing).emit();
 }

@@ -1,5 +1,5 @@
 // Finds pointers that need no register: another one plus an integer that nothing else reads, so that addresses name both.
-import type { Affine, IntVar, Kernel, Pointer, PointerAddress, Stmt } from "../../ir/kernel.ts";
+import type { Affine, IntVar, Kernel, Pointer, PointerAddress, SimdTarget, Stmt } from "../../ir/kernel.ts";
 
 /** A pointer's address: base + index · factor. */
 export interface Indexed {
@@ -8,11 +8,11 @@ export interface Indexed {
   readonly factor: number;
 }
 
-/** By the pointer's id. */
-export function planIndexed(kernel: Kernel<PointerAddress>): ReadonlyMap<number, Indexed> {
+/** By the pointer's id. Where each operand with an index costs an operation, one that computes the address is cheaper for several. */
+export function planIndexed(kernel: Kernel<PointerAddress>, { splitsIndexed }: SimdTarget): ReadonlyMap<number, Indexed> {
   const finder = new Finder();
   finder.block(kernel.body);
-  return finder.found();
+  return finder.found(splitsIndexed ? 1 : Number.POSITIVE_INFINITY);
 }
 
 class Finder {
@@ -20,15 +20,19 @@ class Finder {
   /** Pointers that move, or that something else than loads and stores of whole vectors reads. */
   private readonly refused = new Set<number>();
   private readonly set = new Set<number>();
+  /** Vectors loaded from each pointer. */
+  private readonly loads = new Map<number, number>();
   /** How often each integer is read. */
   private readonly reads = new Map<number, number>();
   /** Integers that are picked from a word: no loop counts them. */
   private readonly picked = new Set<number>();
 
-  found(): ReadonlyMap<number, Indexed> {
-    for (const [id, { base, index }] of this.candidates)
-      if (this.refused.has(id) || this.candidates.has(base.id) || this.reads.get(index.id) !== 1 || !this.picked.has(index.id))
-        this.candidates.delete(id);
+  /** Those from which at most so many vectors are loaded. */
+  found(most: number): ReadonlyMap<number, Indexed> {
+    for (const [id, { base, index }] of this.candidates) {
+      const isLone = this.reads.get(index.id) === 1 && this.picked.has(index.id) && (this.loads.get(id) ?? 0) <= most;
+      if (this.refused.has(id) || this.candidates.has(base.id) || !isLone) this.candidates.delete(id);
+    }
     return this.candidates;
   }
 
@@ -47,6 +51,7 @@ class Finder {
         break;
       case "load":
         if (s.mode !== "vec") this.refused.add(s.from.pointer.id);
+        this.loads.set(s.from.pointer.id, (this.loads.get(s.from.pointer.id) ?? 0) + 1);
         break;
       case "int":
         this.read(s.a);

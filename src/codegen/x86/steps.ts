@@ -8,6 +8,7 @@ import {
   type PointerAddress,
   plus,
   rangeOf,
+  type SimdTarget,
   times,
   type Vec,
 } from "../../ir/kernel.ts";
@@ -29,8 +30,8 @@ import type { Loop, PointerStmt, Program, Step, StmtOf } from "./program.ts";
 import { type Variable, Variables } from "./variables.ts";
 
 /** Numbers the kernel's statements and finds every variable's interval. */
-export function planSteps(kernel: Kernel<PointerAddress>, isAvx512: boolean): Program {
-  return new Planner(kernel, isAvx512).plan();
+export function planSteps(kernel: Kernel<PointerAddress>, target: SimdTarget): Program {
+  return new Planner(kernel, target).plan();
 }
 
 const ZERO: Affine = { base: 0, terms: [] };
@@ -39,6 +40,7 @@ class Planner {
   private readonly steps: Step[] = [];
   private usesBegin = 0;
   private temps = 0;
+  private readonly isAvx512: boolean;
   private readonly census: Census;
   private readonly folds: Folds;
   private readonly indexed: ReadonlyMap<number, Indexed>;
@@ -53,11 +55,13 @@ class Planner {
 
   constructor(
     private readonly kernel: Kernel<PointerAddress>,
-    private readonly isAvx512: boolean,
+    target: SimdTarget,
   ) {
+    const isAvx512 = target.name === "avx512";
+    this.isAvx512 = isAvx512;
     this.census = takeCensus(kernel, isAvx512);
     this.folds = planFolds(kernel, this.census, isAvx512);
-    this.indexed = planIndexed(kernel);
+    this.indexed = planIndexed(kernel, target);
     this.variables = new Variables(this.census.reads.length, this.census.integers);
     this.lifetimes = new Lifetimes(this.variables);
     this.args = this.variables.add();
