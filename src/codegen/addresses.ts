@@ -99,7 +99,7 @@ class Lowering {
       }
       case "prefetch": {
         const at = this.address(s.at, scope);
-        out.push({ k: "prefetch", at });
+        out.push({ k: "prefetch", at, level: s.level });
         return;
       }
       case "int":

@@ -79,8 +79,8 @@ export type Stmt<A = BufferAddress> =
   | { readonly k: "expand"; readonly dst: Vec; readonly from: A; readonly bits: A }
   | { readonly k: "store"; readonly src: Vec; readonly to: A; readonly type: MemoryType; readonly lanes: number }
   | { readonly k: "vec"; readonly op: VecOp; readonly dst: Vec; readonly a: Vec; readonly b?: Vec; readonly c?: Vec; readonly imm?: number }
-  /** Fetch into the first-level cache; no effect on results; may point outside the buffer. */
-  | { readonly k: "prefetch"; readonly at: A }
+  /** Fetch into the caches from `level` on; no effect on results; may point outside the buffer. */
+  | { readonly k: "prefetch"; readonly at: A; readonly level: CacheLevel }
   /** Only after address lowering: pointer ← parameter or other pointer, plus an offset in bytes. */
   | {
       readonly k: "pointer";
@@ -88,6 +88,9 @@ export type Stmt<A = BufferAddress> =
       readonly from: { readonly buffer: number } | { readonly pointer: Pointer };
       readonly add: Affine;
     };
+
+/** A core's first or second-level cache. */
+export type CacheLevel = 1 | 2;
 
 export interface Kernel<A = BufferAddress> {
   readonly name: string;
@@ -382,8 +385,8 @@ export class KernelBuilder {
   store(src: Vec, buffer: number, at: Int, lanes = this.lanes, type: MemoryType = "f32"): void {
     this.body.push({ k: "store", src, to: this.address(buffer, at, lanes * MEMORY_BYTES[type], true), type, lanes });
   }
-  prefetch(buffer: number, at: Int): void {
-    this.body.push({ k: "prefetch", at: { buffer, at: affine(at) } });
+  prefetch(buffer: number, at: Int, level: CacheLevel = 1): void {
+    this.body.push({ k: "prefetch", at: { buffer, at: affine(at) }, level });
   }
 
   /** dst ← op(a, b, c); a new register unless `dst` is given. */

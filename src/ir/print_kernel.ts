@@ -89,7 +89,7 @@ function simpleLine(s: Simple, names: Names): string {
       return `${names.vec(s.dst)} = ${s.op} ${operands.join(", ")}`;
     }
     case "prefetch":
-      return `prefetch ${names.at(s.at)}`;
+      return `prefetch ${s.level === 1 ? "" : `level ${s.level} `}${names.at(s.at)}`;
     case "pointer":
       return "pointer"; // made by address lowering only, on kernels that are not printed
     default:

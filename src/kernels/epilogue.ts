@@ -4,7 +4,7 @@ import type { Expr } from "../ir/expr.ts";
 import { loadReader } from "../ir/expr_interpreter.ts";
 import type { Reader, TensorType } from "../ir/graph.ts";
 import { addIndex, type Index, type IndexVar, mulIndex, newVar, sameIndex, unlinearIndex, varIndex } from "../ir/index_expr.ts";
-import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
+import { type CacheLevel, type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { ScalarFn } from "../ir/scalar.ts";
 import { elementCount } from "../ir/tensor.ts";
 import { emitExpr } from "../lower/scalar.ts";
@@ -118,8 +118,8 @@ export class EpilogueCode {
     this.b.store(sum, this.outputBuffer, this.at(row, column, 4), lanes);
   }
   /** Asks for what (row, column…) of the output lies in. */
-  prefetch(row: Int, column: Int): void {
-    this.b.prefetch(this.outputBuffer, this.at(row, column, DTYPES[this.epilogue.output.dtype].bytes));
+  prefetch(row: Int, column: Int, level: CacheLevel = 1): void {
+    this.b.prefetch(this.outputBuffer, this.at(row, column, DTYPES[this.epilogue.output.dtype].bytes), level);
   }
   loadPartial(row: Int, column: Int, lanes: number): Vec {
     return this.b.load(this.outputBuffer, this.at(row, column, 4), lanes);

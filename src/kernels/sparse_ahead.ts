@@ -1,4 +1,5 @@
 // What a sparse product asks for before it is needed: while rows meet a panel, what the next panel takes of the dense operand, and rows of results. Neither comes in an order that processors foresee.
+// Both go to the second-level cache: the nearest one is full of the panel.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
 import { sparseVectors } from "./sparse_reach.ts";
@@ -19,23 +20,25 @@ export interface Walked {
 
 /** Rows of the operand that a bundle asks for, at most: of few rows there are few bundles, which would take as long for that as for what they multiply. */
 const MOST_ROWS = 8;
-/** Shares of the second-level cache from which on the operand, and lines that results are stored to, come from farther: to ask for what is there costs a few percent. */
-const NEAR = { operand: 1 / 8, results: 1 / 4 };
+/** The share of the second-level cache from which on the operand, and the bytes from which on lines that results are stored to, come from farther: to ask for what is there costs a few percent. */
+const NEAR_OPERAND = 1 / 8;
+const NEAR_RESULTS = 256 << 10;
 /** Bundles between asking for rows of results and storing them. */
-const BUNDLES_AHEAD = 2;
+const BUNDLES_AHEAD = 4;
 const LINE = 64;
+const LEVEL = 2;
 
 /** Rows of the operand that each bundle asks for; 0: none. */
 export function operandAhead(walked: Walked, target: SimdTarget): number {
   const { rows, depth, n, block, strip, panel, panels, abreast, broad } = walked;
   const isOne = panels === 1 && n <= sparseVectors(n, target) * target.lanes;
-  if (target.loadsFirst || broad || isOne || 4 * depth * n <= NEAR.operand * target.l2) return 0;
+  if (target.loadsFirst || broad || isOne || 4 * depth * n <= NEAR_OPERAND * target.l2) return 0;
   const asked = Math.ceil(panel / Math.ceil(Math.min(rows, strip * block) / abreast));
   return asked > MOST_ROWS ? 0 : asked;
 }
 
 export const asksForResults = ({ rows, n, broad }: Walked, { loadsFirst, l2 }: SimdTarget): boolean =>
-  !loadsFirst && !broad && 4 * rows * n > NEAR.results * l2;
+  !loadsFirst && !broad && 4 * rows * n > Math.min(NEAR_RESULTS, l2 / 4);
 
 export class Ahead {
   private readonly asked: number;
@@ -67,7 +70,8 @@ export class Ahead {
     );
     return (bundle) => {
       const at = b.set(plus(start, times(bundle, asked * rowBytes)));
-      for (let k = 0; k < asked; k++) for (let line = 0; line < 4 * width; line += LINE) b.prefetch(operand, plus(at, k * rowBytes + line));
+      for (let k = 0; k < asked; k++)
+        for (let line = 0; line < 4 * width; line += LINE) b.prefetch(operand, plus(at, k * rowBytes + line), LEVEL);
     };
   }
 
@@ -84,7 +88,7 @@ export class Ahead {
     if (!this.asksForResults) return;
     const ask = (): void => {
       for (const row of rowsOf(b.min(plus(bundle, BUNDLES_AHEAD), most)))
-        for (let v = 0; v * target.lanes < width; v++) epilogue.prefetch(row, plus(column, v * target.lanes));
+        for (let v = 0; v * target.lanes < width; v++) epilogue.prefetch(row, plus(column, v * target.lanes), LEVEL);
     };
     if (shape.panels === 1) ask();
     else b.when(shape.panels - 2, number, ask);

@@ -193,6 +193,7 @@ describe.each(TARGETS)("$name", (target) => {
     const out = new Float32Array(target.lanes);
     runKernel(target, { out }, (k) => {
       k.prefetch(0, 1 << 20);
+      k.prefetch(0, 1 << 20, 2);
       k.store(k.f32(1), 0, 0);
     });
     expect(out[0]).toBe(1);

@@ -157,6 +157,14 @@ describe("folding", () => {
     }
   });
 
+  test("what is asked for goes to the cache that was named, and those behind it", () => {
+    const lines = kernel(avx512, (k) => {
+      k.prefetch(0, 0);
+      k.prefetch(0, 64, 2);
+    });
+    expect(lines.filter((line) => line.startsWith("prefetch")).map((line) => line.split(" ")[0])).toEqual(["prefetcht0", "prefetcht1"]);
+  });
+
   test("a load does not move past a store", () => {
     const lines = kernel(avx512, (k) => {
       const a = k.load(1, 0);

@@ -17,7 +17,7 @@ function sample() {
       const at = plus(times(row, 256), times(column, 32));
       const a = k.load(x, at);
       k.accumulate(a, k.splat(x, plus(at, 4)), k.strided(x, at, 16, 4));
-      k.when(column, 1, () => k.store(a, y, at, 5), () => k.prefetch(x, plus(at, -64))); // biome-ignore format: one idea
+      k.when(column, 1, () => k.store(a, y, at, 5), () => k.prefetch(x, plus(at, -64), 2)); // biome-ignore format: one idea
     });
     const read = k.loadInt(x, times(half, 8), "i64", 0, 7, 8);
     k.store(k.op("ishl", k.gather(x, 0, k.iota(read), 9), undefined, undefined, undefined, 2), y, 0);
@@ -40,7 +40,7 @@ test("every statement has a line, and names count from zero in each kernel", () 
       if i3 < 1 {
         store f32 y[256·i0 + 32·i3] = v1, 5 lanes
       } else {
-        prefetch x[256·i0 + 32·i3 - 64]
+        prefetch level 2 x[256·i0 + 32·i3 - 64]
       }
     }
     i4 = i64 x[8·i1] in 0 .. 7, wrap 8

@@ -39,8 +39,10 @@ test("few rows, one panel of one tile of columns, the whole operand at once, and
   expect(operandAhead(WALK, wasm)).toBe(0);
   const ofCache = (bytes: number): SimdTarget => ({ ...x86, l2: bytes });
   const results = 4 * WALK.rows * WALK.n;
-  expect(asksForResults(WALK, ofCache(4 * results - 64))).toBe(true);
-  expect(asksForResults(WALK, ofCache(4 * results))).toBe(false);
+  expect(asksForResults({ ...WALK, rows: 128 }, ofCache(results - 64))).toBe(true);
+  expect(asksForResults({ ...WALK, rows: 128 }, ofCache(results))).toBe(false);
+  expect(asksForResults({ ...WALK, rows: 256 }, ofCache(16 * results))).toBe(false);
+  expect(asksForResults({ ...WALK, rows: 257 }, ofCache(16 * results))).toBe(true);
   expect(asksForResults({ ...WALK, broad: true }, ofCache(64))).toBe(false);
   expect(asksForResults(WALK, { ...wasm, l2: 64 })).toBe(false);
 });

@@ -323,7 +323,7 @@ class Emitter implements IntegerContext, MemoryContext, VectorContext {
         emitExpand(this, s, this.vec(s.dst));
         break;
       case "prefetch":
-        asm.op(I.prefetcht0, 0, this.address(s.at));
+        asm.op(s.level === 1 ? I.prefetcht0 : I.prefetcht1, 0, this.address(s.at));
         break;
       case "int":
         emitInt(this, s);
