@@ -50,7 +50,7 @@ function predict(weights: Weights, n: number, rates: SparseRates) {
   const machine = { target, threads, rates };
   if (n === 1) {
     const predicted = vectorForecastOf(size, weights.vector().form, machine);
-    const isPossible = vectorFits(size, threads);
+    const isPossible = vectorFits(size);
     return { sparse: "csb" as const, predicted, isPossible, doesPay: isPossible && vectorPays(predicted) };
   }
   const nonzeros = matrix.csb().values.length;

@@ -34,8 +34,8 @@ function layer(n: number, depth: number, rows: number, density: number): Graph {
 
 const choices = (program: Program): (boolean | undefined)[] => program.schedule.backend.sparse!.choices.map((c) => c.isSparse); // CPU devices have it
 
-async function chosen(graph: Graph, options: Omit<CompileOptions, "device">): Promise<(boolean | undefined)[]> {
-  const program = await compile(graph, { device, sparseRates: USUAL_RATES[device.target.name], ...options });
+async function chosen(graph: Graph, options: Omit<CompileOptions, "device">, on = device): Promise<(boolean | undefined)[]> {
+  const program = await compile(graph, { device: on, sparseRates: USUAL_RATES[on.target.name], ...options });
   const all = choices(program);
   program.free();
   return all;
@@ -56,6 +56,16 @@ test.each([
   { what: "batch 1, too small", graph: layer(1, 64, 128, 0.1), wanted: [false] },
 ])("$what", async ({ graph, wanted }) => {
   expect(await chosen(graph, {})).toEqual(wanted);
+});
+
+test("one of two threads with all rows is faster than two with dense ones, where enough are zeros", async () => {
+  const two = await openDevice({ threads: 2 });
+  try {
+    const all = [0.1, 0.45].map((density) => chosen(layer(1, 1024, 64, density), {}, two));
+    expect(await Promise.all(all)).toEqual([[true], [false]]);
+  } finally {
+    two.close();
+  }
 });
 
 test("the option says otherwise", async () => {

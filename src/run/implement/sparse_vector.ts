@@ -32,7 +32,7 @@ export function rowTimesSparse(
   const machine = machineOf(task);
   const guess = vectorForecast(size, density, machine);
   const blocks = rowTimesBlocks(task, x, { weights, rows: n, depth: k, isByRows: isTransposed });
-  const isWorth = (ms: Forecast): boolean => !isAuto || (vectorFits(size, threads) && isWanted(task, vectorPays(ms)));
+  const isWorth = (ms: Forecast): boolean => !isAuto || (vectorFits(size) && isWanted(task, vectorPays(ms)));
   if (blocks && blocks.ms.sparseMs < guess.sparseMs && isWorth(blocks.ms)) {
     note(task, { ...size, density, ...blocks.ms, isSparse: true, format: blocks.format });
     return [blocks.call()];

@@ -1,5 +1,6 @@
 // What a product with one column takes, dense and sparse: bytes over the bandwidth of the memory that holds them, or steps where there are many.
 import type { SimdTarget } from "../../ir/kernel.ts";
+import { periodsOf } from "../../kernels/sparse_slices.ts";
 import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
 import { windowSteps } from "../../kernels/sparse_window.ts";
 import { readNs } from "./sparse_cost.ts";
@@ -34,8 +35,6 @@ const FILL: readonly (readonly [number, number])[] = [
 
 /** Below that many elements, what kernels do around their loops counts. */
 const LEAST_ELEMENTS = 16384;
-/** Rows for each thread, where there are several: fewer leave threads without work. */
-const LEAST_ROWS = 120;
 /** Predictions are off by some percent. */
 const MARGIN = 0.95;
 
@@ -46,10 +45,19 @@ function fillOf(density: number): number {
   return f0 + ((f1 - f0) * (density - d0)) / (d1 - d0);
 }
 
-function forecast({ rows, depth }: Size, steps: number, bytes: number, { target, threads, rates: { vector } }: Machine): Forecast {
+/** Of the rows what the busiest thread has: whole periods. */
+function shareOf({ rows }: Size, { threads }: Machine): number {
+  const periods = periodsOf(rows);
+  return Math.ceil(periods / threads) / periods;
+}
+
+/** `share`: of the sparse kernel's work what the busiest thread has. */
+function forecast({ rows, depth }: Size, steps: number, bytes: number, machine: Machine, share: number): Forecast {
+  const { target, threads, rates } = machine;
+  const { vector } = rates;
   const dense = readNs(4 * rows * depth, vector.dense, target);
   const sparse = Math.max(steps * vector.step, readNs(bytes, vector.sparse, target));
-  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + BESIDES + sparse / threads) / 1e6 };
+  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + BESIDES + share * sparse) / 1e6 };
 }
 
 /** With nonzeros at random places. */
@@ -59,9 +67,10 @@ export function vectorForecast(size: Size, density: number, machine: Machine): F
   const steps = nonzeros / lanes / fillOf(density);
   const cost = lanes === 16 && density < TWO_ROWS ? STEPS[name].twoRows : 1;
   const gathers = (nonzeros / lanes) * STEPS[name].gather;
+  const share = shareOf(size, machine);
   return gathers < steps * cost
-    ? forecast(size, gathers, 6 * nonzeros, machine)
-    : forecast(size, steps * cost, steps * lanes * (4 + CODE_BYTES), machine);
+    ? forecast(size, gathers, 6 * nonzeros, machine, share)
+    : forecast(size, steps * cost, steps * lanes * (4 + CODE_BYTES), machine, share);
 }
 /** Density below which lanes have two rows. */
 const TWO_ROWS = 0.1;
@@ -76,13 +85,13 @@ export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatr
     shape.walk === "gathered"
       ? shape.length * cost.gather
       : windowSteps(shape) * (shape.isPacked ? cost.packed : 1 + ((cost.twoRows - 1) * shape.shared) / shape.bundle);
-  return forecast(size, steps, bytes, machine);
+  return forecast(size, steps, bytes, machine, shareOf(size, machine));
 }
 
 /** With blocks of so many elements: they come as fast as memory gives them. */
-export const blocksForecast = (size: Size, elements: number, machine: Machine): Forecast => forecast(size, 0, 4 * elements, machine);
+export const blocksForecast = (size: Size, elements: number, machine: Machine): Forecast =>
+  forecast(size, 0, 4 * elements, machine, 1 / machine.threads);
 
 /** Whether a layer is large enough for a sparse kernel. */
-export const vectorFits = ({ rows, depth }: Size, threads: number): boolean =>
-  rows * depth >= LEAST_ELEMENTS && (threads === 1 || rows >= LEAST_ROWS * threads);
+export const vectorFits = ({ rows, depth }: Size): boolean => rows * depth >= LEAST_ELEMENTS;
 export const vectorPays = ({ denseMs, sparseMs }: Forecast): boolean => sparseMs <= MARGIN * denseMs;
