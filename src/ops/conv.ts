@@ -63,20 +63,38 @@ export function convolve(x: Float64Array, weights: Float64Array, bias: Float64Ar
   const out: Axes = { batch: g.batch, channels: g.outChannels, spatial: g.output };
   const to = dataSteps(out, g.layout);
   const y = new Float64Array(g.batch * to.batch);
-  const patch = new Float64Array(taps * channels);
+  const size = taps * channels;
+  const patch = new Float64Array(size);
   visitWindows(g, (position, { count, kernel, input }) => {
     for (let n = 0; n < g.batch; n++) {
       for (let group = 0; group < g.group; group++) {
         const first = n * from.batch + group * channels * from.channel;
         for (let t = 0; t < count; t++)
           for (let c = 0; c < channels; c++) patch[t * channels + c] = x[first + c * from.channel + input[t] * from.position];
-        for (let m = group * perGroup; m < (group + 1) * perGroup; m++) {
-          let sum = bias ? bias[m] : 0;
+        const end = (group + 1) * perGroup;
+        for (let m = group * perGroup; m < end; m += 4) {
+          // Four channels at a time, whose sums need not wait for one another; behind the last one it is there again.
+          const [m1, m2, m3] = [Math.min(m + 1, end - 1), Math.min(m + 2, end - 1), Math.min(m + 3, end - 1)];
+          let s0 = bias ? bias[m] : 0;
+          let s1 = bias ? bias[m1] : 0;
+          let s2 = bias ? bias[m2] : 0;
+          let s3 = bias ? bias[m3] : 0;
           for (let t = 0; t < count; t++) {
-            const at = (m * taps + kernel[t]) * channels;
-            for (let c = 0; c < channels; c++) sum += patch[t * channels + c] * w[at + c];
+            const at = kernel[t] * channels;
+            const [a0, a1, a2, a3] = [m * size + at, m1 * size + at, m2 * size + at, m3 * size + at];
+            for (let c = 0; c < channels; c++) {
+              const v = patch[t * channels + c];
+              s0 += v * w[a0 + c];
+              s1 += v * w[a1 + c];
+              s2 += v * w[a2 + c];
+              s3 += v * w[a3 + c];
+            }
           }
-          y[n * to.batch + m * to.channel + position * to.position] = sum;
+          const at = n * to.batch + position * to.position;
+          y[at + m * to.channel] = s0;
+          y[at + m1 * to.channel] = s1;
+          y[at + m2 * to.channel] = s2;
+          y[at + m3 * to.channel] = s3;
         }
       }
     }

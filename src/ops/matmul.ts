@@ -53,22 +53,55 @@ export function batchMap(batch: readonly number[], own: readonly number[]): Int3
   return map;
 }
 
-/** Matrix products in float64, row by row so that b is read in order. */
+/** Fewer rows are not worth putting columns of b side by side. */
+const LEAST_ROWS = 8;
+
+/** Matrix products in float64; each element's sum is in order of the depth. */
 export function multiply(a: Float64Array, b: Float64Array, g: MatMulGeometry): Float64Array {
   const { m, k, n } = g;
   const [mapA, mapB] = [batchMap(g.batch, g.batchA), batchMap(g.batch, g.batchB)];
   const y = new Float64Array(mapA.length * m * n);
+  const product = m < LEAST_ROWS ? productByRows : productByColumns;
   for (let batch = 0; batch < mapA.length; batch++) {
-    for (let i = 0; i < m; i++) {
-      const row = y.subarray((batch * m + i) * n, (batch * m + i + 1) * n);
-      for (let p = 0; p < k; p++) {
-        const v = a[(mapA[batch] * m + i) * k + p];
-        const from = (mapB[batch] * k + p) * n;
-        for (let j = 0; j < n; j++) row[j] += v * b[from + j];
-      }
-    }
+    const [ofA, ofB] = [mapA[batch] * m * k, mapB[batch] * k * n];
+    product(a.subarray(ofA, ofA + m * k), b.subarray(ofB, ofB + k * n), y.subarray(batch * m * n, (batch + 1) * m * n), g);
   }
   return y;
+}
+
+/** b is read in order. */
+function productByRows(a: Float64Array, b: Float64Array, y: Float64Array, { m, k, n }: MatMulGeometry): void {
+  for (let i = 0; i < m; i++) {
+    const row = y.subarray(i * n, (i + 1) * n);
+    for (let p = 0; p < k; p++) {
+      const [v, from] = [a[i * k + p], p * n];
+      for (let j = 0; j < n; j++) row[j] += v * b[from + j];
+    }
+  }
+}
+
+/** Four columns of b side by side times all rows of a, in registers. */
+function productByColumns(a: Float64Array, b: Float64Array, y: Float64Array, { m, k, n }: MatMulGeometry): void {
+  const four = new Float64Array(4 * k);
+  for (let j = 0; j < n; j += 4) {
+    const width = Math.min(4, n - j);
+    for (let p = 0; p < k; p++) for (let q = 0; q < width; q++) four[4 * p + q] = b[p * n + j + q];
+    for (let i = 0; i < m; i++) {
+      let [s0, s1, s2, s3] = [0, 0, 0, 0];
+      for (let p = 0, at = i * k, q = 0; p < k; p++, at++, q += 4) {
+        const v = a[at];
+        s0 += v * four[q];
+        s1 += v * four[q + 1];
+        s2 += v * four[q + 2];
+        s3 += v * four[q + 3];
+      }
+      const to = i * n + j;
+      y[to] = s0;
+      if (width > 1) y[to + 1] = s1;
+      if (width > 2) y[to + 2] = s2;
+      if (width > 3) y[to + 3] = s3;
+    }
+  }
 }
 
 export const MatMul: Op = defineOp<object>({

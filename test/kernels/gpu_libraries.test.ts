@@ -10,6 +10,7 @@ import { roundEven } from "../../src/ir/small_floats.ts";
 import { elementCount, fromNumbers, type TensorData, toNumbers } from "../../src/ir/tensor.ts";
 import { convolve } from "../../src/ops/conv.ts";
 import { evaluateGraph, OPS } from "../../src/ops/index.ts";
+import { multiply, productGeometry } from "../../src/ops/matmul.ts";
 import { constantOf, constantValue, input } from "../../src/ops/source.ts";
 import { gpuBackend } from "../../src/run/gpu/backend.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
@@ -60,16 +61,9 @@ function memoryOf(data: Readonly<Record<string, TensorData>>, inputs: readonly V
 /** Codes as their numbers times a scale. */
 const decoded = (codes: Float64Array, [scale]: Float64Array): Float64Array => codes.map((code) => float8ToNumber("f8e4m3fn", code) * scale);
 
-/** Products as they lie, with their tail. */
-function multiply({ m, n, k, isRightTransposed }: LibraryGemm, [a, b]: readonly Float64Array[]): Float64Array {
-  const out = new Float64Array(m * n);
-  for (let i = 0; i < m; i++)
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let p = 0; p < k; p++) sum += a[i * k + p] * (isRightTransposed ? b[j * k + p] : b[p * n + j]);
-      out[i * n + j] = sum;
-    }
-  return out;
+/** Products as they lie. */
+function product({ m, n, k, isRightTransposed }: LibraryGemm, [a, b]: readonly Float64Array[]): Float64Array {
+  return multiply(a, isRightTransposed ? b.map((_, i) => b[(i % n) * k + Math.floor(i / n)]) : b, productGeometry("gemm", [m, k], [k, n]));
 }
 
 function convolution(kernel: LibraryConv, [x, w]: readonly Float64Array[]): Float64Array {
@@ -107,7 +101,7 @@ function runLibrary(kernel: LibraryConv | LibraryGemm, buffers: readonly Float64
   }
   const [a, b, aScale, bScale] = buffers;
   const operands = kernel.type === "f8e4m3fn" ? [decoded(a, aScale), decoded(b, bScale)] : buffers;
-  const sums = kernel.library === "gemm" ? multiply(kernel, operands) : convolution(kernel, operands);
+  const sums = kernel.library === "gemm" ? product(kernel, operands) : convolution(kernel, operands);
   const { hasBias, hasAdded, isRelu, gelu } = kernel.tail;
   const channels = kernel.library === "gemm" ? kernel.n : kernel.outChannels;
   const [bias, added] = [hasBias ? buffers[2] : null, hasAdded ? buffers[buffers.length - 2] : null];

@@ -47,10 +47,12 @@ export function useDevice<Opened extends { close(): void }>(open: () => Promise<
 /** Numbers in [-1, 1) from a seed: a linear congruential generator's high bits. */
 export function randomNumbers(seed: number, count: number): Float64Array {
   let state = (seed * 2654435761 + 12345) >>> 0;
-  return Float64Array.from({ length: count }, () => {
+  const numbers = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) / 2 ** 23 - 1;
-  });
+    numbers[i] = (state >>> 8) / 2 ** 23 - 1;
+  }
+  return numbers;
 }
 
 /** Fails where |got − want| exceeds tolerance · (1 + |want|): sums of float32 in another order, Winograd's larger intermediate values, vector functions good to a few ULP. */
