@@ -40,20 +40,23 @@ export function marchShared({ count, column, lane, i }: Queue, windows: SharedWi
     const { steps, shared } = parts[found.length % parts.length];
     const start = column[head] - (column[head] % lanes);
     const holder = new Map<number, number>();
-    const placesOf = (at: number): number[] => [
-      ...Array.from({ length: steps }, (_, s) => lane[at] * steps + s),
-      ...Array.from({ length: shared }, (_, s) => ((lane[at] + lanes - 1) % lanes) * steps + steps - 1 - s),
-    ];
-    const place = (at: number, seen: Set<number>): boolean =>
-      placesOf(at).some((to) => {
-        if (seen.has(to)) return false;
-        seen.add(to);
+    const placesOf = Array.from({ length: lanes }, (_, own) => [
+      ...Array.from({ length: steps }, (_, s) => own * steps + s),
+      ...Array.from({ length: shared }, (_, s) => ((own + lanes - 1) % lanes) * steps + steps - 1 - s),
+    ]);
+    const seenBy = new Int32Array(lanes * steps).fill(-1);
+    const place = (at: number, first: number): boolean => {
+      for (const to of placesOf[lane[at]]) {
+        if (seenBy[to] === first) continue;
+        seenBy[to] = first;
         const other = holder.get(to);
-        if (other !== undefined && !place(other, seen)) return false;
+        if (other !== undefined && !place(other, first)) continue;
         holder.set(to, at);
         return true;
-      });
-    for (const at of left) if (column[at] < start + windows.columns) place(at, new Set());
+      }
+      return false;
+    };
+    for (const at of left) if (column[at] < start + windows.columns) place(at, at);
     const taken = [...holder.values()];
     for (const at of taken) left.delete(at);
     found.push({ start, steps, shared, items: taken.map((at) => i[at]) });
