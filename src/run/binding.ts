@@ -45,8 +45,8 @@ export class Binding<K extends AnyKernel = Kernel> {
   private readonly contents: { readonly at: Address; readonly data: Content; readonly bytes: number; readonly dtype: DType }[] = [];
   /** Launches [from, to) of each step. */
   readonly ranges: readonly (readonly [from: number, to: number])[];
-  private readonly memories: MemoryNeed[] = [];
-  private readonly launches: PlacedLaunch[] = [];
+  readonly memories: MemoryNeed[] = [];
+  readonly launches: PlacedLaunch[] = [];
   private readonly values: ReadonlyMap<Value, Address>;
   private readonly constantAt: ReadonlyMap<Content, Address>;
   private readonly temporaries: ReadonlyMap<number, Address>;
@@ -96,10 +96,15 @@ export class Binding<K extends AnyKernel = Kernel> {
     );
     const isLasting = states.some((s) => s.values.includes(owner));
     if (faces.length !== 1 || isHost || isLasting || constantOf(owner)) return null;
-    const calls = this.schedule.steps.flatMap((s) => s.calls ?? []);
-    return calls.flatMap(({ places }, launch) =>
-      places.flatMap((p, arg) => (p.k === "value" && this.owner(p.value) === owner ? [{ launch, arg }] : [])),
-    );
+    const slots: Slot[] = [];
+    let launch = 0;
+    for (const { calls } of this.schedule.steps) {
+      for (const { places } of calls ?? []) {
+        for (const [arg, p] of places.entries()) if (p.k === "value" && this.owner(p.value) === owner) slots.push({ launch, arg });
+        launch++;
+      }
+    }
+    return slots;
   }
 
   /** The tensor of a value; a constant's own. */

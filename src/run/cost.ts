@@ -13,7 +13,9 @@ export const byteSize = (value: Value): number => tensorBytes(value.type);
 
 /** Milliseconds on one slow core. */
 export function estimateMs(node: Node): number {
-  const bytes = [...node.inputs, ...node.outputs].reduce((n, v) => n + (v ? byteSize(v) : 0), 0);
+  let bytes = 0;
+  for (const v of node.inputs) if (v) bytes += byteSize(v);
+  for (const v of node.outputs) bytes += byteSize(v);
   return flopsOf(node) / SLOW_FLOPS_PER_MS + bytes / SLOW_BYTES_PER_MS;
 }
 

@@ -73,7 +73,7 @@ export const ownBytesOf = ({ memories }: ProgramPlan): number =>
   memories.reduce((n, { bytes, given }) => (given === undefined ? n + bytes : n), 0);
 
 /** A program is joined only with the schedule that it was made from. */
-export function assertSamePlan({ launches, memories }: ProgramPlan, own: ProgramPlan): void {
+export function assertSamePlan({ launches, memories }: Pick<ProgramPlan, "launches" | "memories">, own: ProgramPlan): void {
   const isSame = launches.length === own.launches.length && memories.every((m, i) => m.bytes === own.memories[i].bytes);
   invariant(isSame, "a program joined with a schedule of another");
 }

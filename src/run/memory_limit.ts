@@ -14,7 +14,7 @@ export function assertInputsFit(graph: Graph, limit = availableBytes()): void {
 
 /** The binding, if its memories fit. Throws HeddleError("limit") naming the largest tensor. */
 export function withinMemory<K extends AnyKernel>(binding: Binding<K>, limit = availableBytes()): Binding<K> {
-  const total = binding.image().memories.reduce((n, { bytes }) => n + bytes, 0);
+  const total = binding.memories.reduce((n, { bytes }) => n + bytes, 0);
   if (total <= limit) return binding;
   const { offsets, steps } = binding.schedule;
   throw tooLarge(

@@ -44,8 +44,7 @@ export function planMemory(intervals: readonly Interval[], align = 64): MemoryPl
   const lowerBoundBytes = largestLiveBytes(blocks);
   const sumBytes = blocks.reduce((n, b) => n + b.bytes, 0);
   const neighbours = neighboursInTime(blocks);
-  const plans = neighbours ? ORDERS.map((order) => place(blocks.toSorted(order), neighbours)) : [sweepMemory(blocks)];
-  const best = plans.reduce((a, b) => (b.arenaBytes < a.arenaBytes ? b : a));
+  const best = neighbours ? bestOfOrders(blocks, neighbours, lowerBoundBytes) : sweepMemory(blocks);
   const offsets = new Map(intervals.map(({ id }) => {
     const { root, offset } = roots.get(id)!;
     return [id, best.offsets.get(root)! + offset];
@@ -61,6 +60,18 @@ const ORDERS: readonly ((a: Block, b: Block) => number)[] = [
 ];
 
 type Plan = Pick<MemoryPlan, "offsets" | "arenaBytes">;
+
+/** The smallest plan; none is tried after one that is as small as any can be. */
+function bestOfOrders(blocks: readonly Block[], neighbours: ReadonlyMap<Block, readonly Block[]>, lowerBoundBytes: number): Plan {
+  const least = blocks.some((b) => b.mayReuse.size > 0) ? 0 : lowerBoundBytes;
+  let best: Plan = { offsets: new Map(), arenaBytes: Number.POSITIVE_INFINITY };
+  for (const order of ORDERS) {
+    const plan = place(blocks.toSorted(order), neighbours);
+    if (plan.arenaBytes < best.arenaBytes) best = plan;
+    if (best.arenaBytes <= least) break;
+  }
+  return best;
+}
 
 interface Root {
   readonly root: number;

@@ -72,7 +72,7 @@ export class Program {
 
   /** Joins what the program was made from: steps in JavaScript, profile() and listings need it. */
   attach(binding: Binding): void {
-    assertSamePlan(binding.image(), this.image);
+    assertSamePlan(binding, this.image);
     this.binding = binding;
   }
   /** Lets go of it: weights as the file had them are most of it. */

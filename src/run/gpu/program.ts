@@ -113,7 +113,7 @@ export class GpuProgram {
 
   /** Joins what the program was made from: steps in JavaScript, profile() and listings need it. */
   attach(binding: Binding<GpuKernel>): void {
-    assertSamePlan(binding.image(), this.image);
+    assertSamePlan(binding, this.image);
     this.binding = binding;
   }
   get isAttached(): boolean {

@@ -53,8 +53,11 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
   const body = node.op === Group ? groupAttrs(node).body : singleNode(node);
   if (!body) return { node, calls: null };
   const reads = (node.op === Group ? node.inputs : body.inputs) as readonly Value[]; // a group's inputs are never absent
-  if (!canLowerGroup(body, rangedLeaf(reads))) return { node, calls: null };
-  const kernel = sharedKernel(options, `group ${structureKey(body)}`, () => lowerGroup(name, body, options.target, options.threads));
+  const key = `group ${structureKey(body)}`;
+  // What is computed of integers is lowered or not by what they may be; all else by its structure alone.
+  const isKnown = options.kernels.has(key) && reads.every((v) => v.type.dtype !== "i64");
+  if (!isKnown && !canLowerGroup(body, rangedLeaf(reads))) return { node, calls: null };
+  const kernel = sharedKernel(options, key, () => lowerGroup(name, body, options.target, options.threads));
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };
 }
 
