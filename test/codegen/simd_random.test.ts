@@ -155,15 +155,16 @@ class Writer {
     const dst = pick(3) ? vecs[slot] : undefined;
     const [a, b, c] = [this.any(vecs), this.any(vecs), this.any(vecs)];
     const kind = pick(8);
-    const lookups = k.target.name === "avx512" ? LOOKUPS : LOOKUPS.slice(0, 1);
+    const isAvx512 = k.target.name === "avx512";
+    const lookups = isAvx512 ? LOOKUPS : LOOKUPS.slice(0, 1);
     if (kind < 3) vecs[slot] = k.op(this.any(BINARY), a, b, undefined, dst);
     else if (kind === 3) vecs[slot] = k.op(this.any(SHIFTS), a, undefined, undefined, dst, pick(20));
     else if (kind === 4) {
-      const mask = k.op(this.any(["ilt", "ieq", "lt"]), this.small(a), this.small(b));
+      const mask = k.op(this.any(isAvx512 ? ["ilt", "ieq", "lt", "iany"] : ["ilt", "ieq", "lt"]), this.small(a), this.small(b));
       vecs[slot] = k.op(
         "select",
         pick(2) ? this.fresh() : a,
-        b,
+        pick(3) ? b : k.i32(0),
         pick(4) ? mask : k.op("ishr", c, undefined, undefined, undefined, 31),
         dst,
       );

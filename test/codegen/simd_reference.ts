@@ -44,6 +44,7 @@ const INT: Partial<Record<VecStmt["op"], (a: number, b: number, c: number, imm: 
   imax: (a, b) => Math.max(a, b),
   ieq: (a, b) => -Number(a === b),
   ilt: (a, b) => -Number(a < b),
+  iany: (a, b) => -Number((a & b) !== 0),
   lt: (a, b) => -Number(toFloat(a) < toFloat(b)),
   le: (a, b) => -Number(toFloat(a) <= toFloat(b)),
   and: (a, b) => a & b,

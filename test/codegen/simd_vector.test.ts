@@ -251,6 +251,24 @@ describe.each(TARGETS)("$name", (target) => {
     }
   });
 
+  test.runIf(target.name === "avx512")("whether any bit is set in both", () => {
+    const a = Int32Array.from({ length: lanes }, (_, n) => n << 28);
+    const b = a.map((_, n) => (n % 2 ? -0x80000000 : 0x7fffffff));
+    const want = a.map((_, n) => (a[n] & b[n] ? -1 : 0));
+    expect(new Set(want)).toEqual(new Set([0, -1]));
+    for (const got of run("iany", a, b, a)) expect(got).toEqual(want);
+    // What is not set becomes zero: by a comparison that is folded, from memory and from a register, and by a mask.
+    const [o0, o1, o2] = [new Int32Array(lanes), new Int32Array(lanes), new Int32Array(lanes)];
+    runKernel(target, { a, b, o0, o1, o2 }, (k) => {
+      const [bits, which, none] = [k.load(0, 0), k.load(1, 0), k.i32(0)];
+      k.store(k.op("select", k.load(1, 0), none, k.op("iany", bits, which)), 2, 0);
+      k.store(k.op("select", which, none, k.op("iany", bits, which)), 3, 0);
+      k.store(k.op("select", which, none, bits), 4, 0);
+    });
+    expect([o0, o1]).toEqual([want.map((w, n) => w & b[n]), want.map((w, n) => w & b[n])]);
+    expect(o2).toEqual(a.map((w, n) => (w < 0 ? b[n] : 0)));
+  });
+
   test("bytes are picked among those of four lanes", () => {
     const a = Int32Array.from({ length: lanes }, (_, n) => n * 0x04040404 + 0x03020100);
     const b = a.map((_, n) => 0x01010101 * (n % 3) + 0x0c000408);

@@ -178,10 +178,20 @@ describe("folding", () => {
   test("a comparison used by one select stays in a mask register", () => {
     const lines = kernel(avx512, (k) => {
       const x = k.load(0, 0);
-      k.store(k.op("select", x, k.f32(0), k.op("lt", k.f32(1), x)), 1, 0);
+      k.store(k.op("select", x, k.f32(2), k.op("lt", k.f32(1), x)), 1, 0);
     });
     expect(count(lines, /vpmov/)).toBe(0);
     expect(count(lines, /^vblendmps .*\{k1\}/)).toBe(1);
+  });
+
+  test("a select of zero clears lanes as it loads", () => {
+    const lines = kernel(avx512, (k) => {
+      const [a, b] = [k.load(0, 0), k.load(0, 64)];
+      k.store(k.op("select", k.load(1, 0), k.f32(0), k.op("iany", a, b)), 1, 64);
+    });
+    expect(count(lines, /^vptestmd k1/)).toBe(1);
+    expect(count(lines, /^vmovups .*\{k1\}\{z\}, \[/)).toBe(1);
+    expect(count(lines, /^vblendmps/)).toBe(0);
   });
 });
 

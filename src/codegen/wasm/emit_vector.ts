@@ -67,6 +67,7 @@ const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   imax: direct("i32x4.max_s"),
   ieq: direct("i32x4.eq"),
   ilt: direct("i32x4.lt_s"),
+  iany: own("v128.and"), // for AVX-512: refused below
   ishl: shift("i32x4.shl"),
   ishr: shift("i32x4.shr_s"),
   iushr: shift("i32x4.shr_u"),

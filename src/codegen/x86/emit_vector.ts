@@ -115,7 +115,10 @@ function compare(c: VectorContext, s: StmtOf<"vec">, row: OperationRow, dst: num
   if (c.isAvx512) {
     compareToMask(c, s, row, a, b);
     c.asm.vec(I.vpmovm2d, ZMM, dst, 0, MASK_SCRATCH);
-  } else if (row.isMirrored) c.asm.vec(row.avx2, YMM, dst, b, a);
+    return;
+  }
+  invariant(s.op !== "iany", "iany without AVX-512");
+  if (row.isMirrored) c.asm.vec(row.avx2, YMM, dst, b, a);
   else c.asm.vec(row.avx2, YMM, dst, a, b, row.imm);
 }
 
@@ -131,6 +134,12 @@ function select(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
     const a = c.vec(comparison.a);
     compareToMask(c, comparison, OPERATIONS[comparison.op], a, comparison.b ? c.vec(comparison.b) : a);
   } else asm.vec(I.vpmovd2m, ZMM, MASK_SCRATCH, 0, operand(c, s, "c"));
+  const other = s.b && c.constantOf(s.b);
+  if (other && bitsOf(other.type, other.value) === 0) {
+    const a = operand(c, s, "a");
+    asm.vec(a === MEM ? I.vmovups : I.vmovaps, ZMM, dst, 0, a, 0, MASK_SCRATCH, true);
+    return;
+  }
   asm.vec(I.vblendmps, ZMM, dst, operand(c, s, "b"), operand(c, s, "a"), 0, MASK_SCRATCH);
 }
 

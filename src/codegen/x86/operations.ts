@@ -72,6 +72,7 @@ export const OPERATIONS: Readonly<Record<VecOp, OperationRow>> = {
   imax: commutative(I.vpmaxsd),
   ieq: row("compare", I.vpcmpd_k, "b", { avx2: I.vpcmpeqd, imm: 0 }),
   ilt: row("compare", I.vpcmpd_k, "", { avx2: I.vpcmpgtd, imm: 1, isMirrored: true }),
+  iany: row("compare", I.vptestmd, "b"),
   ishl: row("shift", I.vpslld),
   ishr: row("shift", I.vpsrad),
   iushr: row("shift", I.vpsrld),
