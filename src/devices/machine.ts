@@ -20,6 +20,8 @@ export interface MachineFacts {
   readonly dotsBf16: boolean;
   /** Whether it takes instructions apart whose operand in memory has an address with an index: Intel's do (Optimization Reference Manual, "Micro-fusion"). */
   readonly splitsIndexed: boolean;
+  /** Whether looking words up in two vectors takes it several operations (vpermi2w on Intel's processors, uops.info). */
+  readonly slowWordLookups: boolean;
   /** Data caches seen by one core, bytes. */
   readonly l1: number;
   readonly l2: number;
@@ -133,6 +135,7 @@ function readFacts(): MachineFacts {
     isa: process.arch !== "x64" || !has(AVX2) ? null : has(AVX512) ? "avx512" : "avx2",
     dotsBf16: has([...AVX512, "avx512_bf16"]),
     splitsIndexed: field("vendor_id") === "GenuineIntel",
+    slowWordLookups: field("vendor_id") === "GenuineIntel",
     ...dataCaches(),
     memoryBytes: totalmem(),
     // Linux derives BogoMIPS from the calibrated time-stamp counter: two a tick.

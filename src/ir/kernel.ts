@@ -115,6 +115,8 @@ export interface SimdTarget {
   readonly splitsIndexed?: boolean;
   /** It has the statement expand. */
   readonly expandsLoads?: boolean;
+  /** lookuplow and lookuphigh take it two or three times as long as lookup: Intel's processors, all of whose look-ups go one way. */
+  readonly slowWordLookups?: boolean;
   /** First and second level data cache of one core, bytes. */
   readonly l1: number;
   readonly l2: number;

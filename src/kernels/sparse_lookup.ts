@@ -100,48 +100,69 @@ export function readBundles(b: KernelBuilder, shape: WindowsShape): Bundles {
   };
 }
 
-/** What a step reads of the vector: an element for each lane, by its code. Wide windows lie as low halves and high halves, each 64 of them in two registers. */
+/** What a step reads of the vector: an element for each lane, by its code. */
 export interface Lookups {
   /** Of a thread, before its slices. */
   prepare(): void;
   table(vector: number, start: Int): readonly Vec[];
-  /** A step's code where `found` finds it, and where its sign is whether it is of the other row, if it is shared. */
-  index(packed: Vec, s: number): { readonly index: Vec; sign(): Vec };
-  found(table: readonly Vec[], index: Vec): Vec;
+  step(packed: Vec, s: number): Lookup;
+}
+export interface Lookup {
+  /** The element of each lane. */
+  found(table: readonly Vec[]): Vec;
+  /** Its highest bit is whether a lane's value is of the other row, if the step is shared. */
+  sign(): Vec;
 }
 
-function narrowLookups(b: KernelBuilder, shape: WindowsShape): Lookups {
+const hasBit = (b: KernelBuilder, packed: Vec, bit: number): Vec => b.op("iany", packed, b.i32(1 << bit));
+
+function packedLookups(b: KernelBuilder, shape: WindowsShape): Lookups {
+  const { isWide } = shape;
   const bytes = 4 * b.lanes;
+  const isHigh = Math.log2(2 * b.lanes);
   const shifted = (op: "ishl" | "iushr", packed: Vec, by: number): Vec =>
     by === 0 ? b.op("mov", packed) : b.op(op, packed, undefined, undefined, undefined, by);
   return {
     prepare: () => {},
-    table: (vector, start) => [0, bytes].map((half) => b.load(vector, plus(times(start, bytes), half))),
-    index: (packed, s) => {
+    table: (vector, start) => Array.from({ length: windowVectors(shape) }, (_, i) => b.load(vector, plus(times(start, bytes), i * bytes))),
+    step: (packed, s) => {
       const { column, other } = codeBits(shape, s, b.lanes);
-      return { index: shifted("iushr", packed, column), sign: () => shifted("ishl", packed, 31 - other) };
+      return {
+        found: ([low0, low1, high0, high1]) => {
+          const index = shifted("iushr", packed, column);
+          if (!isWide) return b.op("lookup", low0, low1, index, index);
+          const copy = b.op("mov", index);
+          const low = b.op("lookup", low0, low1, copy, copy);
+          return b.op("select", b.op("lookup", high0, high1, index, index), low, hasBit(b, packed, column + isHigh));
+        },
+        sign: () => shifted("ishl", packed, 31 - other),
+      };
     },
-    found: ([low, high], index) => b.op("lookup", low, high, index, index),
   };
 }
 
 /** Buffers: values, codes, records, bounds, then those of slicesKernel. */
 export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
-  const { height, bundle: size, shared, isWide } = shape;
+  const { height, bundle: size, shared, byWords } = shape;
   const { lanes } = target;
   const b = new KernelBuilder(name, target, threads);
   const bundles = readBundles(b, shape);
   const isTwice = liesTwice(shape);
-  const halves = isWide ? { plane: bundles.reach * lanes * (isTwice ? 4 : 2), isTwice } : null;
-  const { prepare, table, index, found } = halves ? wideLookups(b, halves) : narrowLookups(b, shape);
+  const halves = byWords ? { plane: bundles.reach * lanes * (isTwice ? 4 : 2), isTwice } : null;
+  const { prepare, table, step: lookup } = halves ? wideLookups(b, halves) : packedLookups(b, shape);
   let whole: readonly Vec[] = [];
   const ready = (vector: number): void => {
     if (isWhole(shape, lanes)) whole = table(vector, 0);
   };
   /** The parts of a step's values that belong to the lanes' own rows, and to the other ones. */
-  const byRow = (value: Vec, sign: Vec): Vec[] => {
-    const isOther = b.op("ishr", sign, undefined, undefined, undefined, 31);
-    return [b.op("andnot", isOther, value), b.op("and", isOther, value)];
+  const byRow = (value: () => Vec, packed: Vec, s: number, sign: () => Vec): Vec[] => {
+    if (target.slowWordLookups) {
+      const others = b.op("select", value(), b.f32(0), hasBit(b, packed, codeBits(shape, s, lanes).other));
+      return [b.op("xor", others, value()), others];
+    }
+    const isOther = b.op("ishr", sign(), undefined, undefined, undefined, 31);
+    const all = value();
+    return [b.op("andnot", isOther, all), b.op("and", isOther, all)];
   };
   const bundle = (vector: number, i: Int, sums: readonly Vec[][], allFinite: boolean): void => {
     const packed = bundles.code(i);
@@ -150,9 +171,11 @@ export function windowsKernel(name: string, shape: WindowsShape, epilogue: Epilo
     for (let s = 0; s < bundles.size; s++) {
       const start = isWhole(shape, lanes) ? null : bundles.windowAt(i, s);
       if (start !== null) window = table(vector, start);
-      const code = index(packed, s);
-      const parts = s < size - shared ? [step(s)] : byRow(step(s), code.sign());
-      const element = found(window, code.index);
+      const code = lookup(packed, s);
+      const expanded = shape.isPacked ? step(s) : null;
+      const value = (): Vec => expanded ?? step(s);
+      const parts = s < size - shared ? [value()] : byRow(value, packed, s, code.sign);
+      const element = code.found(window);
       for (const [row, value] of parts.entries()) {
         const kept = allFinite ? element : b.op("select", element, b.f32(0), b.op("ne", value, b.f32(0)));
         b.accumulate(sums[row][s % SUMS], kept, value);

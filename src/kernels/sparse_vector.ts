@@ -9,19 +9,22 @@ import { planWindows, stepsOf, type WindowsShape, windowsOf } from "./sparse_win
 
 /** What a vector of gathered elements takes, in steps of windows: 13 cycles against 3 on Zen 5, 11 against 2, 5 against 4.5. */
 const GATHER_COST: Readonly<Record<SimdTarget["name"], number>> = { avx512: 4, avx2: 5, wasm: 1.2 };
+/** Where look-ups of words are slow: 7 ns against 2 to 3 on Sapphire Rapids. */
+const SLOW_GATHER_COST = 2.2;
 
 export type VectorShape = WindowsShape | GatheredShape;
 export type VectorMatrix = SlicedMatrix<VectorShape>;
 
 /** For W·x, and, `withTurned`, for Wᵀ·g from the same values. Throws HeddleError ("unsupported") where 16 bits do not tell the columns. */
 export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): VectorMatrix {
-  const { lanes, name } = target;
+  const { lanes, name, slowWordLookups } = target;
+  const gatherCost = slowWordLookups ? SLOW_GATHER_COST : GATHER_COST[name];
   const rows = rowsOf(w);
   const sorted = slicesByLength(w.rows, rows, lanes);
   const plan = planWindows(w, rows, target, withTurned);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
-  return stepsOf(plan) > GATHER_COST[name] * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);
+  return stepsOf(plan) > gatherCost * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);
 }
 
 /** All of a matrix but its values, as the kernel wants it. */

@@ -8,15 +8,31 @@ import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape
 
 /** Steps whose codes share a vector, 32 bits a lane: a column of its window each, and a bit for each that is shared. */
 const MOST_STEPS = 6;
-/** A byte each where windows are wide: six bits of column, and the highest says whose row it is. */
-export const WIDE_BUNDLE = 4;
-/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, of one that has all columns, and of one whose columns are apart (where lanes are many), which the transposed product adds to sums in memory; of a step that is shared, with the next lane or by two rows of a lane. Measured on Zen 5. */
-const READ_COST = { near: 2, far: 3, streamed: 4 } as const;
+/** A byte each where halves are looked up: six bits of column, and the highest says whose row it is. */
+export const WORDS_BUNDLE = 4;
+/** Cycles of a bundle: of each vector that it reads, between what that takes from near and from far, or from memory; of a window, of one that has all columns, and of one whose columns are apart (where lanes are many), which the transposed product adds to sums in memory; of a step that is shared, with the next lane or by two rows of a lane. */
+interface Costs {
+  readonly read: { readonly near: number; readonly far: number; readonly streamed: number };
+  readonly window: { readonly narrow: number; readonly wide: number; readonly whole: number; readonly apart: number };
+  readonly shared: { readonly narrow: number; readonly wide: number };
+  readonly twoRows: { readonly fewLanes: number; readonly manyLanes: number };
+}
+/** Measured on Zen 5. */
+const COSTS: Costs = {
+  read: { near: 2, far: 3, streamed: 4 },
+  window: { narrow: 1.2, wide: 1.6, whole: 0.4, apart: 2.5 },
+  shared: { narrow: 0.4, wide: 0.6 },
+  twoRows: { fewLanes: 1.75, manyLanes: 0.2 },
+};
+/** Of one row of a lane on Sapphire Rapids, whose last cache is slow: bytes count most. */
+const SLOW_CACHE_COSTS: Costs = {
+  ...COSTS,
+  read: { near: 6, far: 6, streamed: 12 },
+  window: { ...COSTS.window, narrow: 0.4, wide: 1.2, whole: 0.6 },
+  shared: { narrow: 0.3, wide: 0.3 },
+};
 /** Second-level caches from which on values come from the last one, where rows have a lane each; from all of one on, from memory. */
 const FAR_CACHES = 0.22;
-const WINDOW_COST = { narrow: 1.2, wide: 1.6, whole: 0.4, apart: 2.5 } as const;
-const SHARED_COST = { narrow: 0.4, wide: 0.6 } as const;
-const TWO_ROWS_COST = { fewLanes: 1.75, manyLanes: 0.2 } as const;
 /** What it costs to put a vector of results back into the order of rows, where these are sorted: a gather. */
 const SORTED_COST = 9;
 /** Slices that the number of steps is chosen by. */
@@ -32,6 +48,8 @@ export interface WindowsShape extends SlicesShape {
   readonly bundles: number;
   /** Windows have as many columns as four registers hold, not two. */
   readonly isWide: boolean;
+  /** They hold halves of elements, low ones and high ones apart. */
+  readonly byWords: boolean;
   /** Steps of a bundle, and how many of them, the last, have a bit that says which row: of a lane's two, or, where it has one, whether it is the next lane's. */
   readonly bundle: number;
   readonly shared: number;
@@ -77,6 +95,7 @@ export const boundsType = ({ bundles }: WindowsShape): "u16" | "i32" => (bundles
 /** How codes of steps share a vector, and steps windows. */
 interface Form {
   readonly isWide: boolean;
+  readonly byWords: boolean;
   readonly bundle: number;
   readonly shared: number;
   readonly windows: number;
@@ -96,17 +115,20 @@ export interface WindowsPlan extends Form, Slices {
 }
 
 /** All that may pay: with two rows of a lane all steps are shared, with one some or all, where products stay in their lanes and these are many. */
-function formsOf({ lanes, name }: SimdTarget, columns: number, apart: boolean, height: number): readonly Form[] {
-  const bits = Math.log2(2 * lanes);
-  const narrow = (most: number) => {
+function formsOf({ lanes, name, slowWordLookups }: SimdTarget, columns: number, apart: boolean, height: number): readonly Form[] {
+  const packed = (isWide: boolean, most: number) => {
+    const bits = Math.log2(windowVectors({ isWide }) * lanes);
     const bundle = Math.min(MOST_STEPS, Math.floor(most === MOST_STEPS ? 32 / (bits + 1) : (32 - most) / bits));
-    return { isWide: false, bundle, shared: Math.min(most, bundle) };
+    return { isWide, byWords: false, bundle, shared: Math.min(most, bundle) };
   };
-  const wide = (shared: number) => ({ isWide: true, bundle: WIDE_BUNDLE, shared });
+  const words = (shared: number) => ({ isWide: true, byWords: true, bundle: WORDS_BUNDLE, shared });
   const forms =
     name === "avx512" && !apart
-      ? [narrow(1), narrow(2), narrow(MOST_STEPS), wide(1), wide(2), wide(WIDE_BUNDLE)]
-      : [narrow(height > lanes ? MOST_STEPS : 0)];
+      ? [1, 2, MOST_STEPS].flatMap((most) => [
+          packed(false, most),
+          slowWordLookups ? packed(true, most) : words(Math.min(most, WORDS_BUNDLE)),
+        ])
+      : [packed(false, height > lanes ? MOST_STEPS : 0)];
   return forms.flatMap((form) => {
     const most = form.shared % form.bundle === 0 && (apart || !isWhole({ ...form, columns }, lanes)) ? form.bundle : 1;
     return Array.from({ length: most }, (_, i) => ({ ...form, windows: i + 1 }));
@@ -122,26 +144,28 @@ const windowsIn = ({ isWide, bundle, shared, windows }: Form, lanes: number): Wi
 
 /** What costs depend on besides the form. */
 interface Costing {
+  readonly costs: Costs;
   readonly columns: number;
-  readonly read: keyof typeof READ_COST;
+  readonly read: keyof Costs["read"];
   readonly height: number;
   readonly lanes: number;
   readonly apart: boolean;
 }
 
 /** What a bundle costs. */
-function costOf(form: Form, { columns, read, height, lanes, apart }: Costing): number {
+function costOf(form: Form, { costs, columns, read, height, lanes, apart }: Costing): number {
   const { isWide, bundle, shared, windows } = form;
   const kind = isWide ? "wide" : "narrow";
-  const sharing = height > lanes ? TWO_ROWS_COST[lanes < 16 ? "fewLanes" : "manyLanes"] : SHARED_COST[kind];
+  const sharing = height > lanes ? costs.twoRows[lanes < 16 ? "fewLanes" : "manyLanes"] : costs.shared[kind];
   const window = apart ? (lanes < 16 ? kind : "apart") : isWhole({ isWide, columns }, lanes) ? "whole" : kind;
-  return READ_COST[read] * (bundle + 1) + WINDOW_COST[window] * windows + sharing * shared;
+  return costs.read[read] * (bundle + 1) + costs.window[window] * windows + sharing * shared;
 }
 
 /** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
 export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
   const { rows: count, columns } = w;
-  const { lanes, l2 } = target;
+  const { lanes, l2, slowWordLookups } = target;
+  const costs = slowWordLookups && !apart ? SLOW_CACHE_COSTS : COSTS;
   const caches = (4 * rows.place.length) / l2;
   const read = caches > 1 ? "streamed" : caches > FAR_CACHES && !apart ? "far" : "near";
   const marchOver = (slice: Int32Array): March => (apart ? marchApartOf : marchOf)(rows, slice, lanes);
@@ -157,7 +181,7 @@ export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target
       // From memory a second one of four registers takes longer than the bytes that it saves.
       if (read === "streamed" && form.isWide && form.windows > 1) continue;
       const bundles = sample.reduce((sum, take) => sum + Math.ceil(take(windowsIn(form, lanes), null) / form.bundle), 0);
-      const cost = sorting + costOf(form, { columns, read, height, lanes, apart }) * bundles;
+      const cost = sorting + costOf(form, { costs, columns, read, height, lanes, apart }) * bundles;
       if (!best || cost < best.cost) best = { cost, form, cut, bundles: bundles / sample.length };
     }
   }
@@ -173,7 +197,7 @@ export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target
 export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bounds.length - 1] * bundle;
 
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
-  const { slices, order, height, isWide, bundle, shared, windows, bounds } = plan;
+  const { slices, order, height, isWide, byWords, bundle, shared, windows, bounds } = plan;
   const slots = plan.items.length;
   const filled = w.values.length / slots;
   const isStreamed = 4 * slots > STREAMED_CACHES * l2 && filled < WORTH_PACKING;
@@ -187,6 +211,7 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
     isSorted: order !== null,
     bundles: bounds[slices.length],
     isWide,
+    byWords,
     bundle,
     shared,
     windows,
@@ -204,7 +229,8 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
 
 /** Some slices, of as many rows whatever their height. */
 function sampleOf(slices: readonly Int32Array[], lanes: number): readonly Int32Array[] {
-  const count = Math.min(slices.length, (SAMPLED * lanes) / slices[0].length);
+  const most = (SAMPLED * lanes) / slices[0].length;
+  const count = slices.length <= 2 * most ? slices.length : most;
   return Array.from({ length: count }, (_, i) => slices[Math.floor((i * slices.length) / count)]);
 }
 
@@ -239,7 +265,7 @@ class WindowsWriter {
     const windows = stepsOfWindows(shape).flatMap(({ steps }, w) => new Array<number>(steps).fill(w));
     this.steps = windows.map((window, s) => ({ window, bits: codeBits(shape, s, lanes) }));
     this.isWhole = isWhole(shape, lanes);
-    this.inTurns = shape.isWide && liesTwice(shape);
+    this.inTurns = shape.byWords && liesTwice(shape);
     this.packer = shape.isPacked ? new Packer(lanes, bundle, this.layout, this.place) : null;
     this.putStarts();
   }
@@ -319,12 +345,12 @@ const placeInTurns = (column: number, lanes: number): number =>
 
 /** Where a step's column is in its code, and the bit that says whether it is of the other row. */
 export function codeBits(
-  { isWide, bundle, shared }: WindowsShape,
+  { isWide, byWords, bundle, shared }: WindowsShape,
   s: number,
   lanes: number,
 ): { readonly column: number; readonly other: number } {
-  if (isWide) return { column: 8 * s, other: 8 * s + 7 };
-  return { column: Math.log2(2 * lanes) * s, other: 31 - Math.max(0, s - bundle + shared) };
+  if (byWords) return { column: 8 * s, other: 8 * s + 7 };
+  return { column: Math.log2(windowVectors({ isWide }) * lanes) * s, other: 31 - Math.max(0, s - bundle + shared) };
 }
 
 /** Bits of a step's turned code: a lane, then which of its rows. */

@@ -2,7 +2,7 @@
 import type { SimdTarget } from "../../ir/kernel.ts";
 
 /** What processors with the same instruction set differ in. */
-type Processor = Pick<SimdTarget, "dotsBf16" | "splitsIndexed">;
+type Processor = Pick<SimdTarget, "dotsBf16" | "splitsIndexed" | "slowWordLookups">;
 
 /** Only what is so: a target's JSON is part of the key that programs are cached under. */
 const traits = (processor: Processor): Processor => Object.fromEntries(Object.entries(processor).filter(([, isSo]) => isSo));

@@ -50,8 +50,8 @@ export async function openX86(options: X86Options): Promise<CpuDevice> {
   const isa = chooseIsa(options, machine);
   const native = await loadNative();
   const pool = acquirePool(native, { threads, spinMicroseconds: options.spinMicroseconds ?? DEFAULT_SPIN_MICROSECONDS, pin: options.pin });
-  const { l1, l2, dotsBf16, splitsIndexed } = machine;
-  const target = (isa === "avx512" ? avx512Target : avx2Target)(l1, l2, { dotsBf16, splitsIndexed });
+  const { l1, l2, dotsBf16, splitsIndexed, slowWordLookups } = machine;
+  const target = (isa === "avx512" ? avx512Target : avx2Target)(l1, l2, { dotsBf16, splitsIndexed, slowWordLookups });
   return new X86Device(native, pool, target, threads, options.guardPages ?? false);
 }
 
