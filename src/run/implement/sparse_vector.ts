@@ -21,7 +21,7 @@ export function rowTimesSparse(
   { value, isTransposed }: { readonly value: Value; readonly isTransposed: boolean },
   { k, n }: MatMulGeometry,
 ): readonly KernelCall[] | null {
-  const { target, threads } = task;
+  const { target } = task;
   const weights = constantFloats(value);
   const isAuto = modeOf(task) === "auto";
   if (!weights || k > 65535) return null;
