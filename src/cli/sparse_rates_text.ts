@@ -1,18 +1,26 @@
 // The rates by which layers with sparse weights get their kernels, and the layers that they were fitted to: as JSON, and as a table.
 import type { CpuDevice } from "../devices/cpu.ts";
+import { codeMs } from "../run/implement/sparse_code_cost.ts";
 import { denseMs, type ProductRates, type SparseRates, sparseMs, type VectorRates } from "../run/implement/sparse_cost.ts";
 import { measureSparseRates } from "../run/sparse_rates.ts";
 import { rounded } from "./statistics.ts";
 import { formatPairs, formatTable } from "./table.ts";
 import { msText, percentText, short } from "./units.ts";
 
+interface LayerTimes {
+  readonly denseMs: number;
+  readonly sparseMs: number;
+  /** Of code made for the pattern, where there is some. */
+  readonly codeMs: number | null;
+}
+
 interface RatedLayer {
   readonly rows: number;
   readonly depth: number;
   readonly n: number;
   readonly density: number;
-  readonly measured: { readonly denseMs: number; readonly sparseMs: number };
-  readonly predicted: { readonly denseMs: number; readonly sparseMs: number };
+  readonly measured: LayerTimes;
+  readonly predicted: LayerTimes;
 }
 
 export interface MeasuredRates {
@@ -29,8 +37,16 @@ export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
   const { threads, target } = device;
   const layers = samples.map(({ layer, density, ...measured }) => ({
     ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density },
-    measured: { denseMs: rounded(measured.denseMs), sparseMs: rounded(measured.sparseMs) },
-    predicted: { denseMs: rounded(denseMs(layer, rates, target, threads)), sparseMs: rounded(sparseMs(layer, rates, target, threads)) },
+    measured: {
+      denseMs: rounded(measured.denseMs),
+      sparseMs: rounded(measured.sparseMs),
+      codeMs: measured.codeMs && rounded(measured.codeMs),
+    },
+    predicted: {
+      denseMs: rounded(denseMs(layer, rates, target, threads)),
+      sparseMs: rounded(sparseMs(layer, rates, target, threads)),
+      codeMs: measured.codeMs && rounded(codeMs(layer, rates.code, target, threads)),
+    },
   }));
   return { threads, rates, spread: rounded(spread), layers };
 }
@@ -42,7 +58,7 @@ const productText = ({ nonzero, vector, visit, channel, once }: ProductRates): s
 const bytesText = ({ cached, streamed }: VectorRates["dense"]): string =>
   `${short(cached)} GB/s from caches, ${short(streamed)} from memory`;
 
-export function ratesText({ rates: { dense, sparse, beside, broad, vector }, spread, layers }: MeasuredRates): string[] {
+export function ratesText({ rates: { dense, sparse, beside, broad, code, vector }, spread, layers }: MeasuredRates): string[] {
   const cells = layers.map(({ rows, depth, n, density, measured, predicted }) => [
     `${rows}x${depth}`,
     String(n),
@@ -52,6 +68,8 @@ export function ratesText({ rates: { dense, sparse, beside, broad, vector }, spr
     msText(measured.sparseMs),
     msText(predicted.sparseMs),
     `${short(measured.denseMs / measured.sparseMs)}×`,
+    measured.codeMs === null ? "" : msText(measured.codeMs),
+    predicted.codeMs === null ? "" : msText(predicted.codeMs),
   ]);
   return [
     `layers with sparse weights, on one thread; series of runs ${percentText(spread - 1)} apart:`,
@@ -63,10 +81,16 @@ export function ratesText({ rates: { dense, sparse, beside, broad, vector }, spr
       ["sparse kernels, for a tile and for a vector of columns", productText(sparse)],
       ["  columns side by side", productText(beside)],
       ["  few rows", `${nanoseconds(broad.nonzero)} a nonzero, ${nanoseconds(broad.row)} a row`],
+      [
+        "code made for a pattern",
+        `${nanoseconds(code.vector)} a nonzero and vector, ${nanoseconds(code.channel)} a channel, ${nanoseconds(code.fetched)} a byte of code, ${nanoseconds(code.again)} for each further tile`,
+      ],
       ["dense, one column", bytesText(vector.dense)],
       ["sparse, one column", `${bytesText(vector.sparse)}, ${nanoseconds(vector.step)} a step`],
     ]),
     "",
-    formatTable(["weights", "columns", "density", "dense", "predicted", "sparse", "predicted", "speed-up"], cells, { left: [0] }),
+    formatTable(["weights", "columns", "density", "dense", "predicted", "sparse", "predicted", "speed-up", "code", "predicted"], cells, {
+      left: [0],
+    }),
   ];
 }

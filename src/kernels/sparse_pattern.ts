@@ -34,6 +34,7 @@ export interface Pattern {
 
 /** Rows that one thread works on: a multiple of all heights of groups and of all numbers of lanes. */
 const BLOCK = 48;
+export const patternBlocks = (rows: number): number => Math.ceil(rows / BLOCK);
 /** Of the dense operand's rows as many as that, in bytes, stay in the first-level cache. */
 const PANEL_BYTES = 3 * BLOCK * 256;
 /** Code takes 40 to 60 bytes a nonzero; more of it than this comes from memory too slowly for any gain. */
@@ -75,7 +76,7 @@ export function patternOf(w: Pick<Csr, "rows" | "columns" | "pointers" | "column
 
 /** Rows in groups of `height`, in blocks. */
 const blocksOf = (rows: number, height: number): number[][][] =>
-  Array.from({ length: Math.ceil(rows / BLOCK) }, (_, i) => {
+  Array.from({ length: patternBlocks(rows) }, (_, i) => {
     const [from, to] = [i * BLOCK, Math.min(rows, (i + 1) * BLOCK)];
     return Array.from({ length: Math.ceil((to - from) / height) }, (_, g) =>
       Array.from({ length: Math.min(height, to - from - g * height) }, (_, h) => from + g * height + h),
@@ -130,7 +131,7 @@ class SparsePattern {
 
   build(): Kernel {
     const { b, pattern, width } = this;
-    shareOut(b, [Math.ceil(pattern.n / width), Math.ceil(pattern.rows / BLOCK)], ([tiles, blocks]) => {
+    shareOut(b, [Math.ceil(pattern.n / width), patternBlocks(pattern.rows)], ([tiles, blocks]) => {
       b.loop(tiles.from, tiles.to, 1, (t) => {
         if (!this.isPanel) this.onTile(t, (column, count) => this.copy(column, count));
         this.multiply(blocks, t);

@@ -9,6 +9,7 @@ export const sparseRates: Rates["sparseRates"] = () => ({
   sparse: NONE,
   beside: NONE,
   broad: { nonzero: 0, row: 0 },
+  code: { vector: 0, channel: 0, fetched: 0, again: 0 },
   vector: { dense: UNREAD, sparse: UNREAD, step: 0 },
 });
 

@@ -32,8 +32,8 @@ interface KeptRates {
   readonly tries: number;
 }
 
-const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 7 ${codeKey}`;
-const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 1 ${codeKey}`;
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 8 ${codeKey}`;
+const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 2 ${codeKey}`;
 
 /** Rates whose series were further apart are measured again by the next processes, so many times; the steadiest stay. */
 const WIDE = 1.1;

@@ -6,9 +6,12 @@ import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
 import { groupsOf, indexOf, shareBlockRows } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
+import { patternOf, sparsePatternKernel } from "../kernels/sparse_pattern.ts";
 import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
 import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
+import { type Csr, csrFromCoo } from "../sparse/csr.ts";
+import { CODE_RATES, codeWork, hasCode } from "./implement/sparse_code_cost.ts";
 import {
   BROAD_RATES,
   broadWork,
@@ -31,6 +34,8 @@ export interface RateSample {
   readonly density: number;
   readonly denseMs: number;
   readonly sparseMs: number;
+  /** Of code made for the pattern, where it is not too long; columns lie side by side. */
+  readonly codeMs: number | null;
 }
 
 export interface MeasuredRates {
@@ -48,8 +53,14 @@ interface Problem {
   readonly density: number;
 }
 
-/** Layers that differ in what they cost most for. */
+/** Layers that differ in what they cost most for. Small ones have code, too, of up to 800 nonzeros: it takes a few milliseconds to make. */
 const PROBLEMS: readonly Problem[] = [
+  { rows: 64, depth: 64, n: 16, density: 0.1 },
+  { rows: 64, depth: 64, n: 32, density: 0.2 },
+  { rows: 64, depth: 64, n: 256, density: 0.05 },
+  { rows: 128, depth: 128, n: 16, density: 0.05 },
+  { rows: 128, depth: 128, n: 64, density: 0.05 },
+  { rows: 256, depth: 64, n: 8, density: 0.05 },
   { rows: 256, depth: 64, n: 64, density: 0.2 },
   { rows: 256, depth: 64, n: 256, density: 0.1 },
   { rows: 128, depth: 128, n: 512, density: 0.3 },
@@ -90,11 +101,12 @@ async function measureOnce(device: CpuDevice): Promise<MeasuredRates> {
   }
 }
 
-/** Contestants of the rounds: the dense kernel, the sparse one with activations by rows, the one with columns side by side. */
+/** Contestants of the rounds: the dense kernel, the sparse one with activations by rows, the one with columns side by side, code where there is some. */
 interface Prepared {
   readonly density: number;
   readonly sparse: SparseLayer;
   readonly beside: SparseLayer;
+  readonly hasCode: boolean;
   readonly rounds: Rounds;
   /** Layers of a run. */
   readonly count: number;
@@ -102,8 +114,9 @@ interface Prepared {
 const times = ({ rounds, count }: Prepared): readonly number[] => rounds.lows.map((lows) => lowOf(lows) / count);
 
 function sampleOf(prepared: Prepared): RateSample {
-  const [dense, sparse] = times(prepared);
-  return { layer: prepared.sparse, density: prepared.density, denseMs: dense / 1e6, sparseMs: sparse / 1e6 };
+  const [dense, sparse, , code] = times(prepared);
+  const codeMs = prepared.hasCode ? code / 1e6 : null;
+  return { layer: prepared.sparse, density: prepared.density, denseMs: dense / 1e6, sparseMs: sparse / 1e6, codeMs };
 }
 
 async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promise<Prepared> {
@@ -133,22 +146,38 @@ async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promi
   const [sparse, beside] = [product(true), product(false)];
   const kernel = gemmKernel("dense", shape, schedule, byRows, target, threads);
   const dense = copies(() => ({ kernel, args: [x, trial.put(packed), y] }));
-  const rounds = await trial.rounds([dense, sparse.calls, beside.calls], coldOptions(device, 4 * rows * depth * count, [x, y]));
-  return { density, sparse: sparse.layer, beside: beside.layer, rounds, count };
+  const code = hasCode(beside.layer, target) ? copies(codeOf(csrFromCoo(coo), n, device, [x, y], trial)) : [];
+  const contestants = [dense, sparse.calls, beside.calls, ...(code.length > 0 ? [code] : [])];
+  const rounds = await trial.rounds(contestants, coldOptions(device, 4 * rows * depth * count, [x, y]));
+  return { density, sparse: sparse.layer, beside: beside.layer, hasCode: code.length > 0, rounds, count };
+}
+
+/** Each with code of its own. */
+function codeOf(w: Csr, n: number, { target, threads }: CpuDevice, tail: readonly Warm[], trial: Trial): () => TrialCall {
+  const pattern = patternOf(w, n, target);
+  const epilogue = noEpilogue({ dtype: "f32", shape: [w.rows, n] });
+  return () => ({
+    kernel: sparsePatternKernel("code", pattern, epilogue, target, threads),
+    args: [trial.empty(4 * pattern.nonzeros), ...tail],
+  });
 }
 /** Small layers come several times, each with weights of its own: a single one is mostly its code. */
 const MOST_COPIES = 4;
 const COPIED_BYTES = 1 << 18;
 
 type Warm = ReturnType<Trial["empty"]>;
-/** Before a layer's turn others have filled the nearest caches; large ones come with others as large. Activations were written a moment ago. */
+/**
+ * Before a layer's turn others have filled the nearest caches, several times: some processors keep lines that were used before from those that pass by once, code above all
+ * (256×64 at 95 %, 64 columns on Sapphire Rapids: 7 µs after two caches' bytes, 9 after four, 13 after six, 15 after eight). Large layers come with others as large. Activations were written a moment ago.
+ */
 export function coldOptions({ target, threads }: CpuDevice, weightBytes: number, activations: readonly Warm[]): RoundsOptions {
   const nearest = threads * target.l2;
   return {
-    swept: 2 * nearest + (weightBytes > nearest ? LARGE_LAYERS : 1) * weightBytes,
+    swept: CACHES_SWEPT * nearest + (weightBytes > nearest ? LARGE_LAYERS : 1) * weightBytes,
     warm: activations.filter(({ bytes }) => bytes <= nearest / 2),
   };
 }
+const CACHES_SWEPT = 6;
 const LARGE_LAYERS = 4;
 
 function ratesOf(
@@ -178,7 +207,18 @@ function ratesOf(
       target,
       threads,
     ),
+    code: codeRates(
+      prepared.filter((p) => p.hasCode),
+      target,
+      threads,
+    ),
   };
+}
+
+/** Where there is no code, what is usual. */
+function codeRates(some: readonly Prepared[], target: SimdTarget, threads: number): SparseRates["code"] {
+  const samples = some.map((p) => ({ work: codeWork(p.beside, target, threads), ns: times(p)[3] }));
+  return samples.length > 0 ? leastRates(CODE_RATES, samples) : USUAL_RATES[target.name].code;
 }
 
 /** Where nothing is met broadly, a guess: it is not asked for either. */

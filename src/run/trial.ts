@@ -18,20 +18,33 @@ export interface RoundsOptions {
 }
 
 const MOST_SWEPT = 24 << 20;
+const LINE = 64;
+/** Bytes that are allocated at once: the system backs as many with huge pages. */
+const ROOM = 8 << 20;
 
 export class Trial {
   private readonly memories: Memory[] = [];
+  /** The last of them, and how much of it is taken. */
+  private room: Memory | undefined;
+  private used = 0;
   private readonly lists: LaunchList[] = [];
   private swept: Memory | undefined;
   private sums: Memory | undefined;
 
   constructor(private readonly device: CpuDevice) {}
 
+  /** Next to each other, on pages as large as a program's are: small layers with pages of their own for each array would mostly wait for these. */
   empty(bytes: number): Memory {
-    const memory = this.device.alloc(bytes);
-    memory.view().fill(0); // pages that were never written all lie on one
-    this.memories.push(memory);
-    return memory;
+    const size = Math.ceil(bytes / LINE) * LINE;
+    if (!this.room || this.used + size > this.room.bytes) {
+      this.room = this.device.alloc(Math.max(size, ROOM));
+      this.room.view().fill(0); // pages that were never written all lie on one
+      this.memories.push(this.room);
+      this.used = 0;
+    }
+    const [room, from] = [this.room, this.used];
+    this.used += size;
+    return { address: room.address + from, bytes, view: () => room.view().subarray(from, from + bytes), free: () => {} };
   }
   put(data: TypedArray): Memory {
     const memory = this.empty(data.byteLength);
@@ -78,8 +91,10 @@ export class Trial {
 
 /** Runs of all contestants in turns, so that what disturbs one disturbs all. A series is some of them at once; several are spread in time. */
 export class Rounds {
-  /** Of each contestant the least nanoseconds of each series, without what a call takes from JavaScript. */
-  readonly lows: readonly number[][];
+  /** Of each contestant the least nanoseconds of each series. */
+  private readonly taken: readonly number[][];
+  /** The least of a call without work. */
+  private idle = Number.POSITIVE_INFINITY;
 
   constructor(
     private readonly list: LaunchList,
@@ -87,11 +102,16 @@ export class Rounds {
     private readonly before: number,
     private readonly lengths: readonly number[],
   ) {
-    this.lows = lengths.map(() => []);
+    this.taken = lengths.map(() => []);
+  }
+
+  /** Of each contestant the least nanoseconds of each series, without what a call takes from JavaScript. */
+  get lows(): readonly (readonly number[])[] {
+    return this.taken.map((all) => all.map((ns) => Math.max(ns - this.idle, 1)));
   }
 
   /** `isFirst`: with a run of each that is not counted. */
-  async series(runs: number, isFirst = this.lows[0].length === 0): Promise<void> {
+  async series(runs: number, isFirst = this.taken[0].length === 0): Promise<void> {
     const { before, lengths } = this;
     const all = [1, ...lengths];
     const least = all.map(() => Number.POSITIVE_INFINITY);
@@ -103,7 +123,8 @@ export class Rounds {
         await nextTurn();
       }
     const [idle, ...own] = least;
-    for (const [i, ns] of own.entries()) this.lows[i].push(Math.max(ns - idle, 1));
+    this.idle = Math.min(this.idle, idle); // a call that was disturbed would be taken from all
+    for (const [i, ns] of own.entries()) this.taken[i].push(ns);
   }
   /** How far series of a contestant disagree: the middle one over a low one. */
   spread(): number {

@@ -2,10 +2,15 @@
 import { describe, expect, test } from "vitest";
 import { apply, type Graph, type Value } from "../../src/ir/graph.ts";
 import { fromNumbers, type TensorData } from "../../src/ir/tensor.ts";
+import { noEpilogue } from "../../src/kernels/epilogue.ts";
+import { patternOf, sparsePatternKernel } from "../../src/kernels/sparse_pattern.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compile } from "../../src/run/compile.ts";
+import { codeBytes } from "../../src/run/implement/sparse_code_cost.ts";
 import { USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
+import { cooFromDense } from "../../src/sparse/coo.ts";
+import { csrFromCoo } from "../../src/sparse/csr.ts";
 import { DEVICES, expectCompiledRight, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
@@ -62,14 +67,33 @@ describe.each(DEVICES)("$name", ({ open }) => {
 
   test.each([
     { what: "few nonzeros", shape: [64, 64, 16, 0.04], isCode: true },
+    { what: "more, where code comes fast", shape: [128, 128, 8, 0.05], isCode: true },
+    { what: "more, where it comes slowly", shape: [128, 128, 8, 0.05], fetched: 0.25, isCode: undefined },
     { what: "many columns, for which code comes anew", shape: [96, 96, 1024, 0.1], isCode: undefined },
     { what: "more than code pays for", shape: [256, 256, 64, 0.3], isCode: undefined },
-  ] as const)("by predictions: $what", async ({ shape, isCode }) => {
+  ] as const)("by predictions: $what", async ({ shape, isCode, ...slow }) => {
+    const rates = USUAL_RATES[device().target.name];
     const program = await compile(graphOf({ name: "", shape, tail: (y) => y }), {
       device: device(),
-      sparseRates: USUAL_RATES[device().target.name],
+      sparseRates: { ...rates, code: { ...rates.code, ...slow } },
     });
     expect(program.schedule.backend.sparse?.choices.map((c) => c.isCode)).toEqual([device().name === "x86" ? isCode : undefined]);
     program.free();
+  });
+
+  test.each([
+    [64, 64, 16, 0.1],
+    [128, 128, 64, 0.05],
+    [256, 64, 8, 0.05],
+    [60, 300, 150, 0.05],
+  ])("bytes of code are counted right to a fifth: %i×%i by %i columns, %d of it nonzeros", async (rows, depth, n, density) => {
+    const { target, threads } = device();
+    if (target.name === "wasm") return; // no network has it there
+    const epilogue = noEpilogue({ dtype: "f32", shape: [rows, n] });
+    const pattern = patternOf(csrFromCoo(cooFromDense(pruned(rows, depth, density))), n, target);
+    const { code } = await device().compile([sparsePatternKernel("code", pattern, epilogue, target, threads)]);
+    const ratio = codeBytes({ rows, depth, n, length: pattern.nonzeros }, target) / code.length;
+    expect(ratio).toBeGreaterThan(0.8);
+    expect(ratio).toBeLessThan(1.2);
   });
 });

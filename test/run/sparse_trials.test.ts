@@ -12,7 +12,7 @@ import { isPlausible } from "../../src/run/sparse_plausible.ts";
 import { addTried, sparseRates } from "../../src/run/sparse_rates.ts";
 import { measureRates } from "../../src/run/sparse_samples.ts";
 import { settleDoubts } from "../../src/run/sparse_trials.ts";
-import { lowOf, Rounds } from "../../src/run/trial.ts";
+import { lowOf, Rounds, Trial } from "../../src/run/trial.ts";
 import { DEVICES, expectClose, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
@@ -100,6 +100,7 @@ test("measured rates are such as a processor can have", async () => {
   const { rates, samples, spread } = await measureRates(device);
   expect(isPlausible(rates, device.target)).toBe(true);
   expect(samples.length).toBeGreaterThan(8);
+  expect(samples.filter(({ codeMs }) => codeMs !== null).length).toBeGreaterThan(device.name === "x86" ? 4 : -1);
   expect(spread).toBeGreaterThanOrEqual(1);
 });
 
@@ -115,6 +116,8 @@ describe("rates that no machine has", () => {
       rates: { ...avx512, vector: { ...avx512.vector, dense: { cached: 40, streamed: 90 } } },
       wanted: false,
     },
+    { what: "code for nothing", rates: { ...avx512, code: { ...avx512.code, vector: 0.001, fetched: 0 } }, wanted: false },
+    { what: "code that comes as slowly as from a disk", rates: { ...avx512, code: { ...avx512.code, fetched: 100 } }, wanted: false },
     { what: "steps that take a microsecond", rates: { ...avx512, vector: { ...avx512.vector, step: 1000 } }, wanted: false },
   ])("$what: $wanted", ({ rates, wanted }) => {
     expect(isPlausible(rates, target)).toBe(wanted);
@@ -133,6 +136,35 @@ test("contestants take turns, and caches are filled with something else before e
   const turn = [[0, 2], [2, 3], [0, 2], [3, 4], [0, 2], [4, 7]]; // biome-ignore format: pairs
   expect(runs).toEqual([...turn, ...turn, ...turn]); // the first is not counted
   expect(rounds.lows.map((lows) => lows.length)).toEqual([1, 1]);
+});
+
+test("a call without work that was disturbed is not taken from what contestants took", async () => {
+  const milliseconds = [
+    [0, 2],
+    [3, 2],
+  ].flat(); // of the idle call and the contestant, in two series
+  const wait = (end: number): void => {
+    while (performance.now() < end);
+  };
+  const list = { run: () => wait(performance.now() + milliseconds.shift()!) } as unknown as LaunchList; // nothing else of it is used
+  const rounds = new Rounds(list, 0, [1]);
+  await rounds.series(1, false);
+  await rounds.series(1, false);
+  for (const ns of rounds.lows[0]) expect(ns).toBeGreaterThan(1e6);
+});
+
+test("arrays of a trial lie apart, each at a line's beginning, and hold what was put there", () => {
+  const trial = new Trial(device);
+  const numbers = [3, 17, 1 << 21, 5, 1 << 22].map((length, i) => new Float32Array(length).fill(i + 1));
+  const memories = numbers.map((data) => trial.put(data));
+  for (const [i, memory] of memories.entries()) {
+    const bytes = memory.view();
+    expect(memory.address % 64).toBe(0);
+    expect(memory.bytes).toBe(numbers[i].byteLength);
+    const got = new Float32Array(bytes.buffer, bytes.byteOffset, numbers[i].length);
+    expect(got.every((v) => v === i + 1)).toBe(true);
+  }
+  trial.free();
 });
 
 test("a low time is one that others come close to", () => {

@@ -13,7 +13,7 @@ export interface DenseRates {
   readonly result: number;
   /** Of a layer, whose code and weights are not in the nearest caches. */
   readonly once: number;
-  /** Of reading weights that no second-level cache holds what arithmetic does not hide. */
+  /** Of reading weights, which other layers have put out of the nearest caches, what arithmetic does not hide. */
   readonly wait: number;
 }
 
@@ -36,6 +36,17 @@ export interface BroadRates {
   readonly row: number;
 }
 
+/** Of code made for a pattern (kernels/sparse_pattern.ts), nanoseconds on one thread. */
+export interface CodeRates {
+  /** For each nonzero and vector of columns. */
+  readonly vector: number;
+  /** For each channel of the operand, and of the result, and vector. */
+  readonly channel: number;
+  /** For each byte of code, where other layers ran in between, and for each tile of columns after the first. */
+  readonly fetched: number;
+  readonly again: number;
+}
+
 /** Of products with one column, on one thread. */
 export interface VectorRates {
   /** Bytes a nanosecond of weights that are in the last cache, and of larger ones. */
@@ -52,6 +63,7 @@ export interface SparseRates {
   /** Columns that lie side by side. */
   readonly beside: ProductRates;
   readonly broad: BroadRates;
+  readonly code: CodeRates;
   readonly vector: VectorRates;
   /** What layers took that predictions had left open, by their keys. */
   readonly tried?: Readonly<Record<string, TriedLayer>>;
@@ -69,6 +81,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     sparse: { nonzero: 0.137, vector: 0.137, visit: 2.16, channel: 0.16, once: 4000, wait: 1 },
     beside: { nonzero: 0.147, vector: 0.147, visit: 0.749, channel: 0.16, once: 700, wait: 1 },
     broad: { nonzero: 0.353, row: 0.353 },
+    code: { vector: 0.3, channel: 0.25, fetched: 0.03, again: 0.085 },
     vector: { dense: { cached: 100, streamed: 42 }, sparse: { cached: 75, streamed: 38 }, step: 0.44 },
   },
   avx2: {
@@ -76,6 +89,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     sparse: { nonzero: 0.122, vector: 0.122, visit: 0.582, channel: 0.48, once: 4000, wait: 1 },
     beside: { nonzero: 0.122, vector: 0.122, visit: 0.582, channel: 0.16, once: 700, wait: 1 },
     broad: { nonzero: 0.292, row: 0.292 },
+    code: { vector: 0.15, channel: 0.2, fetched: 0.03, again: 0.085 },
     vector: { dense: { cached: 112, streamed: 42 }, sparse: { cached: 102, streamed: 40 }, step: 0.48 },
   },
   wasm: {
@@ -83,6 +97,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     sparse: { nonzero: 0.166, vector: 0.166, visit: 0.499, channel: 0.6, once: 4000, wait: 1 },
     beside: { nonzero: 0.166, vector: 0.166, visit: 0.499, channel: 0.2, once: 700, wait: 1 },
     broad: { nonzero: 0.399, row: 0.399 },
+    code: { vector: 0.3, channel: 0.6, fetched: 0.03, again: 0.085 },
     vector: { dense: { cached: 94, streamed: 42 }, sparse: { cached: 90, streamed: 40 }, step: 1.03 },
   },
 };
@@ -104,22 +119,11 @@ export interface SparseLayer {
   readonly broad: boolean;
 }
 
-/** Weights of more second-level caches' bytes are not there when their layer comes again. */
-const NEAR = 0.75;
-
-/** What reading bytes takes on one thread, where the weights of their layer are far away. */
-export const farNs = (
-  { rows, depth }: Pick<SparseLayer, "rows" | "depth">,
-  bytes: number,
-  rate: VectorRates["dense"],
-  target: SimdTarget,
-): number => (4 * rows * depth > NEAR * target.l2 ? readNs(bytes, rate, target) : 0);
-
 /** How often each of DENSE_RATES counts on the busiest thread. */
 export function denseWork(layer: SparseLayer, { dense }: VectorRates, target: SimdTarget, threads: number): readonly number[] {
   const { rows, depth, n } = layer;
   const columns = n / threads;
-  return [columns * rows * depth, columns * rows, 1, farNs(layer, 4 * rows * depth, dense, target) / threads];
+  return [columns * rows * depth, columns * rows, 1, readNs(4 * rows * depth, dense, target) / threads];
 }
 export const DENSE_RATES = ["element", "result", "once", "wait"] as const satisfies readonly (keyof DenseRates)[];
 
@@ -143,8 +147,8 @@ export function sparseWork(layer: SparseLayer, { sparse }: VectorRates, target: 
   const [byColumns, byRows] = sharesColumns ? splitThreads(threads, [all, Math.ceil(rows / block)]) : [1, threads];
   const [tiles, share] = [Math.ceil(all / byColumns), shareOf(layer, byRows)];
   const met = tiles * share * (length - (1 - SHARED) * shared);
-  const far = farNs(layer, NONZERO_BYTES * length + VISIT_BYTES * visits, sparse, target) / threads;
-  return [met, met * vectors, tiles * share * visits * vectors, tiles * vectors * (depth + share * rows), 1, far];
+  const read = readNs(NONZERO_BYTES * length + VISIT_BYTES * visits, sparse, target) / threads;
+  return [met, met * vectors, tiles * share * visits * vectors, tiles * vectors * (depth + share * rows), 1, read];
 }
 export const PRODUCT_RATES = ["nonzero", "vector", "visit", "channel", "once", "wait"] as const satisfies readonly (keyof ProductRates)[];
 
@@ -162,8 +166,11 @@ const CACHES = 8;
 export const readNs = (bytes: number, { cached, streamed }: VectorRates["dense"], { l2 }: SimdTarget): number =>
   bytes / (bytes <= CACHES * l2 ? cached : streamed);
 
-const totalMs = <Name extends string>(work: readonly number[], names: readonly Name[], rates: Readonly<Record<Name, number>>): number =>
-  work.reduce((sum, w, i) => sum + w * rates[names[i]], 0) / 1e6;
+export const totalMs = <Name extends string>(
+  work: readonly number[],
+  names: readonly Name[],
+  rates: Readonly<Record<Name, number>>,
+): number => work.reduce((sum, w, i) => sum + w * rates[names[i]], 0) / 1e6;
 
 export const denseMs = (layer: SparseLayer, { dense, vector }: SparseRates, target: SimdTarget, threads: number): number =>
   totalMs(denseWork(layer, vector, target, threads), DENSE_RATES, dense);

@@ -15,7 +15,7 @@ import {
 import { splitThreads } from "../../kernels/work.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { machineOf } from "./sparse_choice.ts";
-import { farNs } from "./sparse_cost.ts";
+import { readNs } from "./sparse_cost.ts";
 import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
 import { blocksForecast } from "./sparse_vector_cost.ts";
 
@@ -55,7 +55,7 @@ function stripMs(size: Size, { rows, n, height, width, stored, pixels }: SparseS
   const [byTiles, byStrips] = splitThreads(threads, [tiles, strips]);
   const [columns, share] = [Math.ceil(tiles / byTiles) * pixels, Math.ceil(strips / byStrips) / strips];
   const product = rates.dense.element * (cost.stored[height / target.lanes - 1] * stored * width * height + cost.result * rows);
-  const wait = (rates.dense.wait * farNs(size, 4 * stored * width * height, rates.vector.dense, target)) / threads;
+  const wait = (rates.dense.wait * readNs(4 * stored * width * height, rates.vector.dense, target)) / threads;
   return (columns * share * product + rates.dense.once + wait) / 1e6 + (size.hasWindows ? windowsMs(size, threads, rates) : 0);
 }
 
