@@ -11,7 +11,7 @@ import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
 import { learnedRates } from "../src/run/sparse_rates.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Operands, type Product, Ring } from "./sparse/contestants.ts";
-import { type Choice, dispatch } from "./sparse/dispatcher.ts";
+import { type Choice, dispatch, mayHaveCode } from "./sparse/dispatcher.ts";
 import { interleaved } from "./sparse/interleaved.ts";
 import { pattern } from "./sparse/pattern.ts";
 import { summaryOf } from "./sparse/summary.ts";
@@ -103,9 +103,10 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
   const ring = new Ring(weights, operands);
   try {
     const contestants = await ring.contestants(product);
-    const makePattern = () => ring.algorithm(pattern, matrix.coo());
-    const choice = product === "forward" ? await dispatch(weights, n, rates, contestants, makePattern) : null;
-    if (choice?.chosen === "pattern") contestants.push(await makePattern());
+    const isForward = product === "forward";
+    const code = isForward && mayHaveCode(weights, n) ? await ring.algorithm(pattern, matrix.coo()) : null;
+    const choice = isForward ? await dispatch(weights, n, rates, contestants, code) : null;
+    if (code) contestants.push(code);
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
     const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
     const cold = byName(interleaved(contestants, rounds));

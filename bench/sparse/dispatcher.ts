@@ -1,6 +1,7 @@
 // What a network gets for W·X: our dense product, the sparse kernel, or code made for the pattern; by predictions, and by trials where these leave it open.
 
 import { codeForecast } from "../../src/run/implement/sparse_code.ts";
+import { hasCode } from "../../src/run/implement/sparse_code_cost.ts";
 import type { SparseRates } from "../../src/run/implement/sparse_cost.ts";
 import { type Forecast, forecastOf, isTabled, pays } from "../../src/run/implement/sparse_forecast.ts";
 import { vectorFits, vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
@@ -19,17 +20,17 @@ export interface Choice {
   readonly tried: Forecast | null;
 }
 
-/** Contestants: the dense product and the sparse kernel; `makePattern` makes one of code for the pattern. */
+/** Contestants: the dense product, the sparse kernel, and code for the pattern where there is some. */
 export async function dispatch(
   weights: Weights,
   n: number,
   rates: SparseRates,
   [dense, csb]: readonly Contestant[],
-  makePattern: () => Promise<Contestant>,
+  pattern: Contestant | null,
 ): Promise<Choice> {
   const { sparse, predicted, isPossible, doesPay } = predict(weights, n, rates);
   if (!isPossible || !isOpen(predicted)) return { chosen: doesPay ? sparse : "dense", predicted, tried: null };
-  const rival = sparse === "pattern" ? await makePattern() : csb;
+  const rival = (sparse === "pattern" && pattern) || csb;
   const trial = new Trial(weights.device);
   try {
     const activations = [...new Set([...dense.activations, ...rival.activations])];
@@ -40,6 +41,10 @@ export async function dispatch(
     trial.free();
   }
 }
+
+/** Whether networks may have code for this pattern at all. */
+export const mayHaveCode = ({ device, matrix }: Weights, n: number): boolean =>
+  hasCode({ rows: matrix.rows, depth: matrix.columns, n, length: matrix.csb().values.length }, device.target);
 
 /** The best sparse kernel, and whether it is predicted to pay. */
 function predict(weights: Weights, n: number, rates: SparseRates) {

@@ -69,7 +69,7 @@ export function summaryOf(cases: readonly Timed[]) {
     kernelLost: rounded(cases.filter((c) => over(c.cold, "csb") < 1).length / cases.length),
     /** Choices that another contestant beats by more than a tenth. */
     mispredicted: chosen
-      .filter((c) => Math.max(1, over(c.cold, "csb")) > 1.1 * c.ratio)
+      .filter((c) => Math.max(1, over(c.cold, "csb"), c.cold.pattern ? over(c.cold, "pattern") : 0) > 1.1 * c.ratio)
       .map(({ shape, sparsity, n, chosen: name, ratio, cold }) => ({
         shape,
         sparsity,
@@ -77,6 +77,7 @@ export function summaryOf(cases: readonly Timed[]) {
         chosen: name,
         ratio: rounded(ratio),
         kernelRatio: rounded(over(cold, "csb")),
+        ...(cold.pattern && { patternRatio: rounded(over(cold, "pattern")) }),
       })),
   };
 }
