@@ -13,7 +13,9 @@ const TRIED_MARGIN = 0.97;
 /** Milliseconds: less is not worth the time that compiling takes longer. */
 const LEAST_MS = 0.01;
 
-export const isOpen = ({ denseMs, sparseMs }: TriedLayer): boolean => denseMs >= OPEN.least * sparseMs && denseMs <= OPEN.most * sparseMs;
+/** Whether a layer is tried. */
+export const isOpen = ({ denseMs, sparseMs }: TriedLayer): boolean =>
+  denseMs >= LEAST_MS && denseMs >= OPEN.least * sparseMs && denseMs <= OPEN.most * sparseMs;
 
 /** Whether the sparse kernel is taken by what was measured. */
 export const doesWin = ({ denseMs, sparseMs }: TriedLayer): boolean => sparseMs <= TRIED_MARGIN * denseMs;
@@ -24,8 +26,7 @@ export function implementTried(node: Node, name: string, options: TargetOptions)
   const at = sparse?.choices.length ?? 0;
   const step = implement(node, name, options);
   const choice = sparse?.choices[at];
-  if (!sparse || !choice || sparse.mode !== "auto" || sparse.choices.length !== at + 1 || choice.denseMs < LEAST_MS || !isOpen(choice))
-    return step;
+  if (!sparse || !choice || sparse.mode !== "auto" || sparse.choices.length !== at + 1 || !isOpen(choice)) return step;
   const other = implementOther(node, name, { ...options, sparse }, choice);
   if (!other.calls || !step.calls) return step;
   const [own, rival] = [
