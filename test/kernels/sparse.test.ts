@@ -26,6 +26,7 @@ import { type Csb, csbFromCoo, visitCsb } from "../../src/sparse/csb.ts";
 import { runLowered, TARGETS } from "../codegen/simd_run.ts";
 import { random } from "../lower/run_group.ts";
 import { randomMatrix, unevenMatrix } from "../sparse/matrices.ts";
+import { expectSameArray } from "./same_array.ts";
 
 interface Matrix {
   readonly rows: number;
@@ -93,7 +94,8 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
     tensor(data instanceof Int32Array ? "i32" : data instanceof Uint16Array ? "u16" : "u8", data),
   );
   const brought = sparseProductKernel("product", shape, noEpilogue(type), target, threads);
-  expect(run(brought, target, [tensor("f32", w.values), ...index, ...both], zeros("f32", type.shape)).data).toEqual(result);
+  const same = run(brought, target, [tensor("f32", w.values), ...index, ...both], zeros("f32", type.shape)).data as Float32Array;
+  expectSameArray(same, result, "from values as they lie");
   return result;
 }
 
@@ -112,18 +114,27 @@ function sampled(w: Csb, g: Matrix, x: Matrix, target: SimdTarget, threads: numb
   return run(kernel, target, inputs, zeros("f32", [w.values.length])).data as Float32Array;
 }
 
-/** Σ a[i]·b[i] over float64, within 4·√count·2⁻²⁴·Σ|a||b| of `got`, and its last place. */
-function expectSum(got: number, pairs: readonly (readonly [number, number])[], label: string): void {
+/** Numbers of an array, one each `step` from the first. */
+interface Line {
+  readonly data: ArrayLike<number>;
+  readonly first: number;
+  readonly step: number;
+}
+
+/** Σ a[i]·b[i] of `length` over float64, within 4·√count·2⁻²⁴·Σ|a||b| of `got`, and its last place. */
+function expectSum(got: number, length: number, left: Line, right: Line, label: () => string): void {
   let sum = 0;
   let size = 0;
   let count = 0;
-  for (const [a, b] of pairs) {
+  for (let i = 0; i < length; i++) {
+    const a = left.data[left.first + i * left.step];
+    const b = right.data[right.first + i * right.step];
     sum += a * b;
     size += Math.abs(a * b);
     if (a !== 0) count++;
   }
   const bound = 2 ** -24 * Math.abs(sum) + 4 * Math.sqrt(count) * 2 ** -24 * size;
-  if (!(Math.abs(got - sum) <= bound)) expect.fail(`${label}: ${got}, wanted ${sum} ± ${bound}`);
+  if (!(Math.abs(got - sum) <= bound)) expect.fail(`${label()}: ${got}, wanted ${sum} ± ${bound}`);
 }
 
 function expectProduct(y: Float32Array, w: Matrix, isTransposed: boolean, x: Matrix): void {
@@ -131,11 +142,8 @@ function expectProduct(y: Float32Array, w: Matrix, isTransposed: boolean, x: Mat
   expect(y.length).toBe(rows * x.columns);
   for (let r = 0; r < rows; r++)
     for (let n = 0; n < x.columns; n++) {
-      const pairs = Array.from(
-        { length: depth },
-        (_, k) => [w.data[isTransposed ? k * w.columns + r : r * w.columns + k], x.data[k * x.columns + n]] as const,
-      );
-      expectSum(y[r * x.columns + n], pairs, `(${r}, ${n})`);
+      const row = isTransposed ? { data: w.data, first: r, step: w.columns } : { data: w.data, first: r * w.columns, step: 1 };
+      expectSum(y[r * x.columns + n], depth, row, { data: x.data, first: n, step: x.columns }, () => `(${r}, ${n})`);
     }
 }
 
@@ -177,17 +185,17 @@ describe.each(TARGETS)("$name", (target) => {
       for (; i < w.pointers[b + 1]; i++) {
         const r = Math.floor(b / w.blockColumns) * block + w.row[i];
         const c = (b % w.blockColumns) * block + w.column[i];
-        const pairs = Array.from({ length: n }, (_, j) => [g.data[r * n + j], x.data[c * n + j]] as const);
-        expectSum(dw[i], pairs, `nonzero ${i}`);
+        const [ofG, ofX] = [{ data: g.data, first: r * n, step: 1 }, { data: x.data, first: c * n, step: 1 }]; // biome-ignore format: short
+        expectSum(dw[i], n, ofG, ofX, () => `nonzero ${i}`);
       }
     // ⟨W·X, G⟩ = ⟨X, Wᵀ·G⟩ = ⟨W, dW⟩
     const scale = Math.sqrt(dot(y, y) * dot(g.data, g.data)) + 1e-30;
     expect(Math.abs(dot(y, g.data) - dot(x.data, dx)) / scale).toBeLessThan(1e-5);
     expect(Math.abs(dot(y, g.data) - dot(w.values, dw)) / scale).toBeLessThan(1e-5);
     for (const threads of [2, 3]) {
-      expect(product(w, "forward", x, target, threads)).toEqual(y);
-      expect(product(w, "transposed", g, target, threads)).toEqual(dx);
-      expect(sampled(w, g, x, target, threads)).toEqual(dw);
+      expectSameArray(product(w, "forward", x, target, threads), y, `${threads} threads`);
+      expectSameArray(product(w, "transposed", g, target, threads), dx, `${threads} threads, transposed`);
+      expectSameArray(sampled(w, g, x, target, threads), dw, `${threads} threads, sampled`);
     }
   });
 
@@ -203,9 +211,9 @@ describe.each(TARGETS)("$name", (target) => {
     expect(groupsOf(w, "forward", target).abreast).toBe(WIDEST[target.name]);
     const y = product(w, "forward", x, target, 1);
     expectProduct(y, matrix, false, x);
-    for (const threads of [2, 3]) expect(product(w, "forward", x, target, threads)).toEqual(y);
+    for (const threads of [2, 3]) expectSameArray(product(w, "forward", x, target, threads), y, `${threads} threads`);
     // Results that no cache holds are asked for (sparse_ahead.test.ts).
-    expect(product(w, "forward", x, { ...target, l2: 4096 }, 2)).toEqual(y);
+    expectSameArray(product(w, "forward", x, { ...target, l2: 4096 }, 2), y, "asked for");
   });
 
   test("a row that has all columns of the largest panel", () => {
@@ -251,7 +259,7 @@ describe.each(TARGETS)("$name", (target) => {
         if (broad) expect(panels).toBe(1);
         const y = product(w, direction, operand, target, 1);
         expectProduct(y, matrix, isTransposed, operand);
-        for (const threads of [2, 3]) expect(product(w, direction, operand, target, threads)).toEqual(y);
+        for (const threads of [2, 3]) expectSameArray(product(w, direction, operand, target, threads), y, `${threads} threads`);
       }
     }
   });
