@@ -8,7 +8,7 @@ import { asMoved } from "./float8.ts";
 import type { Reader, TensorType } from "./graph.ts";
 import { type Atom, type Index, type IndexVar, linearIndex, newVar, varIndex } from "./index_expr.ts";
 import { SCALAR, type ScalarFn } from "./scalar.ts";
-import { numberToBf16, numberToHalf } from "./small_floats.ts";
+import { bf16ToNumber, halfToNumber, numberToBf16, numberToHalf } from "./small_floats.ts";
 import { stridesOf, type TensorData, toNumbers, zeros } from "./tensor.ts";
 
 /** Reads element by element from the group's input number `input`, row-major; of integers `range` may be known. */
@@ -21,18 +21,23 @@ export function loadReader(type: TensorType, input: number, range?: readonly [nu
 export function interpret(reader: Reader, inputs: readonly (TensorData | null)[]): TensorData {
   const moved = moveElements(reader, inputs);
   if (moved) return moved;
-  const { dtype, shape } = reader.type;
-  const vars = shape.map((extent) => newVar(extent));
-  const out = zeros(dtype, shape);
+  const out = zeros(reader.type.dtype, reader.type.shape);
   if (out.data.length === 0) return out;
-  const expr = reader.at(vars.map(varIndex));
-  invariant(expr.dtype === dtype, `expression of type ${expr.dtype} for an output of type ${dtype}`);
-  const source = new Emitter().program(vars, expr);
-  const arrays = inputs.map((t) => (t ? hostArray(t) : null));
-  // The source is made of numbers and names from this file only: nothing of the model's text reaches it.
-  const run = new Function("inputs", "out", "F", "H", source) as (i: unknown, o: TypedArray, f: unknown, h: unknown) => void;
-  run(arrays, out.data, EXACT, HELPERS);
+  const run = programs.get(reader) ?? programOf(reader);
+  programs.set(reader, run);
+  run(inputs.map((t) => (t ? hostArray(t) : null)), out.data, EXACT, HELPERS); // biome-ignore format: one idea
   return out;
+}
+
+type Run = (inputs: readonly (TypedArray | null)[], out: TypedArray, exact: unknown, helpers: unknown) => void;
+const programs = new WeakMap<Reader, Run>();
+
+function programOf({ type: { dtype, shape }, at }: Reader): Run {
+  const vars = shape.map((extent) => newVar(extent));
+  const expr = at(vars.map(varIndex));
+  invariant(expr.dtype === dtype, `expression of type ${expr.dtype} for an output of type ${dtype}`);
+  // The source is made of numbers and names from this file only: nothing of the model's text reaches it.
+  return new Function("inputs", "out", "F", "H", new Emitter().program(vars, expr)) as Run;
 }
 
 /** Elements as the program computes with them: half floats are widened. */
@@ -45,8 +50,8 @@ const isBig = (t: DType): boolean => t === "i64" || t === "u64";
 const HELPERS = {
   half: numberToHalf,
   bf16: numberToBf16,
-  roundHalf: (x: number) => toNumbers({ dtype: "f16", shape: [1], data: Uint16Array.of(numberToHalf(x)) })[0],
-  roundBf16: (x: number) => toNumbers({ dtype: "bf16", shape: [1], data: Uint16Array.of(numberToBf16(x)) })[0],
+  roundHalf: (x: number) => halfToNumber(numberToHalf(x)),
+  roundBf16: (x: number) => bf16ToNumber(numberToBf16(x)),
   /** Saturating, as processors do; NaN is 0. */
   big(x: number): bigint {
     if (Number.isNaN(x)) return 0n;

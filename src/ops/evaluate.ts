@@ -1,10 +1,24 @@
 // Runs nodes and graphs in plain float64 loops: the meaning that every device is compared with.
 import { HeddleError } from "../ir/error.ts";
 import { interpret, loadReader } from "../ir/expr_interpreter.ts";
-import { type Graph, type Node, topologicalOrder, type Value } from "../ir/graph.ts";
+import { type Graph, type Node, type Op, type Reader, topologicalOrder, type Value } from "../ir/graph.ts";
 import { Group, groupAttrs } from "../ir/group.ts";
 import type { TensorData } from "../ir/tensor.ts";
 import { constantValue, Input, inputName } from "./source.ts";
+
+/** Of nodes that were evaluated: what is made of a reader is kept with it. */
+const known = new WeakMap<Node, readonly Reader[]>();
+
+function readersOf(node: Node, lower: NonNullable<Op["lower"]>): readonly Reader[] {
+  const readers =
+    known.get(node) ??
+    lower(
+      node.inputs.map((v, i) => (v ? loadReader(v.type, i) : null)),
+      node,
+    );
+  known.set(node, readers);
+  return readers;
+}
 
 /** The outputs of one node. `inputs` match node.inputs; absent ones are null. */
 export function evaluateNode(node: Node, inputs: readonly (TensorData | null)[]): readonly TensorData[] {
@@ -17,10 +31,7 @@ export function evaluateNode(node: Node, inputs: readonly (TensorData | null)[])
     );
   }
   if (op.evaluate) return op.evaluate(inputs, node);
-  if (op.lower) {
-    const readers = node.inputs.map((v, i) => (v ? loadReader(v.type, i) : null));
-    return op.lower(readers, node).map((reader) => interpret(reader, inputs));
-  }
+  if (op.lower) return readersOf(node, op.lower).map((reader) => interpret(reader, inputs));
   if (op.expand) {
     const constants = inputs.map((t) => (t ? constantValue(t) : null));
     return evaluateValues(op.expand(constants, node.attrs, node), new Map());
