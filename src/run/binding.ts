@@ -181,13 +181,15 @@ export class Binding<K extends AnyKernel = Kernel> {
   }
 
   /** With the bytes that the kernel expects there. */
-  private places(): { readonly place: Place; readonly bytes: number }[] {
-    return this.schedule.steps.flatMap((s) =>
-      (s.calls ?? []).flatMap(({ kernel, places }) => {
-        const params = kernel.params.filter((p) => p.access !== "scratch");
-        return places.map((place, i) => ({ place, bytes: params[i].bytes }));
-      }),
-    );
+  private *places(): Iterable<{ readonly place: Place; readonly bytes: number }> {
+    for (const { calls } of this.schedule.steps)
+      for (const { kernel, places } of calls ?? []) {
+        let param = 0;
+        for (const place of places) {
+          while (kernel.params[param].access === "scratch") param++;
+          yield { place, bytes: kernel.params[param++].bytes };
+        }
+      }
   }
 
   /** All constants in one memory, each at a cache line. */
@@ -279,6 +281,7 @@ export class Binding<K extends AnyKernel = Kernel> {
   private segments(): Segment[] {
     const segments: Segment[] = [];
     let [start, end, ms] = [0, 0, 0];
+    const known = new Map<K, number>(); // steps of one kernel that they share are alike
     const flush = (): void => {
       if (end > start) segments.push({ k: "launch", from: start, to: end });
       start = end;
@@ -290,7 +293,10 @@ export class Binding<K extends AnyKernel = Kernel> {
         segments.push({ k: "host", step: i });
         continue;
       }
-      const cost = estimateMs(step.node) / Math.sqrt(this.options.threads);
+      const kernel = step.calls.length === 1 ? step.calls[0].kernel : undefined;
+      const ofOne = (kernel && known.get(kernel)) ?? estimateMs(step.node);
+      if (kernel) known.set(kernel, ofOne);
+      const cost = ofOne / Math.sqrt(this.options.threads);
       if (ms > 0 && ms + cost > STRETCH_MS) flush();
       ms += cost;
       end = this.ranges[i][1];

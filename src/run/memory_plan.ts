@@ -99,8 +99,8 @@ function resolveAliases(intervals: readonly Interval[]): Map<number, Root> {
 
 function blocksOf(intervals: readonly Interval[], roots: ReadonlyMap<number, Root>, align: number): Block[] {
   const blocks = new Map<number, Block>();
-  for (const t of intervals)
-    if (!t.alias) blocks.set(t.id, { ...t, bytes: roundUp(t.bytes, align), exactBytes: t.bytes, mayReuse: new Set() });
+  for (const { id, bytes, from, to, alias } of intervals)
+    if (!alias) blocks.set(id, { id, bytes: roundUp(bytes, align), exactBytes: bytes, from, to, mayReuse: new Set() });
   for (const t of intervals) {
     const { root, offset } = roots.get(t.id)!;
     const block = blocks.get(root)!;

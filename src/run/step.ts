@@ -72,9 +72,11 @@ export interface Backend<K extends AnyKernel = Kernel> {
 
 /** Values that a step reads, as kernels see them. */
 export function readsOf(step: Step<AnyKernel>): readonly Value[] {
-  const outputs = new Set(step.node.outputs);
-  if (!step.calls) return step.node.inputs.filter((v): v is Value => v !== null);
-  return step.calls.flatMap((c) => c.places.flatMap((p) => (p.k === "value" && !outputs.has(p.value) ? [p.value] : [])));
+  const { inputs, outputs } = step.node;
+  if (!step.calls) return inputs.filter((v): v is Value => v !== null);
+  const reads: Value[] = [];
+  for (const { places } of step.calls) for (const p of places) if (p.k === "value" && !outputs.includes(p.value)) reads.push(p.value);
+  return reads;
 }
 
 /** What the kernels for a node are generated for. */

@@ -15,7 +15,8 @@ export function structureKey({ inputs, outputs }: Graph): string {
   const text = (node: Node): string => {
     const constant = constantOf(node.outputs[0]);
     if (constant) return `[${constant.data}]`;
-    return `${node.op.name}(${node.inputs.map((v) => (v ? numbers.get(v) : "-"))})${JSON.stringify(node.attrs, bigintsAsText)}`;
+    const attrs = Object.keys(node.attrs).length > 0 ? JSON.stringify(node.attrs, bigintsAsText) : "";
+    return `${node.op.name}(${node.inputs.map((v) => (v ? numbers.get(v) : "-"))})${attrs}`;
   };
   for (const v of inputs) parts.push(number([v]));
   for (const node of topologicalOrder({ inputs: [], outputs })) {
