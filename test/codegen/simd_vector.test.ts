@@ -258,15 +258,17 @@ describe.each(TARGETS)("$name", (target) => {
     expect(new Set(want)).toEqual(new Set([0, -1]));
     for (const got of run("iany", a, b, a)) expect(got).toEqual(want);
     // What is not set becomes zero: by a comparison that is folded, from memory and from a register, and by a mask.
-    const [o0, o1, o2] = [new Int32Array(lanes), new Int32Array(lanes), new Int32Array(lanes)];
-    runKernel(target, { a, b, o0, o1, o2 }, (k) => {
+    const [o0, o1, o2, o3] = Array.from({ length: 4 }, () => new Int32Array(lanes));
+    runKernel(target, { a, b, o0, o1, o2, o3 }, (k) => {
       const [bits, which, none] = [k.load(0, 0), k.load(1, 0), k.i32(0)];
       k.store(k.op("select", k.load(1, 0), none, k.op("iany", bits, which)), 2, 0);
       k.store(k.op("select", which, none, k.op("iany", bits, which)), 3, 0);
       k.store(k.op("select", which, none, bits), 4, 0);
+      k.store(k.op("select", k.splat(0, 12), none, k.op("iany", bits, which)), 5, 0);
     });
     expect([o0, o1]).toEqual([want.map((w, n) => w & b[n]), want.map((w, n) => w & b[n])]);
     expect(o2).toEqual(a.map((w, n) => (w < 0 ? b[n] : 0)));
+    expect(o3).toEqual(want.map((w) => w & a[3]));
   });
 
   test("bytes are picked among those of four lanes", () => {

@@ -108,6 +108,10 @@ export class Assembler {
     this.memory.broadcast = true;
     return MEM;
   }
+  /** Whether the memory operand set last is one element for all lanes. */
+  get isBroadcast(): boolean {
+    return this.memory.broadcast;
+  }
   /** A constant of the pool: 32-bit words, aligned to their size. */
   constant(words: readonly number[]): number {
     return this.atLabel(this.pool.of(words, this.newLabel));

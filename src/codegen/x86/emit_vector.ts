@@ -135,12 +135,11 @@ function select(c: VectorContext, s: StmtOf<"vec">, dst: number): void {
     compareToMask(c, comparison, OPERATIONS[comparison.op], a, comparison.b ? c.vec(comparison.b) : a);
   } else asm.vec(I.vpmovd2m, ZMM, MASK_SCRATCH, 0, operand(c, s, "c"));
   const other = s.b && c.constantOf(s.b);
-  if (other && bitsOf(other.type, other.value) === 0) {
-    const a = operand(c, s, "a");
-    asm.vec(a === MEM ? I.vmovups : I.vmovaps, ZMM, dst, 0, a, 0, MASK_SCRATCH, true);
-    return;
-  }
-  asm.vec(I.vblendmps, ZMM, dst, operand(c, s, "b"), operand(c, s, "a"), 0, MASK_SCRATCH);
+  const isZero = other !== undefined && bitsOf(other.type, other.value) === 0;
+  const a = operand(c, s, "a");
+  // A move takes whole vectors.
+  if (isZero && !(a === MEM && asm.isBroadcast)) asm.vec(a === MEM ? I.vmovups : I.vmovaps, ZMM, dst, 0, a, 0, MASK_SCRATCH, true);
+  else asm.vec(I.vblendmps, ZMM, dst, operand(c, s, "b"), a, 0, MASK_SCRATCH);
 }
 
 /** dst ← ±a·b + c, in whichever of the three forms overwrites an operand that dst already holds. */
