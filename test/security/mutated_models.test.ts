@@ -8,12 +8,14 @@ import { OPS } from "../../src/ops/index.ts";
 import { NETWORKS, samplesOf } from "./base_models.ts";
 import { HOSTILE } from "./hostile_models.ts";
 import { KINDS } from "./mutations.ts";
+import { slowness } from "./slowness.ts";
 import type { Trial } from "./trial.ts";
 import { type Ended, TrialRunner } from "./trials.ts";
 
-/** One second for a small file, and four for each megabyte: 35000 operators fill one, and where cores and caches are shared they take 3.5. */
-const MAX_MS = 1000;
-const MS_PER_MEGABYTE = 4000;
+/** One second for a small file, and four for each megabyte: 35000 operators fill one, and where cores and caches are shared they take 3.5. Longer on slow machines. */
+const SLOWNESS = slowness();
+const MAX_MS = 1000 * SLOWNESS;
+const MS_PER_MEGABYTE = 4000 * SLOWNESS;
 /** Under any load: a process that hangs says nothing for half a minute. */
 const TIMEOUT_MS = 300_000;
 /** Resident set of a process after a hundred damaged models: Node with the compiler takes 80, a program may take 96. */
