@@ -5,10 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { machineFacts } from "../../src/devices/machine.ts";
 import type { LoadOptions } from "../../src/model.ts";
 import { OPS } from "../../src/ops/index.ts";
+import { slowness } from "../slowness.ts";
 import { NETWORKS, samplesOf } from "./base_models.ts";
 import { HOSTILE } from "./hostile_models.ts";
 import { KINDS } from "./mutations.ts";
-import { slowness } from "./slowness.ts";
 import type { Trial } from "./trial.ts";
 import { type Ended, TrialRunner } from "./trials.ts";
 
