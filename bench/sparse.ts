@@ -8,7 +8,9 @@ import { rounded, roundedSpread, type Spread } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
+import { ratesWhere, staysNear } from "../src/run/implement/sparse_cost.ts";
 import { learnedRates } from "../src/run/sparse_rates.ts";
+import { CACHES_SWEPT } from "../src/run/sparse_samples.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Operands, type Product, Ring } from "./sparse/contestants.ts";
 import { type Choice, dispatch, mayHaveCode } from "./sparse/dispatcher.ts";
@@ -52,6 +54,8 @@ export interface Case {
   readonly n: number;
   /** What a network runs. Layers that learn keep nonzeros only, so that their gradients have no choice. */
   readonly chosen: string;
+  /** The same where the layer and its activations stay in the second-level cache, if they can. */
+  readonly chosenHot: string;
   /** What the choice was made by. */
   readonly predictedMs: Choice["predicted"] | null;
   readonly triedMs: Choice["tried"];
@@ -70,9 +74,8 @@ export interface Case {
 }
 
 const ROUNDS = { turns: 5, seconds: 0.15 };
-/** Copies of a matrix: so many at least, and as many as fill a core's caches so many times, so that none is there when its turn comes again. */
+/** Copies of a matrix: so many at least, and as many as fill a core's caches as often as trials do, so that none is there when its turn comes again: some processors keep half of what passes by twice their size. */
 const COPIES = 4;
-const CACHES = 2;
 
 const device = await openDevice({ device: options.device, isa: options.isa, threads: Number(options.threads) } as DeviceOptions); // wrong names are openDevice's to refuse
 const rates = await learnedRates(device);
@@ -105,7 +108,10 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
     const contestants = await ring.contestants(product);
     const isForward = product === "forward";
     const code = isForward && mayHaveCode(weights, n) ? await ring.algorithm(pattern, matrix.coo()) : null;
-    const choice = isForward ? await dispatch(weights, n, rates, contestants, code) : null;
+    const choose = (isNear: boolean) => dispatch(weights, n, ratesWhere(isNear, rates), contestants, code);
+    const choice = isForward ? await choose(false) : null;
+    const isNear = staysNear(matrix.w.byteLength, 4 * n * Math.max(matrix.rows, matrix.columns), device.target);
+    const choiceHot = isForward && isNear ? await choose(true) : choice;
     if (code) contestants.push(code);
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
     const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
@@ -119,6 +125,7 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
       product,
       n,
       chosen: choice?.chosen ?? "csb",
+      chosenHot: choiceHot?.chosen ?? "csb",
       predictedMs: choice?.predicted ?? null,
       triedMs: choice?.tried ?? null,
       cold,
@@ -138,7 +145,7 @@ const cases: Case[] = [];
 for (const shape of shapes)
   for (const sparsity of sparsities) {
     const matrix = matrixOf(shape, sparsity);
-    const copies = Math.max(COPIES, Math.ceil((CACHES * device.target.l2) / matrix.w.byteLength));
+    const copies = Math.max(COPIES, Math.ceil((CACHES_SWEPT * device.target.l2) / matrix.w.byteLength));
     for (const product of products) {
       const weights = new Weights(device, matrix, copies);
       for (const n of columnsOf(matrix)) {
@@ -156,7 +163,22 @@ if (options.json) console.log(JSON.stringify({ isa: device.target.name, threads:
 else {
   console.log(
     formatTable(
-      ["product", "W", "zeros", "N", "dense ms", "sparse ms", "CSR ms", "chosen", "over dense", "hot", "over CSR", "GFLOP/s", "GB/s"],
+      [
+        "product",
+        "W",
+        "zeros",
+        "N",
+        "dense ms",
+        "sparse ms",
+        "CSR ms",
+        "chosen",
+        "over dense",
+        "hot",
+        "over dense",
+        "over CSR",
+        "GFLOP/s",
+        "GB/s",
+      ],
       cases.map((c) =>
         [
           c.product,
@@ -168,7 +190,8 @@ else {
           c.cold.csr?.median ?? "",
           c.chosen,
           rounded(c.cold.dense.median / c.cold.csb.median),
-          rounded(c.hot.dense.median / c.hot.csb.median),
+          c.chosenHot,
+          rounded(c.hot.dense.median / c.hot[c.chosenHot].median),
           c.cold.csr ? rounded(c.cold.csr.median / c.cold.csb.median) : "",
           c.gflops,
           c.gigabytesPerSecond,

@@ -2,13 +2,14 @@
 import { geometricMean, rounded, type Spread } from "../../src/cli/statistics.ts";
 import type { Product } from "./contestants.ts";
 
-/** Times of one case by contestant, and which of them a network runs. */
+/** Times of one case by contestant, and which of them a network runs: one whose weights come from afar in each run, and one that stays in the second-level cache, where it can. */
 export interface Timed {
   readonly product: Product;
   readonly shape: string;
   readonly sparsity: number;
   readonly n: number;
   readonly chosen: string;
+  readonly chosenHot: string;
   readonly cold: Readonly<Record<string, Pick<Spread, "median">>>;
   readonly hot: Readonly<Record<string, Pick<Spread, "median">>>;
 }
@@ -54,17 +55,22 @@ function summed(cases: readonly Timed[], heat: "cold" | "hot") {
 export function summaryOf(cases: readonly Timed[]) {
   const means = (heat: "cold" | "hot", nameOf: (c: Timed) => string) =>
     geomeans([...cases.map((c) => ({ ...c, ratio: over(c[heat], nameOf(c)) })), ...summed(cases, heat)]);
-  const chosen = cases.filter((c) => c.product === "forward").map((c) => ({ ...c, ratio: over(c.cold, c.chosen) }));
+  const forward = cases.filter((c) => c.product === "forward");
+  const chosen = forward.map((c) => ({ ...c, ratio: over(c.cold, c.chosen) }));
+  const hot = forward.map((c) => over(c.hot, c.chosenHot));
+  const lostOf = (ratios: readonly number[]): number => rounded(ratios.filter((ratio) => ratio < 1).length / ratios.length);
   const rows = cases.filter((c) => c.cold.csr);
   return {
     /** What networks run against dense kernels, cold; hot; and the sparse kernel wherever there is one. */
     geomean: means("cold", (c) => c.chosen),
-    geomeanHot: means("hot", (c) => c.chosen),
+    geomeanHot: means("hot", (c) => c.chosenHot),
     geomeanKernel: means("cold", () => "csb"),
     overCsr: geomeans(rows.map((c) => ({ ...c, ratio: c.cold.csr.median / c.cold.csb.median }))),
     /** Of W·X, for which there is a choice. */
     worst: rounded(Math.min(...chosen.map((c) => c.ratio))),
-    lost: rounded(chosen.filter((c) => c.ratio < 1).length / chosen.length),
+    lost: lostOf(chosen.map(({ ratio }) => ratio)),
+    worstHot: rounded(Math.min(...hot)),
+    lostHot: lostOf(hot),
     /** Share of all cases in which the sparse kernel is slower than the dense one. */
     kernelLost: rounded(cases.filter((c) => over(c.cold, "csb") < 1).length / cases.length),
     /** Choices that another contestant beats by more than a tenth. */

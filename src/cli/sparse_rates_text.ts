@@ -1,7 +1,15 @@
 // The rates by which layers with sparse weights get their kernels, and the layers that they were fitted to: as JSON, and as a table.
 import type { CpuDevice } from "../devices/cpu.ts";
 import { codeMs } from "../run/implement/sparse_code_cost.ts";
-import { denseMs, type ProductRates, type SparseRates, sparseMs, type VectorRates } from "../run/implement/sparse_cost.ts";
+import {
+  denseMs,
+  type KernelRates,
+  type ProductRates,
+  ratesWhere,
+  type SparseRates,
+  sparseMs,
+  type VectorRates,
+} from "../run/implement/sparse_cost.ts";
 import { measureSparseRates } from "../run/sparse_rates.ts";
 import { rounded } from "./statistics.ts";
 import { formatPairs, formatTable } from "./table.ts";
@@ -19,6 +27,8 @@ interface RatedLayer {
   readonly depth: number;
   readonly n: number;
   readonly density: number;
+  /** Whether all of it was in the second-level cache. */
+  readonly isNear: boolean;
   readonly measured: LayerTimes;
   readonly predicted: LayerTimes;
 }
@@ -35,19 +45,22 @@ export interface MeasuredRates {
 export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
   const { rates, samples, spread } = await measureSparseRates(device);
   const { threads, target } = device;
-  const layers = samples.map(({ layer, density, ...measured }) => ({
-    ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density },
-    measured: {
-      denseMs: rounded(measured.denseMs),
-      sparseMs: rounded(measured.sparseMs),
-      codeMs: measured.codeMs && rounded(measured.codeMs),
-    },
-    predicted: {
-      denseMs: rounded(denseMs(layer, rates, target, threads)),
-      sparseMs: rounded(sparseMs(layer, rates, target, threads)),
-      codeMs: measured.codeMs && rounded(codeMs(layer, rates.code, target, threads)),
-    },
-  }));
+  const layers = samples.map(({ layer, density, isNear, ...measured }) => {
+    const by = ratesWhere(isNear, rates);
+    return {
+      ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density, isNear },
+      measured: {
+        denseMs: rounded(measured.denseMs),
+        sparseMs: rounded(measured.sparseMs),
+        codeMs: measured.codeMs && rounded(measured.codeMs),
+      },
+      predicted: {
+        denseMs: rounded(denseMs(layer, by, target, threads)),
+        sparseMs: rounded(sparseMs(layer, by, target, threads)),
+        codeMs: measured.codeMs && rounded(codeMs(layer, by.code, target, threads)),
+      },
+    };
+  });
   return { threads, rates, spread: rounded(spread), layers };
 }
 
@@ -56,23 +69,33 @@ const nanoseconds = (ns: number): string => `${short(ns)} ns`;
 const productText = ({ nonzero, vector, visit, channel, once }: ProductRates): string =>
   `${short(nonzero)} and ${nanoseconds(vector)} a nonzero, ${nanoseconds(visit)} a row in a block, ${nanoseconds(channel)} a channel, ${nanoseconds(once)} a layer`;
 const bytesText = ({ cached, streamed }: VectorRates["dense"]): string =>
-  `${short(cached)} GB/s from caches, ${short(streamed)} from memory`;
+  `${short(cached)} GB/s from caches${streamed === cached ? "" : `, ${short(streamed)} from memory`}`;
 
-export function ratesText({ rates: { dense, sparse, beside, broad, code, vector }, spread, layers }: MeasuredRates): string[] {
-  const cells = layers.map(({ rows, depth, n, density, measured, predicted }) => [
-    `${rows}x${depth}`,
-    String(n),
-    percentText(density),
-    msText(measured.denseMs),
-    msText(predicted.denseMs),
-    msText(measured.sparseMs),
-    msText(predicted.sparseMs),
-    `${short(measured.denseMs / measured.sparseMs)}×`,
-    measured.codeMs === null ? "" : msText(measured.codeMs),
-    predicted.codeMs === null ? "" : msText(predicted.codeMs),
-  ]);
+export function ratesText({ rates, spread, layers }: MeasuredRates): string[] {
+  const { near, ...far } = rates;
   return [
     `layers with sparse weights, on one thread; series of runs ${percentText(spread - 1)} apart:`,
+    ...partText(far, layers, false),
+    ...(near ? ["", "networks that stay in the second-level cache from run to run:", ...partText(near, layers, true)] : []),
+  ];
+}
+
+function partText({ dense, sparse, beside, broad, code, vector }: KernelRates, layers: readonly RatedLayer[], isNear: boolean): string[] {
+  const cells = layers
+    .filter((layer) => layer.isNear === isNear)
+    .map(({ rows, depth, n, density, measured, predicted }) => [
+      `${rows}x${depth}`,
+      String(n),
+      percentText(density),
+      msText(measured.denseMs),
+      msText(predicted.denseMs),
+      msText(measured.sparseMs),
+      msText(predicted.sparseMs),
+      `${short(measured.denseMs / measured.sparseMs)}×`,
+      measured.codeMs === null ? "" : msText(measured.codeMs),
+      predicted.codeMs === null ? "" : msText(predicted.codeMs),
+    ]);
+  return [
     formatPairs([
       [
         "dense kernels",

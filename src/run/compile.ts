@@ -14,7 +14,7 @@ import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
 import { implementTried } from "./sparse_doubts.ts";
-import { learnSparseRates, sparseRates } from "./sparse_rates.ts";
+import { learnSparseRates, ratesOf } from "./sparse_rates.ts";
 import { settleDoubts } from "./sparse_trials.ts";
 import type { StateSpec } from "./state.ts";
 import { type Backend, type SparsePolicy, sharedKernel, type TargetOptions } from "./step.ts";
@@ -86,18 +86,21 @@ export const prepareSparse = (graph: Graph, { device, sparse = "auto", sparseRat
 export const bindGraph = (graph: Graph, options: CompileOptions): Binding => atOnce(bindInPieces(graph, options));
 
 function* bindInPieces(graph: Graph, options: CompileOptions): Pieces<Binding> {
-  const { device, separateTensors: isSeparate = false, memoryLimit } = options;
+  const { device, sparse, sparseRates, separateTensors: isSeparate = false, memoryLimit } = options;
   assertInputsFit(graph, memoryLimit);
-  const schedule = yield* scheduleInPieces(graph, cpuBackend(device, options), options);
+  const schedule = yield* scheduleInPieces(
+    graph,
+    cpuBackend(device, { mode: sparse, rates: ratesOf(graph, device, sparseRates) }),
+    options,
+  );
   return withinMemory(new Binding(schedule, { threads: device.threads, isSeparate }), memoryLimit);
 }
 
 /** Kernels of vectors and threads; tensors as the host has them. */
 export function cpuBackend(
-  device: Pick<CpuDevice, "target" | "threads" | "codeKey">,
-  { sparse: mode = "auto", sparseRates: rates = sparseRates(device) }: Pick<CompileOptions, "sparse" | "sparseRates"> = {},
+  { target, threads }: Pick<CpuDevice, "target" | "threads">,
+  { mode = "auto", rates }: Partial<Pick<SparsePolicy, "mode">> & Pick<SparsePolicy, "rates">,
 ): Backend {
-  const { target, threads } = device;
   const sparse: SparsePolicy = { mode, rates, choices: [], doubts: [] };
   const options: TargetOptions = { target, threads, kernels: new Map(), sparse };
   return {

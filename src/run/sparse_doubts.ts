@@ -2,7 +2,7 @@
 import type { Node } from "../ir/graph.ts";
 import { Group, groupAttrs } from "../ir/group.ts";
 import { implement } from "./implement/index.ts";
-import type { TriedLayer } from "./implement/sparse_cost.ts";
+import type { SparseRates, TriedLayer } from "./implement/sparse_cost.ts";
 import type { KernelCall, SparseChoice, SparsePolicy, Step, TargetOptions } from "./step.ts";
 
 /** Times as fast as dense ones sparse kernels are predicted to be where either may be faster: predictions are off by as much. */
@@ -11,7 +11,7 @@ const OPEN = { least: 0.65, most: 1.6 };
 const TRIED_MARGIN = 0.97;
 
 /** Milliseconds: less is not worth the time that compiling takes longer. */
-const LEAST_MS = 0.01;
+const LEAST_MS = 0.002;
 
 /** Whether a layer is tried. */
 export const isOpen = ({ denseMs, sparseMs }: TriedLayer): boolean =>
@@ -35,7 +35,7 @@ export function implementTried(node: Node, name: string, options: TargetOptions)
   ];
   const [dense, best] = choice.isSparse ? [rival, own] : [own, rival];
   if (!best.isSparse) return step; // there is none
-  const key = keyOf(node, best);
+  const key = keyOf(node, best, sparse.rates);
   const tried = sparse.rates.tried?.[key];
   if (!tried) {
     sparse.doubts?.push({ key, choice: at, dense: dense.calls, sparse: best.calls });
@@ -64,8 +64,8 @@ function implementOther(
   return { calls, choice: isSparse ? { isSparse: false } : (sparse.choices[0] ?? {}) };
 }
 
-/** Operator, shape, density in percent, and what the sparse kernel reads. */
-function keyOf(node: Node, { rows, depth, n, density, format = "csb", isCode }: SparseChoice): string {
+/** Operator, shape, density in percent, what the sparse kernel reads, and whether the network stays in the second-level cache. */
+function keyOf(node: Node, { rows, depth, n, density, format = "csb", isCode }: SparseChoice, { isNear }: SparseRates): string {
   const { op } = node.op === Group ? (groupAttrs(node).anchor ?? node) : node;
-  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${isCode ? "code" : format}`;
+  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${isCode ? "code" : format}${isNear ? " near" : ""}`;
 }

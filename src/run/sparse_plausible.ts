@@ -1,6 +1,6 @@
 // Whether rates are such as a processor can have: what was measured while something else ran may not be.
 import type { SimdTarget } from "../ir/kernel.ts";
-import type { SparseRates } from "./implement/sparse_cost.ts";
+import type { KernelRates } from "./implement/sparse_cost.ts";
 
 type Bounds = readonly [least: number, most: number];
 
@@ -20,7 +20,7 @@ const STEP: Bounds = [1 / 28, 50];
 
 const isWithin = (value: number, [least, most]: Bounds): boolean => value >= least && value <= most;
 
-export function isPlausible({ dense, sparse, beside, code, vector }: SparseRates, { lanes }: SimdTarget): boolean {
+export function isPlausible({ dense, sparse, beside, code, vector }: KernelRates, { lanes }: SimdTarget): boolean {
   const multiplyAdd = dense.element * lanes;
   return (
     isWithin(multiplyAdd, MULTIPLY_ADD) &&

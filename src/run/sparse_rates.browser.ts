@@ -4,7 +4,7 @@ type Rates = typeof import("./sparse_rates.ts");
 const NONE = { nonzero: 0, vector: 0, visit: 0, channel: 0, once: 0, wait: 0 };
 const UNREAD = { cached: 1, streamed: 1 };
 
-export const sparseRates: Rates["sparseRates"] = () => ({
+export const ratesOf: Rates["ratesOf"] = () => ({
   dense: { element: 0, result: 0, once: 0, wait: 0 },
   sparse: NONE,
   beside: NONE,

@@ -3,7 +3,8 @@ import type { CpuDevice } from "../devices/cpu.ts";
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { constantOf } from "../ops/source.ts";
 import { openCache } from "./cache.ts";
-import { type SparseRates, type TriedLayer, USUAL_RATES } from "./implement/sparse_cost.ts";
+import { byteSize } from "./cost.ts";
+import { ratesWhere, type SparseRates, staysNear, type TriedLayer, USUAL_RATES } from "./implement/sparse_cost.ts";
 import { type MeasuredRates, measureRates, type RateSample } from "./sparse_samples.ts";
 
 /** By the device's key: it names the instruction set, the caches and the threads. */
@@ -13,6 +14,21 @@ const learning = new Map<string, Promise<void>>();
 /** What was measured, or what is usual. */
 export const sparseRates = ({ codeKey, target }: Pick<CpuDevice, "codeKey" | "target">): SparseRates =>
   known.get(codeKey) ?? USUAL_RATES[target.name];
+
+/** Those by which a network's kernels are chosen, of what is known or given. */
+export function ratesOf(graph: Graph, device: Pick<CpuDevice, "codeKey" | "target">, rates = sparseRates(device)): SparseRates {
+  return rates.near ? ratesWhere(isNear(graph, device), rates) : rates;
+}
+
+function isNear(graph: Graph, { target }: Pick<CpuDevice, "target">): boolean {
+  let [constants, largest] = [0, 0];
+  for (const { op, outputs } of topologicalOrder(graph))
+    for (const value of outputs) {
+      if (op.kind === "source" && constantOf(value)) constants += byteSize(value);
+      else largest = Math.max(largest, byteSize(value));
+    }
+  return staysNear(constants, largest, target);
+}
 
 /** Has the rates of a device known from here on, where a graph has weights that may be called sparse. */
 export async function learnSparseRates(graph: Graph, device: CpuDevice): Promise<void> {
@@ -32,8 +48,8 @@ interface KeptRates {
   readonly tries: number;
 }
 
-const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 8 ${codeKey}`;
-const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 2 ${codeKey}`;
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 9 ${codeKey}`;
+const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 3 ${codeKey}`;
 
 /** Rates whose series were further apart are measured again by the next processes, so many times; the steadiest stay. */
 const WIDE = 1.1;

@@ -6,7 +6,7 @@ import { tensorBytes } from "./cost.ts";
 import type { TriedLayer } from "./implement/sparse_cost.ts";
 import { doesWin } from "./sparse_doubts.ts";
 import { addTried } from "./sparse_rates.ts";
-import { coldOptions } from "./sparse_samples.ts";
+import { coldOptions, NEAR_OPTIONS } from "./sparse_samples.ts";
 import type { Doubt, KernelCall, SparsePolicy } from "./step.ts";
 import { lowOf, type RoundsOptions, Trial, type TrialCall } from "./trial.ts";
 
@@ -31,7 +31,7 @@ export async function settleDoubts(device: CpuDevice, sparse: SparsePolicy, comp
 }
 
 /** Layers that take long first, as many as time allows. */
-async function tryLongest(device: CpuDevice, { choices, doubts = [] }: SparsePolicy, mostMs: number) {
+async function tryLongest(device: CpuDevice, { choices, rates, doubts = [] }: SparsePolicy, mostMs: number) {
   const found: Record<string, TriedLayer> = {};
   const trial = new Trial(device);
   const start = performance.now();
@@ -41,7 +41,7 @@ async function tryLongest(device: CpuDevice, { choices, doubts = [] }: SparsePol
       const spent = performance.now() - start;
       if (found[key] || 4 * choices[choice].rows * choices[choice].depth > MOST_BYTES) continue;
       if (spent + (tries > 0 ? spent / tries : USUAL_MS) > mostMs) break;
-      found[key] = await tryLayer(device, trial, calls);
+      found[key] = await tryLayer(device, trial, calls, rates.isNear);
       tries++;
     }
   } finally {
@@ -50,12 +50,17 @@ async function tryLongest(device: CpuDevice, { choices, doubts = [] }: SparsePol
   return found;
 }
 
-/** What both take, cold. */
-async function tryLayer(device: CpuDevice, trial: Trial, { dense, sparse }: Pick<Doubt, "dense" | "sparse">): Promise<TriedLayer> {
+/** What both take, cold but in a network that stays near. */
+async function tryLayer(
+  device: CpuDevice,
+  trial: Trial,
+  { dense, sparse }: Pick<Doubt, "dense" | "sparse">,
+  isNear = false,
+): Promise<TriedLayer> {
   const values = new Map<Value, Memory>();
   const [first, second] = [dense, sparse].map((calls) => callsOf(calls, trial, values));
   const weights = Math.max(first.constantBytes, second.constantBytes);
-  return tryCalls(trial, first.calls, second.calls, coldOptions(device, weights, [...values.values()]));
+  return tryCalls(trial, first.calls, second.calls, isNear ? NEAR_OPTIONS : coldOptions(device, weights, [...values.values()]));
 }
 
 /** Launches with the dense kernel and with the sparse one, in turns. */

@@ -27,19 +27,22 @@ const LAUNCHES = 16;
 /** What rates of one column are measured by; `rates` once all rounds have had their series. */
 export interface VectorTrials {
   readonly rounds: readonly Rounds[];
-  rates(): VectorRates;
+  far(): VectorRates;
+  /** Of weights in the second-level cache. */
+  near(): VectorRates;
 }
 
 export async function vectorTrials(device: CpuDevice, trial: Trial): Promise<VectorTrials> {
   const [near, far] = [await prepare(device, trial, NEAR), await prepare(device, trial, FAR)];
+  const rates = ([cached, streamed]: readonly Readings[]): VectorRates => {
+    const of = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
+    const [{ sparse }] = near.readings();
+    return { dense: of("dense"), sparse: of("sparse"), step: (device.threads * (sparse.ns - LAUNCH)) / near.steps };
+  };
   return {
     rounds: [near.rounds, far.rounds],
-    rates() {
-      const [{ sparse }] = near.readings();
-      const [cached, streamed] = far.readings();
-      const rates = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
-      return { dense: rates("dense"), sparse: rates("sparse"), step: (device.threads * (sparse.ns - LAUNCH)) / near.steps };
-    },
+    far: () => rates(far.readings()),
+    near: () => rates([...near.readings(), ...near.readings()]),
   };
 }
 
@@ -48,6 +51,7 @@ interface Reading {
   readonly bytes: number;
   readonly ns: number;
 }
+type Readings = Readonly<Record<"dense" | "sparse", Reading>>;
 const rateOf = ({ bytes, ns }: Reading, { threads }: CpuDevice): number => bytes / threads / Math.max(ns - LAUNCH, 1);
 
 async function prepare(device: CpuDevice, trial: Trial, { size, density, copies }: VectorProblem) {

@@ -15,6 +15,8 @@ export interface RoundsOptions {
   readonly swept?: number;
   /** What is read after that: activations, which another layer has just written. */
   readonly warm?: readonly Memory[];
+  /** How often each contestant goes in a run: where nothing comes in between, what it reads is near but for the first time. Default: once. */
+  readonly again?: number;
 }
 
 const MOST_SWEPT = 24 << 20;
@@ -53,12 +55,13 @@ export class Trial {
   }
 
   /** Contestants that are going to take turns. */
-  async rounds(contestants: readonly (readonly TrialCall[])[], { swept = 0, warm = [] }: RoundsOptions = {}): Promise<Rounds> {
+  async rounds(contestants: readonly (readonly TrialCall[])[], { swept = 0, warm = [], again = 1 }: RoundsOptions = {}): Promise<Rounds> {
     const before = warm.map((m) => this.reading(m, m.bytes));
     const bytes = Math.min(swept, MOST_SWEPT);
     if (bytes > 0) before.unshift(this.reading(this.others(bytes), bytes));
     const idle = this.reading(this.lines(), 0);
-    const calls = [...before, idle, ...contestants.flat()];
+    const runs = contestants.map((calls) => Array.from({ length: again }, () => calls).flat());
+    const calls = [...before, idle, ...runs.flat()];
     const kernels = [...new Set(calls.map(({ kernel }) => kernel))];
     const launches = calls.map(({ kernel, args }) => ({ kernel: kernels.indexOf(kernel), args: args.map((m) => m.address) }));
     const list = await this.device.load(kernels, launches);
@@ -66,7 +69,8 @@ export class Trial {
     return new Rounds(
       list,
       before.length,
-      contestants.map(({ length }) => length),
+      runs.map(({ length }) => length),
+      again,
     );
   }
   private reading(memory: Memory, bytes: number): TrialCall {
@@ -101,13 +105,14 @@ export class Rounds {
     /** Launches that come before each run and are not timed; one without work follows. */
     private readonly before: number,
     private readonly lengths: readonly number[],
+    private readonly again = 1,
   ) {
     this.taken = lengths.map(() => []);
   }
 
-  /** Of each contestant the least nanoseconds of each series, without what a call takes from JavaScript. */
+  /** Of each contestant once the least nanoseconds of each series, without what a call takes from JavaScript. */
   get lows(): readonly (readonly number[])[] {
-    return this.taken.map((all) => all.map((ns) => Math.max(ns - this.idle, 1)));
+    return this.taken.map((all) => all.map((ns) => Math.max(ns - this.idle, 1) / this.again));
   }
 
   /** `isFirst`: with a run of each that is not counted. */

@@ -8,6 +8,7 @@ import { evaluateGraph, OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { compile, cpuBackend } from "../../src/run/compile.ts";
 import { scheduleGraph } from "../../src/run/schedule.ts";
+import { sparseRates } from "../../src/run/sparse_rates.ts";
 import { DEVICES, randomNumbers, useDevice } from "./devices.ts";
 
 const HALVES = ["bf16", "f16"] as const;
@@ -160,7 +161,10 @@ describe.each(DEVICES)("$name", ({ open }) => {
     for (const { build, shapes } of cases) {
       const values = shapes.map((shape, i) => input(`x${i}`, { dtype, shape }));
       const value = build(values, (shape) => constantValue(random(SEED, dtype, shape)));
-      const { steps } = scheduleGraph({ inputs: values, outputs: [{ name: "y", value }] }, cpuBackend(device()));
+      const { steps } = scheduleGraph(
+        { inputs: values, outputs: [{ name: "y", value }] },
+        cpuBackend(device(), { rates: sparseRates(device()) }),
+      );
       expect(steps.filter((s) => s.calls === null).map((s) => s.node.op.name)).toEqual([]);
     }
   });

@@ -56,7 +56,7 @@ export interface VectorRates {
   readonly step: number;
 }
 
-export interface SparseRates {
+export interface KernelRates {
   readonly dense: DenseRates;
   /** Activations that lie by rows: they are turned around. */
   readonly sparse: ProductRates;
@@ -65,6 +65,14 @@ export interface SparseRates {
   readonly broad: BroadRates;
   readonly code: CodeRates;
   readonly vector: VectorRates;
+}
+
+/** Of networks whose weights come from beyond the second-level cache in each run. */
+export interface SparseRates extends KernelRates {
+  /** Of networks that stay in that cache from run to run. */
+  readonly near?: KernelRates;
+  /** Whether these are rates of such networks. */
+  readonly isNear?: true;
   /** What layers took that predictions had left open, by their keys. */
   readonly tried?: Readonly<Record<string, TriedLayer>>;
 }
@@ -72,6 +80,18 @@ export interface SparseRates {
 export interface TriedLayer {
   readonly denseMs: number;
   readonly sparseMs: number;
+}
+
+/** Of the second-level cache what a network takes at most that stays there. */
+const NEAR_SHARE = 2 / 3;
+
+/** Whether a network stays in the second-level cache from run to run: bytes of its constants, and of its largest other tensor, of which two are alive. */
+export const staysNear = (constants: number, largest: number, { l2 }: Pick<SimdTarget, "l2">): boolean =>
+  constants + 2 * largest <= NEAR_SHARE * l2;
+
+/** Rates of networks that stay near, where there are some, or of those that do not. */
+export function ratesWhere(isNear: boolean, { near, ...far }: SparseRates): SparseRates {
+  return isNear && near ? { ...near, isNear, tried: far.tried } : far;
 }
 
 /** Zen 5 at 4 GHz, for where nothing was measured. */
