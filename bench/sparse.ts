@@ -8,9 +8,8 @@ import { rounded, roundedSpread, type Spread } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
 import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
-import { ratesWhere, staysNear } from "../src/run/implement/sparse_cost.ts";
+import { cachesOf, MOST_CACHES, ratesWhere } from "../src/run/implement/sparse_cost.ts";
 import { learnedRates } from "../src/run/sparse_rates.ts";
-import { CACHES_SWEPT } from "../src/run/sparse_samples.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Operands, type Product, Ring } from "./sparse/contestants.ts";
 import { type Choice, dispatch, mayHaveCode } from "./sparse/dispatcher.ts";
@@ -54,7 +53,7 @@ export interface Case {
   readonly n: number;
   /** What a network runs. Layers that learn keep nonzeros only, so that their gradients have no choice. */
   readonly chosen: string;
-  /** The same where the layer and its activations stay in the second-level cache, if they can. */
+  /** The same of a network of this layer alone. */
   readonly chosenHot: string;
   /** What the choice was made by. */
   readonly predictedMs: Choice["predicted"] | null;
@@ -108,10 +107,10 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
     const contestants = await ring.contestants(product);
     const isForward = product === "forward";
     const code = isForward && mayHaveCode(weights, n) ? await ring.algorithm(pattern, matrix.coo()) : null;
-    const choose = (isNear: boolean) => dispatch(weights, n, ratesWhere(isNear, rates), contestants, code);
-    const choice = isForward ? await choose(false) : null;
-    const isNear = staysNear(matrix.w.byteLength, 4 * n * Math.max(matrix.rows, matrix.columns), device.target);
-    const choiceHot = isForward && isNear ? await choose(true) : choice;
+    const choose = (caches: number) => dispatch(weights, n, ratesWhere(caches, rates), contestants, code);
+    const choice = isForward ? await choose(MOST_CACHES) : null;
+    const alone = cachesOf(matrix.w.byteLength, 4 * n * Math.max(matrix.rows, matrix.columns), device.target);
+    const choiceHot = isForward && alone < MOST_CACHES ? await choose(alone) : choice;
     if (code) contestants.push(code);
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
     const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
@@ -145,7 +144,7 @@ const cases: Case[] = [];
 for (const shape of shapes)
   for (const sparsity of sparsities) {
     const matrix = matrixOf(shape, sparsity);
-    const copies = Math.max(COPIES, Math.ceil((CACHES_SWEPT * device.target.l2) / matrix.w.byteLength));
+    const copies = Math.max(COPIES, Math.ceil((MOST_CACHES * device.target.l2) / matrix.w.byteLength));
     for (const product of products) {
       const weights = new Weights(device, matrix, copies);
       for (const n of columnsOf(matrix)) {

@@ -6,7 +6,7 @@ import type { SparseRates } from "../../src/run/implement/sparse_cost.ts";
 import { type Forecast, forecastOf, isTabled, pays } from "../../src/run/implement/sparse_forecast.ts";
 import { vectorFits, vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
 import { doesWin, isOpen } from "../../src/run/sparse_doubts.ts";
-import { coldOptions, NEAR_OPTIONS } from "../../src/run/sparse_samples.ts";
+import { roundsOptions } from "../../src/run/sparse_samples.ts";
 import { tryCalls } from "../../src/run/sparse_trials.ts";
 import { Trial } from "../../src/run/trial.ts";
 import type { Contestant } from "./contestants.ts";
@@ -20,7 +20,7 @@ export interface Choice {
   readonly tried: Forecast | null;
 }
 
-/** By rates of networks that stay near, or of others. Contestants: the dense product, the sparse kernel, and code for the pattern where there is some. */
+/** By rates of a network's size. Contestants: the dense product, the sparse kernel, and code for the pattern where there is some. */
 export async function dispatch(
   weights: Weights,
   n: number,
@@ -34,8 +34,8 @@ export async function dispatch(
   const trial = new Trial(weights.device);
   try {
     const activations = [...new Set([...dense.activations, ...rival.activations])];
-    const cold = coldOptions(weights.device, Math.max(dense.bytes, rival.bytes), activations);
-    const tried = await tryCalls(trial, dense.launches, rival.launches, rates.isNear ? NEAR_OPTIONS : cold);
+    const options = roundsOptions(weights.device, Math.max(dense.bytes, rival.bytes), activations, rates.caches);
+    const tried = await tryCalls(trial, dense.launches, rival.launches, options);
     return { chosen: doesWin(tried) ? sparse : "dense", predicted, tried };
   } finally {
     trial.free();

@@ -2,7 +2,7 @@
 import { geometricMean, rounded, type Spread } from "../../src/cli/statistics.ts";
 import type { Product } from "./contestants.ts";
 
-/** Times of one case by contestant, and which of them a network runs: one whose weights come from afar in each run, and one that stays in the second-level cache, where it can. */
+/** Times of one case by contestant, and which of them a network runs: one whose weights come from afar in each run, and one of this layer alone. */
 export interface Timed {
   readonly product: Product;
   readonly shape: string;

@@ -4,6 +4,7 @@ import { codeMs } from "../run/implement/sparse_code_cost.ts";
 import {
   denseMs,
   type KernelRates,
+  MOST_CACHES,
   type ProductRates,
   ratesWhere,
   type SparseRates,
@@ -46,7 +47,7 @@ export async function measuredRates(device: CpuDevice): Promise<MeasuredRates> {
   const { rates, samples, spread } = await measureSparseRates(device);
   const { threads, target } = device;
   const layers = samples.map(({ layer, density, isNear, ...measured }) => {
-    const by = ratesWhere(isNear, rates);
+    const by = ratesWhere(isNear ? 0 : MOST_CACHES, rates);
     return {
       ...{ rows: layer.rows, depth: layer.depth, n: layer.n, density, isNear },
       measured: {

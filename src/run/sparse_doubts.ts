@@ -64,8 +64,8 @@ function implementOther(
   return { calls, choice: isSparse ? { isSparse: false } : (sparse.choices[0] ?? {}) };
 }
 
-/** Operator, shape, density in percent, what the sparse kernel reads, and whether the network stays in the second-level cache. */
-function keyOf(node: Node, { rows, depth, n, density, format = "csb", isCode }: SparseChoice, { isNear }: SparseRates): string {
+/** Operator, shape, density in percent, what the sparse kernel reads, and caches that the network fills. */
+function keyOf(node: Node, { rows, depth, n, density, format = "csb", isCode }: SparseChoice, { caches }: SparseRates): string {
   const { op } = node.op === Group ? (groupAttrs(node).anchor ?? node) : node;
-  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${isCode ? "code" : format}${isNear ? " near" : ""}`;
+  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${isCode ? "code" : format}${caches === undefined ? "" : ` in ${caches} caches`}`;
 }

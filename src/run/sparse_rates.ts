@@ -4,7 +4,7 @@ import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { constantOf } from "../ops/source.ts";
 import { openCache } from "./cache.ts";
 import { byteSize } from "./cost.ts";
-import { ratesWhere, type SparseRates, staysNear, type TriedLayer, USUAL_RATES } from "./implement/sparse_cost.ts";
+import { cachesOf, ratesWhere, type SparseRates, type TriedLayer, USUAL_RATES } from "./implement/sparse_cost.ts";
 import { type MeasuredRates, measureRates, type RateSample } from "./sparse_samples.ts";
 
 /** By the device's key: it names the instruction set, the caches and the threads. */
@@ -17,17 +17,17 @@ export const sparseRates = ({ codeKey, target }: Pick<CpuDevice, "codeKey" | "ta
 
 /** Those by which a network's kernels are chosen, of what is known or given. */
 export function ratesOf(graph: Graph, device: Pick<CpuDevice, "codeKey" | "target">, rates = sparseRates(device)): SparseRates {
-  return rates.near ? ratesWhere(isNear(graph, device), rates) : rates;
+  return rates.near ? ratesWhere(cachesFilled(graph, device), rates) : rates;
 }
 
-function isNear(graph: Graph, { target }: Pick<CpuDevice, "target">): boolean {
+function cachesFilled(graph: Graph, { target }: Pick<CpuDevice, "target">): number {
   let [constants, largest] = [0, 0];
   for (const { op, outputs } of topologicalOrder(graph))
     for (const value of outputs) {
       if (op.kind === "source" && constantOf(value)) constants += byteSize(value);
       else largest = Math.max(largest, byteSize(value));
     }
-  return staysNear(constants, largest, target);
+  return cachesOf(constants, largest, target);
 }
 
 /** Has the rates of a device known from here on, where a graph has weights that may be called sparse. */

@@ -15,14 +15,15 @@ import { CODE_RATES, codeWork, hasCode } from "./implement/sparse_code_cost.ts";
 import {
   BROAD_RATES,
   broadWork,
+  cachesOf,
   DENSE_RATES,
   denseWork,
   type KernelRates,
+  MOST_CACHES,
   PRODUCT_RATES,
   type SparseLayer,
   type SparseRates,
   sparseWork,
-  staysNear,
   USUAL_RATES,
   type VectorRates,
 } from "./implement/sparse_cost.ts";
@@ -131,7 +132,7 @@ function sampleOf(prepared: Prepared): RateSample {
   return { layer, density, denseMs: dense / 1e6, sparseMs: sparse / 1e6, codeMs, isNear };
 }
 
-/** Cold, and near where all contestants are at once. */
+/** Cold, and near where the layer stays there. */
 async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promise<Prepared[]> {
   const { target, threads } = device;
   const { rows, depth, density } = problem;
@@ -162,22 +163,14 @@ async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promi
   const code = hasCode(beside.layer, target) ? copies(codeOf(csrFromCoo(coo), n, device, [x, y], trial)) : [];
   const contestants = [dense, sparse.calls, beside.calls, ...(code.length > 0 ? [code] : [])];
   const common = { density, sparse: sparse.layer, beside: beside.layer, hasCode: code.length > 0 };
-  const cold = await trial.rounds(contestants, coldOptions(device, 4 * rows * depth * count, [x, y]));
+  const cold = await trial.rounds(contestants, roundsOptions(device, 4 * rows * depth * count, [x, y]));
   const made: Prepared[] = [{ ...common, isNear: false, rounds: cold, count }];
-  const memories = new Set(contestants.flatMap(([{ args }]) => args));
-  if (
-    staysNear(
-      sumOf([...memories], ({ bytes }) => bytes),
-      0,
-      target,
-    )
-  ) {
+  if (cachesOf(4 * rows * depth, 4 * n * Math.max(rows, depth), target) === 0) {
     const first = contestants.map(([call]) => [call]);
-    made.push({ ...common, isNear: true, rounds: await trial.rounds(first, NEAR_OPTIONS), count: 1 });
+    made.push({ ...common, isNear: true, rounds: await trial.rounds(first, roundsOptions(device, 0, [], 0)), count: 1 });
   }
   return made;
 }
-const sumOf = <T>(all: readonly T[], of: (one: T) => number): number => all.reduce((sum, one) => sum + of(one), 0);
 
 /** Each with code of its own. */
 function codeOf(w: Csr, n: number, { target, threads }: CpuDevice, tail: readonly Warm[], trial: Trial): () => TrialCall {
@@ -194,21 +187,27 @@ const COPIED_BYTES = 1 << 18;
 
 type Warm = ReturnType<Trial["empty"]>;
 /**
- * Before a layer's turn others have filled the nearest caches, several times: some processors keep lines that were used before from those that pass by once, code above all
+ * Before a layer's turn others of its network have filled the nearest caches, several times, as far as it has any: some processors keep lines that were used before from those that pass by once, code above all
  * (256×64 at 95 %, 64 columns on Sapphire Rapids: 7 µs after two caches' bytes, 9 after four, 13 after six, 15 after eight). Large layers come with others as large. Activations were written a moment ago.
+ * `caches`: what the network fills, default many.
  */
-export function coldOptions({ target, threads }: CpuDevice, weightBytes: number, activations: readonly Warm[]): RoundsOptions {
+export function roundsOptions(
+  { target, threads }: CpuDevice,
+  weightBytes: number,
+  activations: readonly Warm[],
+  caches = Number.POSITIVE_INFINITY,
+): RoundsOptions {
+  const others = caches * target.l2 - weightBytes;
+  if (others <= 0) return { again: AGAIN };
   const nearest = threads * target.l2;
   return {
-    swept: CACHES_SWEPT * nearest + (weightBytes > nearest ? LARGE_LAYERS : 1) * weightBytes,
+    swept: Math.min(others, MOST_CACHES * nearest + (weightBytes > nearest ? LARGE_LAYERS : 1) * weightBytes),
     warm: activations.filter(({ bytes }) => bytes <= nearest / 2),
   };
 }
-export const CACHES_SWEPT = 6;
 const LARGE_LAYERS = 4;
-
-/** Of layers that stay near. */
-export const NEAR_OPTIONS: RoundsOptions = { again: 8 };
+/** Runs of a layer that has the caches for itself: the first of them finds another contestant there. */
+const AGAIN = 8;
 
 function ratesOf(prepared: readonly Prepared[], vector: VectorRates, { target, threads }: CpuDevice): KernelRates {
   const fitted = <Name extends string>(

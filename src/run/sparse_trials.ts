@@ -6,7 +6,7 @@ import { tensorBytes } from "./cost.ts";
 import type { TriedLayer } from "./implement/sparse_cost.ts";
 import { doesWin } from "./sparse_doubts.ts";
 import { addTried } from "./sparse_rates.ts";
-import { coldOptions, NEAR_OPTIONS } from "./sparse_samples.ts";
+import { roundsOptions } from "./sparse_samples.ts";
 import type { Doubt, KernelCall, SparsePolicy } from "./step.ts";
 import { lowOf, type RoundsOptions, Trial, type TrialCall } from "./trial.ts";
 
@@ -41,7 +41,7 @@ async function tryLongest(device: CpuDevice, { choices, rates, doubts = [] }: Sp
       const spent = performance.now() - start;
       if (found[key] || 4 * choices[choice].rows * choices[choice].depth > MOST_BYTES) continue;
       if (spent + (tries > 0 ? spent / tries : USUAL_MS) > mostMs) break;
-      found[key] = await tryLayer(device, trial, calls, rates.isNear);
+      found[key] = await tryLayer(device, trial, calls, rates.caches);
       tries++;
     }
   } finally {
@@ -50,17 +50,17 @@ async function tryLongest(device: CpuDevice, { choices, rates, doubts = [] }: Sp
   return found;
 }
 
-/** What both take, cold but in a network that stays near. */
+/** What both take in a network that fills so many caches, or many. */
 async function tryLayer(
   device: CpuDevice,
   trial: Trial,
   { dense, sparse }: Pick<Doubt, "dense" | "sparse">,
-  isNear = false,
+  caches?: number,
 ): Promise<TriedLayer> {
   const values = new Map<Value, Memory>();
   const [first, second] = [dense, sparse].map((calls) => callsOf(calls, trial, values));
   const weights = Math.max(first.constantBytes, second.constantBytes);
-  return tryCalls(trial, first.calls, second.calls, isNear ? NEAR_OPTIONS : coldOptions(device, weights, [...values.values()]));
+  return tryCalls(trial, first.calls, second.calls, roundsOptions(device, weights, [...values.values()], caches));
 }
 
 /** Launches with the dense kernel and with the sparse one, in turns. */

@@ -5,7 +5,7 @@ import { fromNumbers } from "../../src/ir/tensor.ts";
 import { OPS } from "../../src/ops/index.ts";
 import { constantValue, input } from "../../src/ops/source.ts";
 import { bindGraph } from "../../src/run/compile.ts";
-import { type SparseRates, staysNear, USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
+import { cachesOf, ratesWhere, type SparseRates, USUAL_RATES } from "../../src/run/implement/sparse_cost.ts";
 import { ratesOf } from "../../src/run/sparse_rates.ts";
 import { settleDoubts } from "../../src/run/sparse_trials.ts";
 import { DEVICES, randomNumbers, useDevice } from "./devices.ts";
@@ -29,11 +29,22 @@ function opposite(rates: SparseRates): SparseRates {
   return { ...times(1e-3), near: times(1e9) };
 }
 
-test("a network stays in a cache with what it holds and two of its largest tensors", () => {
-  const l2 = 3000;
-  expect(staysNear(2000, 0, { l2 })).toBe(true);
-  expect(staysNear(1000, 500, { l2 })).toBe(true);
-  expect(staysNear(1000, 501, { l2 })).toBe(false);
+test.each([
+  { constants: 2000, largest: 0, caches: 0 },
+  { constants: 1000, largest: 500, caches: 0 },
+  { constants: 1000, largest: 501, caches: 1 },
+  { constants: 5000, largest: 501, caches: 3 },
+])("a network fills caches with what it holds and two of its largest tensors: $constants, $largest", ({ constants, largest, caches }) => {
+  expect(cachesOf(constants, largest, { l2: 3000 })).toBe(caches);
+});
+
+test("rates are those of a network's size, and say so where it counts", () => {
+  const far = USUAL_RATES.avx512;
+  const near = { ...far, dense: { ...far.dense, once: 1 } };
+  expect(ratesWhere(0, { ...far, near })).toEqual({ ...near, caches: 0 });
+  expect(ratesWhere(0, far)).toEqual(far);
+  expect(ratesWhere(5, { ...far, near })).toEqual({ ...far, caches: 5 });
+  expect(ratesWhere(6, { ...far, near })).toEqual(far);
 });
 
 describe.each(DEVICES)("$name", ({ open }) => {
@@ -46,8 +57,8 @@ describe.each(DEVICES)("$name", ({ open }) => {
     const chosen = (rows: number) => bindGraph(network(rows), { device: device(), sparseRates: rates() }).schedule.backend.sparse!; // CPU devices have them
     expect(chosen(64).choices.map(({ isSparse }) => isSparse)).toEqual([false]);
     expect(chosen(many()).choices.map(({ isSparse }) => isSparse)).toEqual([true]);
-    expect(chosen(64).rates).toMatchObject({ isNear: true, sparse: rates().near!.sparse });
-    expect(chosen(many()).rates.isNear).toBeUndefined();
+    expect(chosen(64).rates).toMatchObject({ caches: 0, sparse: rates().near!.sparse });
+    expect(chosen(many()).rates).toMatchObject({ caches: 3, sparse: rates().sparse });
   });
 
   test("a program that is bound again is chosen for by the same rates", () => {
@@ -68,9 +79,8 @@ describe.each(DEVICES)("$name", ({ open }) => {
       return Object.keys(policy!.rates.tried!);
     };
     const [near] = await keysOf(64);
-    expect(near).toMatch(/64x64x64 51% .* near$/);
+    expect(near).toMatch(/64x64x64 51% .* in 0 caches$/);
     const [far] = await keysOf(many());
-    expect(far).toMatch(/ 51% /);
-    expect(far).not.toMatch(/near$/);
+    expect(far).toMatch(/ 51% .* in 3 caches$/);
   });
 });

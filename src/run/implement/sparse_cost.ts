@@ -71,8 +71,8 @@ export interface KernelRates {
 export interface SparseRates extends KernelRates {
   /** Of networks that stay in that cache from run to run. */
   readonly near?: KernelRates;
-  /** Whether these are rates of such networks. */
-  readonly isNear?: true;
+  /** Second-level caches that the network fills for which these were picked: 0 where it stays in one, none where it fills many. */
+  readonly caches?: number;
   /** What layers took that predictions had left open, by their keys. */
   readonly tried?: Readonly<Record<string, TriedLayer>>;
 }
@@ -85,13 +85,19 @@ export interface TriedLayer {
 /** Of the second-level cache what a network takes at most that stays there. */
 const NEAR_SHARE = 2 / 3;
 
-/** Whether a network stays in the second-level cache from run to run: bytes of its constants, and of its largest other tensor, of which two are alive. */
-export const staysNear = (constants: number, largest: number, { l2 }: Pick<SimdTarget, "l2">): boolean =>
-  constants + 2 * largest <= NEAR_SHARE * l2;
+/** Caches' bytes that come by between two runs of a layer, at most: some processors keep lines that were used before from those that pass by once, code above all. */
+export const MOST_CACHES = 6;
 
-/** Rates of networks that stay near, where there are some, or of those that do not. */
-export function ratesWhere(isNear: boolean, { near, ...far }: SparseRates): SparseRates {
-  return isNear && near ? { ...near, isNear, tried: far.tried } : far;
+/** Second-level caches that a network fills, 0 where it stays in one from run to run: by bytes of its constants, and of its largest other tensor, of which two are alive. */
+export function cachesOf(constants: number, largest: number, { l2 }: Pick<SimdTarget, "l2">): number {
+  const bytes = constants + 2 * largest;
+  return bytes <= NEAR_SHARE * l2 ? 0 : Math.ceil(bytes / l2);
+}
+
+/** Rates of networks that stay near, where these do and there are some, or of those that do not. */
+export function ratesWhere(caches: number, { near, ...far }: SparseRates): SparseRates {
+  if (caches === 0 && near) return { ...near, caches, tried: far.tried };
+  return caches > 0 && caches < MOST_CACHES ? { ...far, caches } : far;
 }
 
 /** Zen 5 at 4 GHz, for where nothing was measured. */
