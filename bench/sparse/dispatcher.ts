@@ -60,7 +60,7 @@ function predict(weights: Weights, n: number, rates: SparseRates) {
   }
   const nonzeros = matrix.csb().values.length;
   const isPossible = isTabled(size, nonzeros / (rows * depth));
-  const code = codeForecast(size, nonzeros, machine);
+  const code = codeForecast(size, nonzeros, false, machine);
   if (code?.isBest) return { sparse: "pattern" as const, predicted: code, isPossible, doesPay: code.isChosen };
   const predicted = forecastOf(size, weights.forward(n).form, false, machine);
   return { sparse: "csb" as const, predicted, isPossible, doesPay: isPossible && pays(predicted) };

@@ -20,7 +20,7 @@ export interface SparseRow {
   readonly depth: number;
   readonly n: number;
   readonly density: number;
-  /** "dense", "csb", or blocks, for example "BSR 16x4". */
+  /** "dense", "csb", "code" made for the pattern, or blocks, for example "BSR 16x4". */
   readonly format: string;
   /** What it was chosen by, and whether that was measured on this machine, the layer by itself. */
   readonly predicted: { readonly denseMs: number; readonly sparseMs: number };

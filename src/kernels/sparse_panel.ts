@@ -1,7 +1,6 @@
 // Sparse weights on activations with channels last: blocks of pixels are turned around into panels on their way in, and results on their way out.
 import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
-import { NAMED } from "./sparse_groups.ts";
 import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_side.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
@@ -65,12 +64,12 @@ const turnInto =
     });
   };
 
-function fillPanel({ b, target, shape }: PanelTile, { base, from, to, isLast }: Panel, turn: Turn): void {
+function fillPanel({ b, target, shape }: PanelTile, { base, from, to, end, isLast }: Panel, turn: Turn): void {
   const { lanes } = target;
   const { depth } = shape;
   b.loop(from, plus(to, 1 - lanes), lanes, (k) => turn(plus(base, k), k, lanes));
   const rest = depth % lanes;
-  if (rest > 0) isLast(() => turn(depth - rest, Math.min(NAMED, depth) - rest, rest));
+  if (rest > 0) isLast(() => turn(depth - rest, end - rest, rest));
 }
 
 /** Rows [0, depth), a row left out after each block. */

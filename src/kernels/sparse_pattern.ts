@@ -4,6 +4,7 @@ import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, typ
 import type { Csr } from "../sparse/csr.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { sparseVectors } from "./sparse_reach.ts";
+import { copyPanel, type DenseShape, type DenseSide, type Panel, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
 import { type Part, shareOut } from "./work.ts";
 
 /** Rows whose sums stay in registers together, and the columns of a panel in which they have nonzeros. */
@@ -87,24 +88,37 @@ const blocksOf = (rows: number, height: number): number[][][] =>
 export const patternKey = ({ rows, depth, n, panels }: Pattern): string =>
   JSON.stringify([rows, depth, n, panels.flat(2).map((g) => g.columns.map((c) => [c.column, ...c.rows]))]);
 
-/** Buffers: values in the pattern's order, operand (depth, n), the epilogue's inputs, output (rows, n). */
-export function sparsePatternKernel(name: string, pattern: Pattern, epilogue: Epilogue, target: SimdTarget, threads: number): Kernel {
-  return new SparsePattern(name, pattern, epilogue, target, threads).build();
+/**
+ * Buffers: values in the pattern's order, those of the dense side, the epilogue's inputs, output.
+ * Without a side: operand (depth, n), output (rows, n).
+ */
+export function sparsePatternKernel(
+  name: string,
+  pattern: Pattern,
+  epilogue: Epilogue,
+  target: SimdTarget,
+  threads: number,
+  side: DenseSide<PanelBuffers> | null = null,
+): Kernel {
+  return new SparsePattern(name, pattern, epilogue, target, threads, side).build();
 }
 
 class SparsePattern {
   private readonly b: KernelBuilder;
   private readonly values: number;
+  /** The operand, where there is no side. */
   private readonly x: number;
+  private readonly dense: PanelBuffers | null;
   private readonly epilogue: EpilogueCode;
   private readonly scratch: number;
+  private readonly shape: DenseShape;
   /** Columns of a tile, and bytes from one row of it to the next. */
   private readonly width: number;
   private readonly pitch: number;
   /** Whether the operand is a tile as it lies. */
   private readonly isPanel: boolean;
-  /** Whether what follows is too long to be written out for each row. */
-  private readonly isLong: boolean;
+  /** Whether sums wait for what follows until all are there: it is too long to be written out for each row, or turns them around. */
+  private readonly waits: boolean;
   /** Where sums that wait for the next panel, or for what follows, begin in scratch. */
   private readonly sums: number;
 
@@ -114,6 +128,7 @@ class SparsePattern {
     epilogue: Epilogue,
     private readonly target: SimdTarget,
     threads: number,
+    side: DenseSide<PanelBuffers> | null,
   ) {
     const { rows, depth, n, nonzeros, vectors } = pattern;
     const b = new KernelBuilder(name, target, threads);
@@ -121,21 +136,27 @@ class SparsePattern {
     this.width = vectors * target.lanes;
     this.pitch = this.width * 4;
     this.values = b.buffer("values", 4 * nonzeros, "read");
-    this.x = b.buffer("x", 4 * depth * n, "read");
-    this.epilogue = new EpilogueCode(b, epilogue, n);
-    this.isPanel = n === this.width;
-    this.isLong = this.epilogue.scratchBytes({ rows, vectors }, depth) > 0;
+    this.shape = { rows, depth, n, block: BLOCK };
+    this.dense = side ? side.declare(b, this.shape) : null;
+    this.x = side ? -1 : b.buffer("x", 4 * depth * n, "read");
+    this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(this.shape) : n);
+    this.isPanel = !side && n === this.width;
+    const isLong = this.epilogue.scratchBytes({ rows, vectors }, depth) > 0;
+    this.waits = side !== null || isLong;
     this.sums = this.isPanel ? 0 : depth * this.pitch;
-    this.scratch = b.buffer("scratch", this.sums + rows * this.pitch, "scratch");
+    const end = this.sums + (side ? BLOCK * patternBlocks(rows) : rows) * this.pitch; // a side's blocks are whole
+    const waiting = side ? this.epilogue.scratchBytes({ rows: side.rowsAtOnce(target), vectors: 1 }, depth) : 0;
+    this.scratch = b.buffer("scratch", end + waiting, "scratch");
+    if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
   }
 
   build(): Kernel {
     const { b, pattern, width } = this;
     shareOut(b, [Math.ceil(pattern.n / width), patternBlocks(pattern.rows)], ([tiles, blocks]) => {
       b.loop(tiles.from, tiles.to, 1, (t) => {
-        if (!this.isPanel) this.onTile(t, (column, count) => this.copy(column, count));
+        if (!this.isPanel) this.onTile(t, (column, count) => this.fill(column, count));
         this.multiply(blocks, t);
-        if (this.isLong) this.finishRows(blocks, t);
+        if (this.waits) this.finishAll(blocks, t);
       });
     });
     return b.build();
@@ -161,15 +182,18 @@ class SparsePattern {
     return Math.min(this.target.lanes, count - v * this.target.lanes);
   }
 
-  /** Columns of the operand as rows next to each other: rows a power of two apart would fall into few sets of the cache. */
-  private copy(column: Int, count: number): void {
-    const { b, pattern, pitch, target, scratch, x } = this;
-    b.loop(0, pattern.depth, 1, (k) => {
-      for (let v = 0; v * target.lanes < count; v++) {
-        const at = plus(times(k, pattern.n * 4), times(column, 4), v * target.lanes * 4);
-        b.store(b.load(x, at, this.lanesOf(v, count)), scratch, plus(times(k, pitch), v * target.lanes * 4));
-      }
-    });
+  private tile(column: Int, width: number, sums: Int): PanelTile {
+    const { b, target, shape, scratch, pitch } = this;
+    return { b, target, shape, scratch, rowBytes: pitch, blockColumns: Math.ceil(shape.depth / BLOCK), sums, column, width };
+  }
+
+  /** All of the operand as one panel. */
+  private fill(column: Int, count: number): void {
+    const { shape, dense } = this;
+    const tile = this.tile(column, count, 0);
+    const panel: Panel = { base: 0, from: 0, to: shape.depth, number: 0, end: shape.depth, isLast: (then) => then() };
+    if (dense) dense.fillPanel(tile, panel);
+    else copyPanel(tile, panel, this.x);
   }
 
   /** Sums of some blocks of rows, over one tile of columns. */
@@ -201,7 +225,7 @@ class SparsePattern {
       const zero = panel === 0 ? b.f32(0) : null;
       const totals = rows.map((row) => Array.from({ length: vectors }, (_, v) => (zero ? b.op("mov", zero) : b.load(scratch, at(row, v)))));
       for (const { column, rows } of columns) this.column(column, rows, totals, () => b.splat(this.values, valueAt(4 * next++)), panelAt);
-      if (panel === pattern.panels.length - 1 && !this.isLong) this.finish(rows, totals, tile);
+      if (panel === pattern.panels.length - 1 && !this.waits) this.finish(rows, totals, tile);
       else for (const [h, row] of rows.entries()) for (const [v, total] of totals[h].entries()) b.store(total, scratch, at(row, v));
     }
   }
@@ -216,18 +240,20 @@ class SparsePattern {
     });
   }
 
-  private finishRows({ from, to }: Part, tile: Int): void {
-    const { b, pattern, pitch, scratch, sums } = this;
+  private finishAll({ from, to }: Part, tile: Int): void {
+    const { b, pattern, pitch, scratch, sums, dense } = this;
     const { lanes } = this.target;
-    this.onTile(tile, (first, count) =>
-      b.loop(times(from, BLOCK), b.min(times(to, BLOCK), pattern.rows), 1, (row) => {
-        for (let v = 0; v * lanes < count; v++) {
-          const sum = b.load(scratch, plus(sums, times(row, pitch), v * lanes * 4));
-          const column = plus(first, v * lanes);
-          this.epilogue.storeTile([[sum]], { row, rowStep: 1, column: () => column, lanesOf: () => this.lanesOf(v, count) });
-        }
-      }),
-    );
+    this.onTile(tile, (first, count) => {
+      if (dense) b.loop(from, to, 1, (i) => dense.store(this.tile(first, count, plus(sums, times(i, BLOCK * pitch))), i, this.epilogue));
+      else
+        b.loop(times(from, BLOCK), b.min(times(to, BLOCK), pattern.rows), 1, (row) => {
+          for (let v = 0; v * lanes < count; v++) {
+            const sum = b.load(scratch, plus(sums, times(row, pitch), v * lanes * 4));
+            const column = plus(first, v * lanes);
+            this.epilogue.storeTile([[sum]], { row, rowStep: 1, column: () => column, lanesOf: () => this.lanesOf(v, count) });
+          }
+        });
+    });
   }
 
   /** The nonzeros of a group in one column: its row of the panel is loaded once for several. */

@@ -229,7 +229,7 @@ class SparseProduct {
     const base = b.min(top, depth - named);
     const inScratch = (k: Int): IntVar => b.min(b.max(plus(k, times(base, -1)), 0), named);
     const isLast = (then: () => void): void => b.when(panels - 2, number, then);
-    const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, isLast };
+    const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, end: Math.min(NAMED, depth), isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
     const ask = dense ? () => {} : this.ahead.ofOperand(this.operand, number, tile, this.bundlesOf(strip, number, 0).from);

@@ -33,6 +33,8 @@ export interface Panel {
   readonly from: Int;
   readonly to: Int;
   readonly number: Int;
+  /** Behind the operand's last row, where that is in scratch. */
+  readonly end: number;
   readonly isLast: (then: () => void) => void;
 }
 

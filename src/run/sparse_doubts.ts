@@ -65,7 +65,7 @@ function implementOther(
 }
 
 /** Operator, shape, density in percent, what the sparse kernel reads, and caches that the network fills. */
-function keyOf(node: Node, { rows, depth, n, density, format = "csb", isCode }: SparseChoice, { caches }: SparseRates): string {
+function keyOf(node: Node, { rows, depth, n, density, format = "csb" }: SparseChoice, { caches }: SparseRates): string {
   const { op } = node.op === Group ? (groupAttrs(node).anchor ?? node) : node;
-  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${isCode ? "code" : format}${caches === undefined ? "" : ` in ${caches} caches`}`;
+  return `${op.name} ${rows}x${depth}x${n} ${Math.round(100 * density)}% ${format}${caches === undefined ? "" : ` in ${caches} caches`}`;
 }

@@ -10,9 +10,12 @@ import { roundsOptions } from "./sparse_samples.ts";
 import type { Doubt, KernelCall, SparsePolicy } from "./step.ts";
 import { lowOf, type RoundsOptions, Trial, type TrialCall } from "./trial.ts";
 
-/** Of the time until there are no kernels but code what trials may take: that is about half of compiling. And what one takes before any has been made. */
+/** Of the time until there are no kernels but code what trials may take: that is about half of compiling; and milliseconds that they may take anyhow. */
 const SHARE = 0.1;
+const ALLOWED_MS = 20;
+/** What a trial takes before any has been made: most of it lets others' bytes pass, which some networks have none of. */
 const USUAL_MS = 30;
+const USUAL_NEAR_MS = 5;
 /** Series, and runs of each: more where the series disagree who wins. */
 const SERIES = { least: 3, most: 6, runs: 2 };
 /** Layers with more weights take long to pack, and their predictions are better. */
@@ -21,7 +24,7 @@ const MOST_BYTES = 1 << 24;
 /** Whether kernels differ from those that were chosen. What is found is known from here on, and stands in the record of choices. */
 export async function settleDoubts(device: CpuDevice, sparse: SparsePolicy, compileMs: number): Promise<boolean> {
   const { choices, doubts = [] } = sparse;
-  const found = await tryLongest(device, sparse, SHARE * compileMs);
+  const found = await tryLongest(device, sparse, Math.max(ALLOWED_MS, SHARE * compileMs));
   const settled = doubts.filter(({ key }) => found[key]);
   if (settled.length === 0) return false;
   await addTried(device, found);
@@ -36,11 +39,12 @@ async function tryLongest(device: CpuDevice, { choices, rates, doubts = [] }: Sp
   const trial = new Trial(device);
   const start = performance.now();
   let tries = 0;
+  const usualMs = rates.caches === 0 ? USUAL_NEAR_MS : USUAL_MS;
   try {
     for (const { key, choice, ...calls } of doubts.toSorted((a, b) => choices[b.choice].denseMs - choices[a.choice].denseMs)) {
       const spent = performance.now() - start;
       if (found[key] || 4 * choices[choice].rows * choices[choice].depth > MOST_BYTES) continue;
-      if (spent + (tries > 0 ? spent / tries : USUAL_MS) > mostMs) break;
+      if (spent + (tries > 0 ? spent / tries : usualMs) > mostMs) break;
       found[key] = await tryLayer(device, trial, calls, rates.caches);
       tries++;
     }

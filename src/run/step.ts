@@ -123,9 +123,7 @@ export interface SparseChoice {
   readonly denseMs: number;
   readonly sparseMs: number;
   readonly isSparse: boolean;
-  /** Whether its sparse kernel is code made for the pattern. */
-  readonly isCode?: true;
-  /** Of its sparse kernel; none: CSB. */
+  /** Of its sparse kernel: blocks, or code made for the pattern; none: CSB. */
   readonly format?: string;
   /** Whether its times were measured on this machine, not predicted. */
   readonly isTried?: true;

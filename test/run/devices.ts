@@ -73,10 +73,10 @@ export async function expectCompiledRight(
   device: CpuDevice,
   what: string,
   isSeparate: boolean,
-  sparse?: CompileOptions["sparse"],
+  options: Pick<CompileOptions, "sparse" | "sparseRates"> = {},
 ): Promise<void> {
   const want = evaluateGraph(graph, inputs);
-  const program = await compile(graph, { device, separateTensors: isSeparate, sparse });
+  const program = await compile(graph, { device, separateTensors: isSeparate, ...options });
   try {
     // Zeros first: nothing of an earlier run may be left in a later one.
     await program.run(Object.fromEntries(graph.inputs.map((v) => [inputName(v), zeros(v.type.dtype, v.type.shape)])));

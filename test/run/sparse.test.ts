@@ -69,7 +69,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
   test.each(cases)("$name", async (one) => {
     const graph = graphOf(one);
     const inputs = { x: dense(4, ...one.x.type.shape) };
-    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), one.name, isSeparate, "always");
+    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), one.name, isSeparate, { sparse: "always" });
     const program = await compile(graph, { device: device(), sparse: "always" });
     expect(choicesOf(program).map((c) => c.isSparse)).toEqual([true]);
     program.free();

@@ -72,7 +72,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
   test.each(Object.keys(cases))("%s", async (name) => {
     const graph = cases[name];
     const inputs = { x: dense(4, ...graph.inputs[0].type.shape) };
-    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), name, isSeparate, "always");
+    for (const isSeparate of [false, true]) await expectCompiledRight(graph, inputs, device(), name, isSeparate, { sparse: "always" });
     const program = await compile(graph, { device: device(), sparse: "always", sparseRates: USUAL_RATES[device().target.name] });
     const hasKernel = device().target.name !== "wasm" || !name.startsWith("a row"); // whose sums would wait for each other there
     expect(formats(program)).toEqual([hasKernel ? expect.stringMatching(/^BSR \d+x\d+$/) : "csb"]);

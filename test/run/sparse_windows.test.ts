@@ -58,7 +58,7 @@ describe.each(DEVICES)("$name", ({ open }) => {
   test.each(cases)("$name", async (one) => {
     const graph = graphOf(one);
     for (const isSeparate of [false, true])
-      await expectCompiledRight(graph, { x: random(4, one.image) }, device(), one.name, isSeparate, "always");
+      await expectCompiledRight(graph, { x: random(4, one.image) }, device(), one.name, isSeparate, { sparse: "always" });
     const program = await compile(graph, { device: device(), sparse: "always" });
     expect(program.schedule.backend.sparse?.choices.map((c) => c.isSparse)).toEqual([true]);
     program.free();

@@ -1,17 +1,18 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { Value } from "../../ir/graph.ts";
-import { elementCount } from "../../ir/tensor.ts";
+import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
 import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { type SparseProductShape, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import type { DenseSide, PanelBuffers } from "../../kernels/sparse_side.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
+import { type Coo, cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import type { Csb } from "../../sparse/csb.ts";
 import { countNonzeros, csbFromFloats } from "../../sparse/csb_dense.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
 import { isWanted, machineOf, modeOf, note, orderedValues } from "./sparse_choice.ts";
-import { codeTimesMatrix } from "./sparse_code.ts";
+import { codeForecast, codeTimes } from "./sparse_code.ts";
 import { blockOf, type Forecast, forecast, forecastOf, isTabled, pays, type Size } from "./sparse_forecast.ts";
 import { bestStrips, stripCall, stripFormat } from "./sparse_strips.ts";
 import { rowTimesSparse } from "./sparse_vector.ts";
@@ -48,11 +49,13 @@ function sparseTimesMatrix(task: AnchorTask, left: Value, x: Value | null, { m, 
   if (!x || !weights) return null;
   const size = { rows: m, depth: k, n };
   const nonzeros = countNonzeros(weights);
-  const code = codeTimesMatrix(task, weights, nonzeros, x, size);
+  const code = codeTimes(task, () => cooOf(weights, m, k), nonzeros, { places: [valuePlace(x)] }, size);
   if (code) return [code];
   const chosen = chooseSparse(task, size, nonzeros, false, (block) => csbFromFloats(weights, { rows: m, columns: k, block }));
   return chosen && [productCall(task, orderedValues(chosen.w, chosen.groups.place), chosen.groups, n, undefined, [valuePlace(x)])];
 }
+
+const cooOf = (weights: Float32Array, rows: number, columns: number): Coo => cooFromDense(fromNumbers("f32", [rows, columns], weights));
 
 /** What a layer with channels last multiplies by: weights (rows, depth), or (depth, rows) where they are not transposed, and the place of a bias. */
 export interface SparseWeights {
@@ -74,13 +77,18 @@ export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: Spa
   const nonzeros = countNonzeros(w.weights);
   const blocks = rowsTimesBlocks(task, x, w, size, nonzeros);
   if (blocks) return [blocks];
+  const { places, source } = "places" in x ? x : { places: [x], source: undefined };
+  const side = channelsLast(w.bias.length > 0, source);
+  const operand = { places: [...places, ...w.bias], side, key: `${w.bias.length} ${source?.key ?? ""}` };
+  const coo = (): Coo => (w.isTransposed ? cooOf(w.weights, rows, depth) : transposeCoo(cooOf(w.weights, depth, rows)));
+  const code = codeTimes(task, coo, nonzeros, operand, size);
+  if (code) return [code];
   const chosen = chooseSparse(task, size, nonzeros, true, (block) =>
     csbFromFloats(w.weights, { rows, columns: depth, isTurned: !w.isTransposed, block }),
   );
   if (!chosen) return null;
   const values = orderedValues(chosen.w, chosen.groups.place);
-  const { places, source } = "places" in x ? x : { places: [x], source: undefined };
-  return [productCall(task, values, chosen.groups, n, channelsLast(w.bias.length > 0, source), [...places, ...w.bias], source?.key)];
+  return [productCall(task, values, chosen.groups, n, side, operand.places, source?.key)];
 }
 
 /** Null where zeros do not lie in blocks, so that kernels for single nonzeros or the dense one are predicted to be faster. */
@@ -94,7 +102,9 @@ function rowsTimesBlocks(task: AnchorTask, x: Place | SparseInput, w: SparseWeig
   const best = bestStrips(weights, size, w.bias.length > 0, machine);
   const others = forecast(size, density, true, machine);
   const ms = { denseMs: others.denseMs, sparseMs: best.sparseMs };
-  if (!(isForced || isWanted(task, pays(ms))) || ms.sparseMs > others.sparseMs) return null;
+  const code = codeForecast(size, nonzeros, true, machine);
+  const least = code?.isBest ? code.sparseMs : others.sparseMs;
+  if (!(isForced || isWanted(task, pays(ms))) || ms.sparseMs > least) return null;
   note(task, { rows, depth, n, density, ...ms, isSparse: true, format: stripFormat(best.strips) });
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };
   return stripCall(task, weights, best, [...places, ...w.bias], source);
