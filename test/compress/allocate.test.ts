@@ -1,6 +1,6 @@
 // Zeros shared out by what they save: exact numbers, none where nothing is saved, and a faster network than the same part of every layer.
 import { expect, test } from "vitest";
-import { type Allotted, allocateKept, type LayerCost, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
+import { type Allotted, allocateKept, type LayerCost, type LayerSize, predictedCost, pruneOnnx } from "../../src/compress/prune/index.ts";
 import { convBatches, convNetwork } from "./sample_networks.ts";
 
 /** Losses 0, 1, 2, … in a mixed order. */
@@ -62,8 +62,9 @@ test.each([
 });
 
 test("times as predicted here: zeros pay where there are many, later for windows, and not for groups", async () => {
-  const cost = await predictedCost({ threads: 1 });
+  const predicted = await predictedCost({ threads: 1 });
   const product = { rows: 512, columns: 512, positions: 256, groups: 1, kernel: [1, 1], strides: [1, 1] };
+  const cost = (size: LayerSize, density: number): number => predicted(size, density, Array(100).fill(product)); // its weights come from afar
   const dense = cost(product, 1);
   expect(cost(product, 0.1)).toBeLessThan(dense / 2);
   expect(cost(product, 0.9)).toBe(dense);
@@ -76,5 +77,7 @@ test("times as predicted here: zeros pay where there are many, later for windows
   const [twice, thrice] = [512, 768].map((positions) => cost({ ...product, positions }, 1));
   expect(thrice - twice).toBeCloseTo(twice - dense, 6); // in proportion to the positions,
   expect(twice).toBeLessThan(2 * dense); // but weights are read once
+  const small = { ...product, rows: 256, columns: 64, positions: 8 };
+  expect(predicted(small, 1, [small])).toBeLessThan(cost(small, 1)); // a network of it alone stays in the cache
   await expect(predictedCost({ device: "cuda:0" })).rejects.toThrow(/for processors only/);
 });

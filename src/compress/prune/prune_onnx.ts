@@ -61,8 +61,8 @@ export interface LayerSize {
   readonly kernel: readonly number[];
   readonly strides: readonly number[];
 }
-/** Milliseconds that a layer takes when this part of its weights stays. */
-export type LayerCost = (layer: LayerSize, density: number) => number;
+/** Milliseconds of a layer with so many of its weights, among all that are pruned of its network. */
+export type LayerCost = (layer: LayerSize, density: number, network: readonly LayerSize[]) => number;
 
 export interface LayerReport {
   readonly name: string;
@@ -210,10 +210,11 @@ async function masksOf(
   });
   const { cost } = options;
   if (!cost) return selectMasks(scored, options);
-  const allotted = scored.map(({ layer, scores }) => {
-    const size = sizeIn(uses, layer);
-    return { losses: shares(scores).map((s) => s * s), milliseconds: (density: number) => cost(size, density) };
-  });
+  const sizes = layers.map((layer) => sizeIn(uses, layer));
+  const allotted = scored.map(({ scores }, i) => ({
+    losses: shares(scores).map((s) => s * s),
+    milliseconds: (density: number) => cost(sizes[i], density, sizes),
+  }));
   const kept = allocateKept(allotted, options.sparsity);
   return scored.map(({ scores }, i) => keepLargest(scores, kept[i]));
 }
