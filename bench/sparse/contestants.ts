@@ -29,8 +29,8 @@ export interface Contestant {
   /** Milliseconds that this took to make. */
   readonly preparationMs: number;
   readonly copies: number;
-  /** What it launches for a copy, and of that what all copies share: operands and results. */
-  readonly launches: readonly TrialCall[];
+  /** What it launches for each copy, and of that what all copies share: operands and results. */
+  readonly launches: readonly (readonly TrialCall[])[];
   readonly activations: readonly Memory[];
   /** With `count` copies of the matrix from `first` on, launched from one list. */
   run(first: number, count: number): void;
@@ -128,7 +128,7 @@ export class Ring {
       bytes,
       preparationMs: ms,
       copies,
-      launches: one.map(([kernel, args]) => ({ kernel, args })),
+      launches: calls.slice(0, copies).map((copy) => copy.map(([kernel, args]) => ({ kernel, args }))),
       activations: [...new Set(one.flatMap(([, memories]) => memories))].filter((m) => others.has(m)),
       run(first, count) {
         last = first + count - 1;

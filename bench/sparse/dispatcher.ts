@@ -6,7 +6,7 @@ import type { SparseRates } from "../../src/run/implement/sparse_cost.ts";
 import { type Forecast, forecastOf, isTabled, pays } from "../../src/run/implement/sparse_forecast.ts";
 import { vectorFits, vectorForecastOf, vectorPays } from "../../src/run/implement/sparse_vector_cost.ts";
 import { doesWin, isOpen } from "../../src/run/sparse_doubts.ts";
-import { roundsOptions } from "../../src/run/sparse_samples.ts";
+import { copiesOf, roundsOptions } from "../../src/run/sparse_samples.ts";
 import { tryCalls } from "../../src/run/sparse_trials.ts";
 import { Trial } from "../../src/run/trial.ts";
 import type { Contestant } from "./contestants.ts";
@@ -34,8 +34,10 @@ export async function dispatch(
   const trial = new Trial(weights.device);
   try {
     const activations = [...new Set([...dense.activations, ...rival.activations])];
-    const options = roundsOptions(weights.device, Math.max(dense.bytes, rival.bytes), activations, rates.caches);
-    const tried = await tryCalls(trial, dense.launches, rival.launches, options);
+    const bytes = Math.max(dense.bytes, rival.bytes);
+    const count = copiesOf(bytes);
+    const options = roundsOptions(weights.device, count * bytes, activations, rates.caches);
+    const tried = await tryCalls(trial, dense.launches.slice(0, count), rival.launches.slice(0, count), options);
     return { chosen: doesWin(tried) ? sparse : "dense", predicted, tried };
   } finally {
     trial.free();

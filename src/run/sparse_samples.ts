@@ -155,7 +155,7 @@ async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promi
     const layer: SparseLayer = { rows, depth, n, ...layerOf(groups), sharesColumns };
     return { layer, calls: copies(() => ({ kernel, args: [...index.map((a) => trial.put(a)), x, y] })) };
   };
-  const count = Math.max(1, Math.min(MOST_COPIES, Math.floor(COPIED_BYTES / (4 * rows * depth))));
+  const count = copiesOf(4 * rows * depth);
   const copies = (make: () => TrialCall): TrialCall[] => Array.from({ length: count }, make);
   const [sparse, beside] = [product(true), product(false)];
   const kernel = gemmKernel("dense", shape, schedule, byRows, target, threads);
@@ -182,6 +182,7 @@ function codeOf(w: Csr, n: number, { target, threads }: CpuDevice, tail: readonl
   });
 }
 /** Small layers come several times, each with weights of its own: a single one is mostly its code. */
+export const copiesOf = (weightBytes: number): number => Math.max(1, Math.min(MOST_COPIES, Math.floor(COPIED_BYTES / weightBytes)));
 const MOST_COPIES = 4;
 const COPIED_BYTES = 1 << 18;
 

@@ -6,7 +6,7 @@ import { tensorBytes } from "./cost.ts";
 import type { TriedLayer } from "./implement/sparse_cost.ts";
 import { doesWin } from "./sparse_doubts.ts";
 import { addTried } from "./sparse_rates.ts";
-import { roundsOptions } from "./sparse_samples.ts";
+import { copiesOf, roundsOptions } from "./sparse_samples.ts";
 import type { Doubt, KernelCall, SparsePolicy } from "./step.ts";
 import { lowOf, type RoundsOptions, Trial, type TrialCall } from "./trial.ts";
 
@@ -62,22 +62,27 @@ async function tryLayer(
   caches?: number,
 ): Promise<TriedLayer> {
   const values = new Map<Value, Memory>();
-  const [first, second] = [dense, sparse].map((calls) => callsOf(calls, trial, values));
-  const weights = Math.max(first.constantBytes, second.constantBytes);
-  return tryCalls(trial, first.calls, second.calls, roundsOptions(device, weights, [...values.values()], caches));
+  const both = [dense, sparse].map((calls) => callsOf(calls, trial, values));
+  const weights = Math.max(...both.map(({ constantBytes }) => constantBytes));
+  const count = copiesOf(weights);
+  const [first, second] = both.map(({ calls }, i) => [
+    calls,
+    ...Array.from({ length: count - 1 }, () => callsOf([dense, sparse][i], trial, values).calls),
+  ]);
+  return tryCalls(trial, first, second, roundsOptions(device, count * weights, [...values.values()], caches));
 }
 
-/** Launches with the dense kernel and with the sparse one, in turns. */
+/** Copies of a layer, as many with the dense kernel as with the sparse one, in turns. */
 export async function tryCalls(
   trial: Trial,
-  dense: readonly TrialCall[],
-  sparse: readonly TrialCall[],
+  dense: readonly (readonly TrialCall[])[],
+  sparse: readonly (readonly TrialCall[])[],
   options: RoundsOptions,
 ): Promise<TriedLayer> {
-  const rounds = await trial.rounds([dense, sparse], options);
+  const rounds = await trial.rounds([dense.flat(), sparse.flat()], options);
   for (let series = 0; series < SERIES.least || (series < SERIES.most && isUndecided(rounds.lows)); series++)
     await rounds.series(SERIES.runs);
-  const [denseMs, sparseMs] = rounds.lows.map((lows) => lowOf(lows) / 1e6);
+  const [denseMs, sparseMs] = rounds.lows.map((lows) => lowOf(lows) / 1e6 / dense.length);
   return { denseMs, sparseMs };
 }
 
