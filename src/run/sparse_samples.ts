@@ -104,7 +104,7 @@ async function measureOnce(device: CpuDevice): Promise<MeasuredRates> {
     const spread = await inSeries([...prepared.map((p) => p.rounds), ...vectors.rounds], RUNS);
     const [far, near] = [false, true].map((isNear) => {
       const some = prepared.filter((p) => p.isNear === isNear);
-      return ratesOf(some, isNear ? vectors.near() : vectors.far(), device);
+      return fittedRates(some, isNear ? vectors.near() : vectors.far(), device);
     });
     return { rates: { ...far, near }, samples: prepared.map(sampleOf), spread };
   } finally {
@@ -210,7 +210,7 @@ const LARGE_LAYERS = 4;
 /** Runs of a layer that has the caches for itself: the first of them finds another contestant there. */
 const AGAIN = 8;
 
-function ratesOf(prepared: readonly Prepared[], vector: VectorRates, { target, threads }: CpuDevice): KernelRates {
+function fittedRates(prepared: readonly Prepared[], vector: VectorRates, { target, threads }: CpuDevice): KernelRates {
   const fitted = <Name extends string>(
     names: readonly Name[],
     contestant: number,

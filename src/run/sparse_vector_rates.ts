@@ -24,7 +24,7 @@ const FAR: VectorProblem = { size: 1024, density: 0.5, copies: [4, 12] };
 /** Launches of a run, at least: a clock's step is as long as some. */
 const LAUNCHES = 16;
 
-/** What rates of one column are measured by; `rates` once all rounds have had their series. */
+/** What rates of one column are measured by; the rates once all rounds have had their series. */
 export interface VectorTrials {
   readonly rounds: readonly Rounds[];
   far(): VectorRates;
