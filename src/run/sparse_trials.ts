@@ -62,14 +62,16 @@ async function tryLayer(
   caches?: number,
 ): Promise<TriedLayer> {
   const values = new Map<Value, Memory>();
-  const both = [dense, sparse].map((calls) => callsOf(calls, trial, values));
-  const weights = Math.max(...both.map(({ constantBytes }) => constantBytes));
+  const bind = (calls: readonly KernelCall[]) => callsOf(calls, trial, values);
+  const [first, second] = [dense, sparse].map((calls) => [bind(calls)]);
+  const weights = Math.max(first[0].constantBytes, second[0].constantBytes);
   const count = copiesOf(weights);
-  const [first, second] = both.map(({ calls }, i) => [
-    calls,
-    ...Array.from({ length: count - 1 }, () => callsOf([dense, sparse][i], trial, values).calls),
-  ]);
-  return tryCalls(trial, first, second, roundsOptions(device, count * weights, [...values.values()], caches));
+  while (first.length < count) {
+    first.push(bind(dense));
+    second.push(bind(sparse));
+  }
+  const [denseCalls, sparseCalls] = [first, second].map((copies) => copies.map(({ calls }) => calls));
+  return tryCalls(trial, denseCalls, sparseCalls, roundsOptions(device, count * weights, [...values.values()], caches));
 }
 
 /** Copies of a layer, as many with the dense kernel as with the sparse one, in turns. */
