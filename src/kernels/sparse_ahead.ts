@@ -2,7 +2,7 @@
 // Both go to the second-level cache: the nearest one is full of the panel.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
-import { sparseVectors } from "./sparse_reach.ts";
+import { type Reach, sparseVectors } from "./sparse_reach.ts";
 import type { PanelTile } from "./sparse_side.ts";
 
 /** What of a walk decides what is asked for. */
@@ -40,6 +40,12 @@ export function operandAhead(walked: Walked, target: SimdTarget): number {
 export const asksForResults = ({ rows, n, broad }: Walked, { loadsFirst, l2 }: SimdTarget): boolean =>
   !loadsFirst && !broad && 4 * rows * n > Math.min(NEAR_RESULTS, l2 / 4);
 
+/** A row of the result as its epilogue counts, and the first column there. */
+export interface ResultPlace {
+  readonly row: Int;
+  readonly column: Int;
+}
+
 export class Ahead {
   private readonly asked: number;
   private readonly asksForResults: boolean;
@@ -53,18 +59,23 @@ export class Ahead {
     this.asksForResults = asksForResults(shape, target);
   }
 
-  /** What bundles of a panel, of which `first` is the first one, do to ask for their part of the next panel: of an operand (depth, n). After the last panel comes the first one of the columns that follow. */
-  ofOperand(operand: number, number: Int, { column, width }: PanelTile, first: Int): (bundle: Int) => void {
+  /** What bundles of a panel, of which `first` is the first one, do to ask for their part of the next panel: of an operand whose rows and tiles are so many bytes apart. After the last panel comes the first one of the columns that follow. */
+  ofOperand(
+    operand: number,
+    { row: rowBytes, column: columnBytes }: Reach["lying"],
+    number: Int,
+    { column, width }: PanelTile,
+    first: Int,
+  ): (bundle: Int) => void {
     const { b, shape, asked } = this;
-    const { panel, panels, n } = shape;
+    const { panel, panels } = shape;
     if (asked === 0) return () => {};
-    const rowBytes = 4 * n;
     const isLast = b.max(plus(number, 2 - panels), 0);
     const start = b.set(
       plus(
         times(plus(number, 1), panel * rowBytes),
-        times(isLast, 4 * width - panels * panel * rowBytes),
-        times(column, 4),
+        times(isLast, columnBytes * width - panels * panel * rowBytes),
+        times(column, columnBytes),
         times(first, -asked * rowBytes),
       ),
     );
@@ -75,19 +86,19 @@ export class Ahead {
     };
   }
 
-  /** In the last panel: asks for the rows that a bundle two further ends in, which `rowsOf` names. */
+  /** In the last panel: asks for the rows that a bundle two further ends in, which `placesOf` names. */
   ofResults(
     epilogue: EpilogueCode,
     bundle: Int,
     most: number,
     number: Int,
-    { column, width }: PanelTile,
-    rowsOf: (bundle: Int) => readonly Int[],
+    { width }: PanelTile,
+    placesOf: (bundle: Int) => readonly ResultPlace[],
   ): void {
     const { b, shape, target } = this;
     if (!this.asksForResults) return;
     const ask = (): void => {
-      for (const row of rowsOf(b.min(plus(bundle, BUNDLES_AHEAD), most)))
+      for (const { row, column } of placesOf(b.min(plus(bundle, BUNDLES_AHEAD), most)))
         for (let v = 0; v * target.lanes < width; v++) epilogue.prefetch(row, plus(column, v * target.lanes), LEVEL);
     };
     if (shape.panels === 1) ask();

@@ -2,6 +2,7 @@
 import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
 import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_side.ts";
+import { bytesOfTiles, placeInTiles, tilesOf } from "./sparse_tiles.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
 /** Where channels of pixels come from. */
@@ -22,20 +23,34 @@ const rowsOfPixels: PixelSource = {
 };
 
 /** Operand by rows of pixels, result (n, rows); a bias (rows) is added where there is one, and is the buffer after the operand's. */
-export const channelsLast = (hasBias: boolean, source = rowsOfPixels): DenseSide<PanelBuffers> => ({
+export const channelsLast = (
+  hasBias: boolean,
+  source = rowsOfPixels,
+  { takesTiles, givesTiles }: InTiles = {},
+): DenseSide<PanelBuffers> => ({
   columns: ({ rows }) => rows,
   sharesColumns: true,
-  rowsAtOnce: ({ lanes }) => lanes,
+  rowsAtOnce: ({ lanes }) => (givesTiles ? 1 : lanes),
+  takesTiles,
+  givesTiles,
   declare(b, shape) {
-    const load = source.declare(b, shape);
-    const bias = hasBias ? b.buffer("bias", 4 * shape.rows, "read") : -1;
+    const { depth, n } = shape;
+    const operand = takesTiles ? b.buffer("x", bytesOfTiles(tilesOf(n, depth, b.target)), "read") : undefined;
+    const load = takesTiles ? null : source.declare(b, shape);
+    const bias = hasBias ? b.buffer("bias", 4 * shape.rows, "read") : undefined;
+    const store = givesTiles ? storeInTiles : storeTurned;
     return {
-      fill: (tile) => fillAll(tile, turnInto(tile, load)),
-      fillPanel: (tile, panel) => fillPanel(tile, panel, turnInto(tile, load)),
-      store: (tile, blockRow, epilogue) => storeTurned(tile, blockRow, epilogue, bias),
+      operand,
+      bias,
+      fill: (tile) => load && fillAll(tile, turnInto(tile, load)),
+      fillPanel: (tile, panel) => load && fillPanel(tile, panel, turnInto(tile, load)),
+      store: (tile, blockRow, epilogue) => store(tile, blockRow, epilogue, bias),
     };
   },
 });
+
+/** What of a product with activations by rows lies in tiles instead: its operand, its result. */
+export type InTiles = Pick<DenseSide, "takesTiles" | "givesTiles">;
 
 /** `count` channels of a pixel from channel k on. */
 export type LoadChannels = (pixel: Int, k: Int, count: number) => Vec;
@@ -89,12 +104,12 @@ function fillAll({ b, target, shape, blockColumns }: PanelTile, turn: Turn): voi
 }
 
 /** The sums of a block row as rows of pixels, with bias and epilogue. */
-function storeTurned(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode, bias: number): void {
+function storeTurned(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode, bias: number | undefined): void {
   const { b, target, shape, scratch, rowBytes, column, sums } = tile;
   const { lanes } = target;
   const { block, rows } = shape;
   const turn = (channel: Int, inBlock: Int, channels: number): void => {
-    const added = bias >= 0 ? b.load(bias, times(channel, 4), channels) : null;
+    const added = bias !== undefined ? b.load(bias, times(channel, 4), channels) : null;
     overVectors(tile, (v, pixels) => {
       const from = plus(sums, times(inBlock, rowBytes), times(v, lanes * 4));
       const turned = transposeTile(
@@ -114,4 +129,21 @@ function storeTurned(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode, bia
   const rest = whole * lanes;
   const last = Math.ceil(rows / block) - 1;
   if (rest < rows) b.when(last - 1, blockRow, () => turn(rest, rest % block, rows - rest));
+}
+
+/** The sums of a block row as rows of the tile, with bias and epilogue. */
+function storeInTiles(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode, bias: number | undefined): void {
+  const { b, target, shape, scratch, rowBytes, column, sums } = tile;
+  const { block, rows, n } = shape;
+  const tiles = tilesOf(n, rows, target);
+  const first = times(blockRow, block);
+  b.loop(first, b.min(plus(first, block), rows), 1, (row) => {
+    const added = bias !== undefined ? b.splat(bias, times(row, 4)) : null;
+    const place = placeInTiles(b, tiles, row, column);
+    overVectors(tile, (v, count) => {
+      const x = b.load(scratch, plus(sums, times(plus(row, times(first, -1)), rowBytes), times(v, target.lanes * 4)));
+      const result = added ? b.op("add", x, added) : x;
+      epilogue.storeTile([[result]], { row: place.row, rowStep: 1, column: () => times(v, target.lanes), lanesOf: () => count });
+    });
+  });
 }

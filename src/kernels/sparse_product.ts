@@ -2,12 +2,13 @@
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { Ahead } from "./sparse_ahead.ts";
+import { Ahead, type ResultPlace } from "./sparse_ahead.ts";
 import { MOST_IN_TURNS } from "./sparse_broad.ts";
 import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
 import { copyPanel, type DenseShape, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
 import { type Spread, SpreadCode, type SpreadGroups, spreadBytes } from "./sparse_spread.ts";
+import { overTiles, placeInTiles, type Tiles, tilesOf } from "./sparse_tiles.ts";
 import { shareOut } from "./work.ts";
 
 /** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
@@ -115,6 +116,10 @@ class SparseProduct {
   private readonly strips: number;
   /** Rows of a strip, as a power of two. */
   private readonly height: number;
+  /** Where results lie in tiles. */
+  private readonly given: Tiles | null;
+  /** Whether rows of results are stored from registers. */
+  private readonly isDirect: boolean;
   private readonly spread: SpreadCode | null;
   /** Sums of a row that take turns: with few vectors of columns one would wait for the multiplication before. */
   private readonly chains: number;
@@ -136,7 +141,7 @@ class SparseProduct {
     this.b = b;
     this.strips = Math.ceil(rows / (strip * block));
     this.height = 2 ** Math.ceil(Math.log2(strip * block));
-    this.reach = new Reach(b, shape, target, side !== null);
+    this.reach = new Reach(b, shape, target, side, side?.takesTiles || side?.givesTiles ? tilesOf(n, depth, target) : null);
     this.ahead = new Ahead(b, shape, target);
     const { vectors, pitch } = this.reach;
     // As many as the most rows leave registers for: sums are the same whatever the number of rows side by side.
@@ -151,8 +156,11 @@ class SparseProduct {
       shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
     };
     this.dense = side ? side.declare(b, shape) : null;
-    this.operand = side ? -1 : b.buffer("x", 4 * depth * n, "read");
-    this.epilogue = new EpilogueCode(b, epilogue, side ? side.columns(shape) : n);
+    this.operand = this.dense ? (this.dense.operand ?? -1) : b.buffer("x", 4 * depth * n, "read");
+    const given = side?.givesTiles ? tilesOf(n, rows, target) : null;
+    this.given = given;
+    const columns = given ? given.rowBytes / 4 : (side?.columns(shape) ?? n);
+    this.epilogue = new EpilogueCode(b, given ? overTiles(epilogue, rows, given) : epilogue, columns);
     const whole = Math.floor(n / (vectors * target.lanes));
     this.tiles = spread ? Math.max(1, broad ? whole : Math.min(whole, Math.floor(ROWS_OF_SUMS / this.height))) : 1;
     const valuesAt = broad ? 0 : (NAMED + this.tiles * this.height) * pitch;
@@ -161,6 +169,7 @@ class SparseProduct {
     this.scratch = b.buffer("scratch", Math.max(LINE, end + waiting), "scratch");
     this.ordered = spread ? { buffer: this.scratch, at: valuesAt } : { buffer: this.buffers.values, at: 0 };
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
+    this.isDirect = !side || (given !== null && waiting === 0);
   }
 
   build(): Kernel {
@@ -196,7 +205,7 @@ class SparseProduct {
 
   /** Some strips for some tiles, of which `columnOf` gives the first columns. */
   private overStrips({ from, to }: Strips, width: number, tiles: Int, columnOf: (tile: Int) => Int): void {
-    const { b, target, shape, scratch, height, dense, spread } = this;
+    const { b, target, shape, scratch, height, dense, isDirect, spread } = this;
     const { block, panels } = shape;
     const { pitch } = this.reach;
     const blockColumns = Math.ceil(shape.depth / block);
@@ -210,7 +219,7 @@ class SparseProduct {
         const first = spread?.put(plus(times(strip, panels), number), shape.length, scratch, this.ordered.at) ?? 0;
         each((tile) => this.panel(strip, number, first, tile));
       });
-      if (!dense) return;
+      if (!dense || isDirect) return;
       const top = times(strip, shape.strip);
       const blocks = b.min(shape.strip, plus(Math.ceil(shape.rows / block), times(top, -1)));
       each((tile) =>
@@ -232,21 +241,22 @@ class SparseProduct {
     const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, end: Math.min(NAMED, depth), isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
-    const ask = dense ? () => {} : this.ahead.ofOperand(this.operand, number, tile, this.bundlesOf(strip, number, 0).from);
+    const { operand, reach } = this;
+    const ask = operand < 0 ? () => {} : this.ahead.ofOperand(operand, reach.lying, number, tile, this.bundlesOf(strip, number, 0).from);
     for (let rest = 0; rest < GROUPS; rest++) this.group(rest, ask, { strip, first, panel, tile });
   }
 
   /** Bundles of rows with `rest` nonzeros each after the turns of a loop, whatever the panel: code for the first and for the last one would have to come, too. */
   private group(rest: number, ask: (bundle: Int) => void, meeting: Meeting): void {
-    const { b, shape, buffers, dense, ahead } = this;
+    const { b, shape, buffers, isDirect, ahead } = this;
     const { strip, panel, tile } = meeting;
     const { from, to } = this.bundlesOf(strip, panel.number, rest);
     const isBundled = shape.abreast > 1 || shape.broad;
-    const rowsOf = (bundle: Int): Int[] => this.visitsOf(bundle).map((visit) => this.row(visit, strip));
+    const placesOf = (bundle: Int): ResultPlace[] => this.visitsOf(bundle).map((visit) => this.resultPlace(this.row(visit, strip), tile));
     b.loop(from, to, 1, (i) => {
       if (isBundled) b.prefetch(buffers.visits, plus(times(i, 8 * shape.abreast), AHEAD / 8));
       ask(i);
-      if (!dense) ahead.ofResults(this.epilogue, i, shape.visits - 1, panel.number, tile, rowsOf);
+      if (isDirect) ahead.ofResults(this.epilogue, i, shape.visits - 1, panel.number, tile, placesOf);
       const visits = this.visitsOf(i);
       if (isBundled) this.bundle(visits, rest, meeting);
       else this.alone(visits[0], rest, meeting);
@@ -270,6 +280,10 @@ class SparseProduct {
     const row = plus(times(strip, rows), b.bits(visit(), Math.log2(ROW_UNIT), height - 1));
     const isInside = (this.strips - 1) * rows + height <= shape.rows;
     return isInside ? row : b.min(row, shape.rows - 1);
+  }
+
+  private resultPlace(row: Int, { column }: PanelTile): ResultPlace {
+    return this.given ? placeInTiles(this.b, this.given, row, column) : { row, column };
   }
 
   /** Where the entries of a bundle begin. */
@@ -337,7 +351,7 @@ class SparseProduct {
     return sums;
   }
   private end(visits: readonly Visit[], sums: Sums, { tile, panel, strip }: Meeting): void {
-    const { b, shape, scratch, target, dense } = this;
+    const { b, shape, scratch, target, isDirect } = this;
     const keeps = (): void => {
       for (const [h, visit] of visits.entries()) {
         const to = this.place(visit, tile);
@@ -347,15 +361,20 @@ class SparseProduct {
     const stores = (): void => {
       for (const [h, visit] of visits.entries()) this.store(visit, sums[h], tile, strip);
     };
-    if (dense) keeps();
+    if (!isDirect) keeps();
     else if (shape.panels === 1) stores();
     else b.when(panel.number, shape.panels - 1, keeps, stores);
   }
   /** Sums go through the epilogue into the result. */
   private store(visit: Visit, sums: readonly Vec[], tile: PanelTile, strip: Int): void {
+    const { b, dense, epilogue } = this;
     const { lanes } = this.target;
+    const row = this.row(visit, strip);
+    const added = dense?.bias === undefined ? null : b.splat(dense.bias, times(row, 4));
+    const results = added ? sums.map((sum) => b.op("add", sum, added)) : sums;
     const lanesOf = (v: number): number => Math.min(lanes, tile.width - v * lanes);
-    this.epilogue.storeTile([sums], { row: this.row(visit, strip), rowStep: 1, column: (v) => plus(tile.column, v * lanes), lanesOf });
+    const place = this.resultPlace(row, tile);
+    epilogue.storeTile([results], { row: place.row, rowStep: 1, column: (v) => plus(place.column, v * lanes), lanesOf });
   }
 
   /** `count` nonzeros of each row: their coordinates are parts of one word, their values lanes of one vector, as a processor loads twice a cycle only. What a column names is loaded once for `together` rows. */

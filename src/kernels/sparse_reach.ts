@@ -4,7 +4,8 @@ import { type Int, type IntVar, type KernelBuilder, plus, type SimdTarget, times
 import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { broadVectors } from "./sparse_broad.ts";
 import { NAMED, ROW_UNIT } from "./sparse_groups.ts";
-import type { DenseShape, Panel, PanelTile } from "./sparse_side.ts";
+import type { DenseShape, DenseSide, Panel, PanelTile } from "./sparse_side.ts";
+import type { Tiles } from "./sparse_tiles.ts";
 
 /** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
 const VECTORS = 4;
@@ -34,6 +35,8 @@ export class Reach {
   readonly isCopied: boolean;
   /** Bytes from one row to the next: of what is met, and of sums. */
   readonly pitch: number;
+  /** Of an operand that lies as panels do: bytes from one row to the next, and from one tile of columns to the next for each column. */
+  readonly lying: { readonly row: number; readonly column: number };
   /** The last row that coordinates name. */
   private readonly most: number;
   /** Bytes of a coordinate. */
@@ -43,17 +46,21 @@ export class Reach {
     private readonly b: KernelBuilder,
     private readonly shape: DenseShape & { readonly broad: boolean },
     private readonly target: SimdTarget,
-    hasSide: boolean,
+    side: DenseSide | null,
+    /** Of the operand, where that or the result lies in tiles: both are as wide. */
+    tiles: Tiles | null,
   ) {
     const { n, depth, broad } = shape;
-    if (hasSide && broad) throw new HeddleError("unsupported", "sparse product: activations that are turned around come in panels");
-    this.vectors = sparseVectors(n, target, broad ? broadVectors(target) : VECTORS);
-    const lies = !hasSide && isPanel(shape, target, this.vectors);
+    if (side && broad) throw new HeddleError("unsupported", "sparse product: activations that are turned around come in panels");
+    this.vectors = tiles?.vectors ?? sparseVectors(n, target, broad ? broadVectors(target) : VECTORS);
+    const lies = side ? side.takesTiles === true : isPanel(shape, target, this.vectors);
     this.isCopied = !broad && !lies;
     // A power of two, which coordinates are shifted by; short where there are few columns, so that panels spread over all sets of the cache.
-    this.pitch = broad || lies ? 4 * n : Math.max(ROW_UNIT, 2 ** Math.ceil(Math.log2(this.vectors)) * target.lanes * 4);
+    const pitch = Math.max(ROW_UNIT, 2 ** Math.ceil(Math.log2(this.vectors)) * target.lanes * 4);
+    this.pitch = broad || (lies && !side) ? 4 * n : pitch;
+    this.lying = tiles ? { row: pitch, column: (tiles.rows * pitch) / tiles.width } : { row: 4 * n, column: 4 };
     this.size = broad ? 2 : 1;
-    this.most = broad ? 2 ** Math.ceil(Math.log2(depth)) - 1 : (lies ? Math.min(NAMED, depth) : NAMED) - 1;
+    this.most = broad ? 2 ** Math.ceil(Math.log2(depth)) - 1 : (lies ? Math.min(NAMED, tiles?.rows ?? depth) : NAMED) - 1;
   }
 
   /** Bytes of so many coordinates. */
@@ -82,11 +89,11 @@ export class Reach {
 
   /** A vector of the row that begins at byte `row`. */
   part(operand: number, row: Int, v: number, { panel, tile }: PanelColumns): Vec {
-    const { b, isCopied, pitch, target } = this;
+    const { b, isCopied, pitch, lying, target } = this;
     const { lanes } = target;
     const at = plus(row, v * lanes * 4);
     if (isCopied) return b.load(tile.scratch, at);
-    return b.load(operand, plus(times(panel.base, pitch), times(tile.column, 4), at), Math.min(lanes, tile.width - v * lanes));
+    return b.load(operand, plus(times(panel.base, pitch), times(tile.column, lying.column), at), Math.min(lanes, tile.width - v * lanes));
   }
 }
 

@@ -46,6 +46,9 @@ export interface DenseSide<Buffers extends DenseBuffers = DenseBuffers> {
   readonly sharesColumns: boolean;
   /** Rows of results that are stored at a time. */
   rowsAtOnce(target: SimdTarget): number;
+  /** Whether the operand lies in tiles (sparse_tiles.ts), and whether the result does. Default: neither. */
+  readonly takesTiles?: boolean;
+  readonly givesTiles?: boolean;
   declare(b: KernelBuilder, shape: DenseShape): Buffers;
 }
 export interface DenseBuffers {
@@ -54,7 +57,11 @@ export interface DenseBuffers {
   store(tile: PanelTile, blockRow: Int, epilogue: EpilogueCode): void;
 }
 export interface PanelBuffers extends DenseBuffers {
+  /** An operand in tiles is no panel to fill: the buffer that it lies in. */
+  readonly operand?: number;
   fillPanel(tile: PanelTile, panel: Panel): void;
+  /** What each row of the result is added, where there is something. */
+  readonly bias?: number;
 }
 
 /** The columns of the dense operand next to each other and aligned: rows a power of two apart would fall into few cache sets. */

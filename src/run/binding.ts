@@ -20,7 +20,7 @@ import {
   STRETCH_MS,
 } from "./image.ts";
 import type { Schedule } from "./schedule.ts";
-import type { AnyKernel, Place } from "./step.ts";
+import { type AnyKernel, boundPlaces, type Place } from "./step.ts";
 
 export interface BindOptions {
   readonly threads: number;
@@ -152,10 +152,10 @@ export class Binding<K extends AnyKernel = Kernel> {
   }
 
   private placeValues(): ReadonlyMap<Value, Address> {
-    const { offsets, arenaBytes } = this.schedule;
+    const { offsets, sizes, arenaBytes } = this.schedule;
     const places = this.placeStates();
     const arena = this.options.isSeparate ? undefined : this.memory(arenaBytes);
-    for (const [v, offset] of offsets) places.set(v, arena === undefined ? [this.memory(this.bytesOf(v)), 0] : [arena, offset]);
+    for (const [v, offset] of offsets) places.set(v, arena === undefined ? [this.memory(sizes.get(v)!), 0] : [arena, offset]); // both have all values
     return places;
   }
 
@@ -180,16 +180,8 @@ export class Binding<K extends AnyKernel = Kernel> {
     return places;
   }
 
-  /** With the bytes that the kernel expects there. */
   private *places(): Iterable<{ readonly place: Place; readonly bytes: number }> {
-    for (const { calls } of this.schedule.steps)
-      for (const { kernel, places } of calls ?? []) {
-        let param = 0;
-        for (const place of places) {
-          while (kernel.params[param].access === "scratch") param++;
-          yield { place, bytes: kernel.params[param++].bytes };
-        }
-      }
+    for (const { calls } of this.schedule.steps) for (const call of calls ?? []) yield* boundPlaces(call);
   }
 
   /** All constants in one memory, each at a cache line. */

@@ -10,6 +10,7 @@ import { isComplete } from "./image.ts";
 import { keepsAttention } from "./implement/attention.ts";
 import { isAnchor } from "./implement/index.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
+import { passInTiles } from "./implement/sparse_tiles.ts";
 import { assertInputsFit, withinMemory } from "./memory_limit.ts";
 import { Program } from "./program.ts";
 import { type ScheduleOptions, scheduleInPieces } from "./schedule.ts";
@@ -108,6 +109,7 @@ export function cpuBackend(
     isAnchor,
     keeps: (node, narrow) => keepsAttention(node, narrow, target),
     implement: (node, name) => implementTried(node, name, options),
+    join: passInTiles,
     copy(type) {
       const bytes = tensorBytes(type);
       return sharedKernel(options, `copy ${bytes}`, () => copyKernel(`copy_${bytes}`, bytes, target, threads));

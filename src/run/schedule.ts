@@ -8,7 +8,7 @@ import { Constant, constantOf, Input } from "../ops/source.ts";
 import { optimizeInPieces } from "../passes/pipeline.ts";
 import { type Interval, planMemory } from "./memory_plan.ts";
 import { planStates, type State, type StateSpec } from "./state.ts";
-import { type AnyKernel, type Backend, readsOf, type Step } from "./step.ts";
+import { type AnyKernel, type Backend, boundPlaces, readsOf, type Step } from "./step.ts";
 
 export interface ScheduleOptions {
   /** Inputs that keep their values between runs, each with the output that is its next value. */
@@ -33,6 +33,8 @@ export interface Schedule<K extends AnyKernel = Kernel> {
   readonly owners: ReadonlyMap<Value, Value>;
   /** Byte offset in the arena of every value that owns memory and is computed or given at run time. */
   readonly offsets: ReadonlyMap<Value, number>;
+  /** Bytes of each of them: a tensor's, or more where kernels lay it out in their own way. */
+  readonly sizes: ReadonlyMap<Value, number>;
   /** Bytes of the arena, and what the same tensors would take side by side. */
   readonly arenaBytes: number;
   readonly tensorBytes: number;
@@ -102,9 +104,10 @@ function placeValues(
   graph: Graph,
   owners: ReadonlyMap<Value, Value>,
   backend: Backend<AnyKernel>,
-): Pick<Schedule, "offsets" | "arenaBytes" | "tensorBytes"> {
+): Pick<Schedule, "offsets" | "sizes" | "arenaBytes" | "tensorBytes"> {
   const intervals = new Map<Value, { from: number; to: number }>();
   const elsewhere = new Set(states.flatMap((s) => s.values));
+  const sizes = new Map<Value, number>();
   const use = (value: Value, at: number): void => {
     const v = owners.get(value) ?? value;
     if (constantOf(v) || elsewhere.has(v)) return;
@@ -119,10 +122,17 @@ function placeValues(
   }
   for (const { value } of outputs) use(value, steps.length);
   const values = [...intervals.keys()];
-  const tensors: Interval[] = values.map((v, id) => ({ id, bytes: Math.max(1, backend.bytesOf(v.type)), ...intervals.get(v)! })); // keys of this map
+  for (const v of values) sizes.set(v, Math.max(1, backend.bytesOf(v.type)));
+  for (const { calls } of steps)
+    for (const { place, bytes } of (calls ?? []).flatMap((call) => [...boundPlaces(call)])) {
+      const v = place.k === "value" ? (owners.get(place.value) ?? place.value) : null;
+      if (v && sizes.has(v)) sizes.set(v, Math.max(sizes.get(v)!, bytes)); // has() says so
+    }
+  const tensors: Interval[] = values.map((v, id) => ({ id, bytes: sizes.get(v)!, ...intervals.get(v)! })); // keys of these maps
   const plan = planMemory(tensors, backend.alignment);
   return {
     offsets: new Map(values.map((v, id) => [v, plan.offsets.get(id)!])), // every tensor is placed
+    sizes,
     arenaBytes: plan.arenaBytes,
     tensorBytes: plan.sumBytes,
   };

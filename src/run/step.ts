@@ -30,6 +30,19 @@ export interface KernelCall<K extends AnyKernel = Kernel> {
   readonly places: readonly Place[];
   /** It leaves unfinished sums in the output before it reads what its epilogue needs. */
   readonly storesPartialSums?: boolean;
+  /** Where activations by rows might lie in tiles instead, between this and other sparse products. */
+  readonly tiled?: TiledProduct<K>;
+}
+
+/** A product (n, depth) → (n, rows) that there is with an operand in tiles, a result in tiles, or both. */
+export interface TiledProduct<K extends AnyKernel = Kernel> {
+  readonly n: number;
+  readonly depth: number;
+  readonly rows: number;
+  /** What may come in tiles, and what may be given so; null: neither. */
+  readonly operand: Value | null;
+  readonly result: Value | null;
+  again(inTiles: { readonly takesTiles: boolean; readonly givesTiles: boolean }): KernelCall<K>;
 }
 
 /** One node of the graph as it is executed. No calls: the node runs in JavaScript. */
@@ -68,6 +81,15 @@ export interface Backend<K extends AnyKernel = Kernel> {
   readonly alignment: number;
   /** Of layers whose weights have zeros, with those that were implemented so far. */
   readonly sparse?: SparsePolicy;
+}
+
+/** What each of a call's parameters is bound to, with the bytes that the kernel expects there. */
+export function* boundPlaces({ kernel, places }: KernelCall<AnyKernel>): Iterable<{ readonly place: Place; readonly bytes: number }> {
+  let param = 0;
+  for (const place of places) {
+    while (kernel.params[param].access === "scratch") param++;
+    yield { place, bytes: kernel.params[param++].bytes };
+  }
 }
 
 /** Values that a step reads, as kernels see them. */

@@ -13,18 +13,24 @@ import { randomMatrix } from "../sparse/matrices.ts";
 const WALK: Walked = { rows: 512, depth: 2048, n: 256, block: 128, strip: 4, panel: 256, panels: 8, abreast: 4, broad: false };
 const [x86] = TARGETS;
 
+/** Bytes from a row to the next, and from a tile of columns to the next for each column: of an operand by rows, and of one in tiles. */
+const LYING = { rows: { row: 4 * WALK.n, column: 4 }, tiles: { row: 256, column: (256 * WALK.depth) / 64 } };
+
 test.each([
-  { number: 3, row: 4 * 256, column: 64 },
-  { number: 7, row: 0, column: 128 },
-])("bundles of panel $number ask for each line of the next one once", ({ number, row, column }) => {
+  { number: 3, row: 4 * 256, column: 64, lies: "rows" },
+  { number: 7, row: 0, column: 128, lies: "rows" },
+  { number: 3, row: 4 * 256, column: 64, lies: "tiles" },
+  { number: 7, row: 0, column: 128, lies: "tiles" },
+] as const)("bundles of panel $number ask for each line of the next one once, in $lies", ({ number, row, column, lies }) => {
   const b = new KernelBuilder("ahead", x86);
   const x = b.buffer("x", 4 * WALK.depth * WALK.n, "read");
-  const tile = { column: 64, width: 64 } as Parameters<Ahead["ofOperand"]>[2]; // no more of it is read
+  const tile = { column: 64, width: 64 } as Parameters<Ahead["ofOperand"]>[3]; // no more of it is read
   const first = 1000;
-  const ask = new Ahead(b, WALK, x86).ofOperand(x, number, tile, first);
+  const ask = new Ahead(b, WALK, x86).ofOperand(x, LYING[lies], number, tile, first);
   for (let i = 0; i < WALK.rows / WALK.abreast; i++) ask(first + i);
   const asked = b.build().body.flatMap((s) => (s.k === "prefetch" ? [rangeOf(s.at.at)] : []));
-  const lines = Array.from({ length: WALK.panel * 4 }, (_, i) => 4 * ((row + (i >> 2)) * WALK.n + column + 16 * (i & 3)));
+  const lying = LYING[lies];
+  const lines = Array.from({ length: WALK.panel * 4 }, (_, i) => (row + (i >> 2)) * lying.row + column * lying.column + 64 * (i & 3));
   expect(asked).toEqual(lines.map((at) => [at, at]));
 });
 

@@ -2,9 +2,10 @@
 import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
-import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
+import { channelsLast, type InTiles, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { type SparseProductShape, sparseProductKernel, sparseProductShape } from "../../kernels/sparse_product.ts";
 import type { DenseSide, PanelBuffers } from "../../kernels/sparse_side.ts";
+import { fitsTiles } from "../../kernels/sparse_tiles.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { type Coo, cooFromDense, transposeCoo } from "../../sparse/coo.ts";
 import type { Csb } from "../../sparse/csb.ts";
@@ -78,7 +79,8 @@ export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: Spa
   const blocks = rowsTimesBlocks(task, x, w, size, nonzeros);
   if (blocks) return [blocks];
   const { places, source } = "places" in x ? x : { places: [x], source: undefined };
-  const side = channelsLast(w.bias.length > 0, source);
+  const hasBias = w.bias.length > 0;
+  const side = channelsLast(hasBias, source);
   const operand = { places: [...places, ...w.bias], side, key: `${w.bias.length} ${source?.key ?? ""}` };
   const coo = (): Coo => (w.isTransposed ? cooOf(w.weights, rows, depth) : transposeCoo(cooOf(w.weights, depth, rows)));
   const code = codeTimes(task, coo, nonzeros, operand, size);
@@ -88,7 +90,10 @@ export function rowsTimesSparse(task: AnchorTask, x: Place | SparseInput, w: Spa
   );
   if (!chosen) return null;
   const values = orderedValues(chosen.w, chosen.groups.place);
-  return [productCall(task, values, chosen.groups, n, side, operand.places, source?.key)];
+  const again = (inTiles: InTiles): KernelCall =>
+    productCall(task, values, chosen.groups, n, channelsLast(hasBias, source, inTiles), operand.places, source?.key);
+  const own = "places" in x || x.k !== "value" ? null : x.value;
+  return [{ ...again({}), tiled: { n, rows, depth, operand: own, result: fitsTiles(task.epilogue, rows) ? task.output : null, again } }];
 }
 
 /** Null where zeros do not lie in blocks, so that kernels for single nonzeros or the dense one are predicted to be faster. */
@@ -157,8 +162,10 @@ export function kernelCall(
   x: readonly Place[],
   source = "",
 ): KernelCall {
-  const kernel = sharedKernel(task, `sparse product ${JSON.stringify([shape, side && x.length])} ${source} ${task.epilogueKey}`, () =>
-    sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
+  const kernel = sharedKernel(
+    task,
+    `sparse product ${JSON.stringify([shape, side && [x.length, side.takesTiles, side.givesTiles]])} ${source} ${task.epilogueKey}`,
+    () => sparseProductKernel(task.name, shape, task.epilogue, task.target, task.threads, side),
   );
   return { kernel, places: [...index, ...x, ...tailPlaces(task)] };
 }
