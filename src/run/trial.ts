@@ -149,6 +149,12 @@ export const lowOf = (lows: readonly number[]): number => {
   return sorted[Math.floor((sorted.length - 1) / 4)];
 };
 
+/** Times as long as the first the second took in the middle one of their series, the longer one of two: in each they took turns, and what slows one down slows both. */
+export function ratioOf([first, second]: readonly (readonly number[])[]): number {
+  const ratios = second.map((ns, i) => ns / first[i]).sort((a, b) => a - b);
+  return ratios[ratios.length >> 1];
+}
+
 /** Series of all, one after another in turns, until those of each agree, so far as they do. Returns how far most of them disagree in the end. */
 export async function inSeries(all: readonly Rounds[], runs: number): Promise<number> {
   for (let series = 0; series < MOST_SERIES; series++)

@@ -12,7 +12,7 @@ import { isPlausible } from "../../src/run/sparse_plausible.ts";
 import { addTried, sparseRates } from "../../src/run/sparse_rates.ts";
 import { measureRates } from "../../src/run/sparse_samples.ts";
 import { settleDoubts } from "../../src/run/sparse_trials.ts";
-import { lowOf, Rounds, Trial } from "../../src/run/trial.ts";
+import { lowOf, Rounds, ratioOf, Trial } from "../../src/run/trial.ts";
 import { DEVICES, expectClose, randomNumbers, useDevice } from "./devices.ts";
 
 const op = (name: string, ...inputs: Value[]): Value => apply(OPS.get(name)!, inputs, {}, name)[0]; // the test names operators that exist
@@ -170,4 +170,10 @@ test("arrays of a trial lie apart, each at a line's beginning, and hold what was
 test("a low time is one that others come close to", () => {
   expect(lowOf([9, 1, 5, 5.1, 5.2])).toBe(5);
   expect(lowOf([7])).toBe(7);
+});
+
+test("kernels are compared in the series that they share", () => {
+  // The second is faster in one series, as its lows would say; usually it is slower.
+  expect(ratioOf([[10, 20, 30, 40, 50], [12, 24, 15, 48, 60]])).toBe(1.2); // biome-ignore format: series below each other
+  expect(ratioOf([[10, 10], [9, 11]])).toBe(1.1); // biome-ignore format: the same
 });
