@@ -2,10 +2,13 @@
 import type { CpuDevice, LaunchList, Memory } from "../../src/devices/cpu.ts";
 import type { Kernel } from "../../src/ir/kernel.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { gemmKernel, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
+import { gemmKernel, packedElements, scheduleGemm } from "../../src/kernels/gemm.ts";
+import { packKernel } from "../../src/kernels/pack.ts";
+import { channelsLast } from "../../src/kernels/sparse_panel.ts";
 import { type SparseProductShape, sparseProductKernel, sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
+import { bytesOfTiles, type Tiles, tileBytes, tilesOf } from "../../src/kernels/sparse_tiles.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix } from "../../src/kernels/sparse_vector.ts";
 import type { TrialCall } from "../../src/run/trial.ts";
@@ -62,7 +65,9 @@ export class Ring {
   async contestants(product: Product): Promise<Contestant[]> {
     const csr = product === "weightGradient" ? [] : [await this.rows(product)];
     const learned = product === "forward" && this.operands.n === 1 ? [await this.vector("learned", this.weights.vectorLearned())] : [];
-    return [await this.dense(product), await this.sparse(product), ...csr, ...learned];
+    const packing = this.operands.n > FEW || product === "weightGradient" ? [await this.packing(product)] : [];
+    const tiled = product === "forward" && this.operands.n > 1 ? [await this.tiled()] : [];
+    return [await this.dense(product), await this.sparse(product), ...csr, ...learned, ...packing, ...tiled];
   }
 
   /** W·X by any algorithm, over a matrix of the same sizes. */
@@ -145,14 +150,16 @@ export class Ring {
     };
   }
 
-  /** Our own product of dense matrices, its right operand packed beforehand: of few columns the weights, as a layer has them, with columns as rows of a batch. */
+  /** Our own product of dense matrices as a network runs it: the right operand is packed first. Of few columns that is the weights, packed beforehand, with columns as rows of a batch. */
   dense(product: Product): Promise<Contestant> {
     const { weights, operands } = this;
-    const { rows, columns } = weights.matrix;
-    const { n, x, g } = operands;
-    if (product === "weightGradient") return this.denseGradient();
+    const { m, n, k, side } = this.rightOf(product);
+    if (product === "weightGradient") {
+      const outputs = weights.gradient();
+      const [kernel, left, { call, packed }] = [this.gemm(m, n, k), this.put(operands.g), this.packed(product)];
+      return this.contestant("dense", { bytes: 0, ms: 0 }, (copy) => [call, [kernel, [left, packed, outputs[copy]]]], outputs);
+    }
     const isForward = product === "forward";
-    const [m, k, side] = isForward ? [rows, columns, x] : [columns, rows, g];
     const output = this.empty(4 * m * n);
     if (n <= FEW) {
       const kept = isForward ? weights.packed(n) : weights.packedTurned(n);
@@ -160,29 +167,35 @@ export class Ring {
       return this.contestant("dense", kept, (copy) => [[kernel, [left, ...kept.copies[copy], output]]], output);
     }
     const kept = isForward ? weights.dense() : weights.turned();
-    const [kernel, right] = [this.gemm(m, n, k), this.packed(side, m, n, k, { k: n, n: 1 })];
-    return this.contestant("dense", kept, (copy) => [[kernel, [...kept.copies[copy], right, output]]], output);
+    const [kernel, { call, packed }] = [this.gemm(m, n, k), this.packed(product)];
+    return this.contestant("dense", kept, (copy) => [call, [kernel, [...kept.copies[copy], packed, output]]], output);
   }
-  private denseGradient(): Promise<Contestant> {
+  /** What packing takes of it: another kernel might have written the operand like that. */
+  private packing(product: Product): Promise<Contestant> {
+    const { call, packed } = this.packed(product);
+    return this.contestant("pack", { bytes: 0, ms: 0 }, () => [call], packed);
+  }
+  /** Sizes of the dense product, its right operand, and elements from one of its rows and columns to the next. */
+  private rightOf(product: Product) {
     const { rows, columns } = this.weights.matrix;
     const { n, x, g } = this.operands;
-    const outputs = this.weights.gradient();
-    const kernel = this.gemm(rows, columns, n);
-    const [left, right] = [this.put(g), this.packed(x, rows, columns, n, { k: 1, n })];
-    return this.contestant("dense", { bytes: 0, ms: 0 }, (copy) => [[kernel, [left, right, outputs[copy]]]], outputs);
+    if (product === "weightGradient") return { m: rows, n: columns, k: n, side: x, strides: { k: 1, n } };
+    const strides = { k: n, n: 1 };
+    return product === "forward" ? { m: rows, n, k: columns, side: x, strides } : { m: columns, n, k: rows, side: g, strides };
   }
   private gemm(m: number, n: number, k: number): Kernel {
     const { target, threads } = this.device;
     const shape = gemmShape(m, n, k);
     return gemmKernel("dense", shape, scheduleGemm(shape, target), noEpilogue({ dtype: "f32", shape: [m, n] }), target, threads);
   }
-  private packed(right: Float32Array, m: number, n: number, k: number, strides: { readonly k: number; readonly n: number }): Memory {
-    const { target } = this.device;
+  private packed(product: Product): { readonly call: Call; readonly packed: Memory } {
+    const { target, threads } = this.device;
+    const { m, n, k, side, strides } = this.rightOf(product);
     const shape = gemmShape(m, n, k);
     const schedule = scheduleGemm(shape, target);
-    const packed = new Float32Array(packedElements(shape, schedule, target));
-    packRight(right, strides, shape, schedule, target, packed);
-    return this.put(packed);
+    const packed = this.empty(4 * packedElements(shape, schedule, target));
+    const kernel = packKernel("pack", { batch: 0, ...strides }, shape, schedule, target, threads);
+    return { call: [kernel, [this.put(side), packed]], packed };
   }
 
   private sparse(product: Product): Promise<Contestant> {
@@ -195,6 +208,21 @@ export class Ring {
     const output = this.empty(4 * kept.form.rows * this.operands.n);
     const [kernel, x] = [this.product(sparseProductShape(kept.form, this.operands.n)), this.put(this.operands.x)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
+  }
+  /** The sparse kernel between two others: operand and result as it hands them on. */
+  private async tiled(): Promise<Contestant> {
+    const { target, threads } = this.device;
+    const { n, x } = this.operands;
+    const kept = this.weights.forwardByRows();
+    const { rows, depth } = kept.form;
+    const [taken, given] = [depth, rows].map((side) => tilesOf(n, side, target));
+    const output = this.empty(bytesOfTiles(given));
+    const side = channelsLast(false, undefined, { takesTiles: true, givesTiles: true });
+    const type = { dtype: "f32" as const, shape: [n, rows] };
+    const kernel = sparseProductKernel("tiled", sparseProductShape(kept.form, n), noEpilogue(type), target, threads, side);
+    const operand = this.put(intoTiles(x, n, depth, taken));
+    const contestant = await this.contestant("tiled", kept, (copy) => [[kernel, [...kept.copies[copy], operand, output]]], output);
+    return { ...contestant, result: () => outOfTiles(contestant.result(), n, rows, given) };
   }
   /** The values, of which there is one copy for both directions, are brought into this one's order each time. */
   private backward(): Promise<Contestant> {
@@ -251,4 +279,22 @@ export class Ring {
     const [side, output] = [this.put(product === "forward" ? x : g), this.empty(4 * rows * n)];
     return this.contestant("csr", kept, (copy) => [[kernel, [...kept.copies[copy], side, output]]], output);
   }
+}
+
+/** (rows, n) → tiles. */
+function intoTiles(x: Float32Array, n: number, rows: number, tiles: Tiles): Float32Array {
+  const out = new Float32Array(bytesOfTiles(tiles) / 4);
+  overTiles(n, rows, tiles, (at, inTiles) => (out[inTiles] = x[at]));
+  return out;
+}
+function outOfTiles(y: Float32Array, n: number, rows: number, tiles: Tiles): Float32Array {
+  const out = new Float32Array(rows * n);
+  overTiles(n, rows, tiles, (at, inTiles) => (out[at] = y[inTiles]));
+  return out;
+}
+/** Each element of (rows, n), and where it is in tiles. */
+function overTiles(n: number, rows: number, tiles: Tiles, element: (at: number, inTiles: number) => void): void {
+  for (let r = 0; r < rows; r++)
+    for (let j = 0; j < n; j++)
+      element(r * n + j, (Math.floor(j / tiles.width) * tileBytes(tiles) + r * tiles.rowBytes) / 4 + (j % tiles.width));
 }

@@ -23,6 +23,9 @@ const CLASSES: readonly (readonly [string, (n: number) => boolean])[] = [
   ["N=1", (n) => n === 1],
 ];
 
+/** What the dense product takes where its operand was packed beforehand. */
+const packedMs = (times: Timed["cold"]): number => times.dense.median - (times.pack?.median ?? 0);
+
 /** By product, class of columns and sparsity. */
 type Means = Record<string, Record<string, Record<string, number>>>;
 
@@ -65,6 +68,9 @@ export function summaryOf(cases: readonly Timed[]) {
     geomean: means("cold", (c) => c.chosen),
     geomeanHot: means("hot", (c) => c.chosenHot),
     geomeanKernel: means("cold", () => "csb"),
+    /** Against the dense product whose operand was packed beforehand: what networks run, and the sparse kernel whose operand and result lie as another one gives and takes them. */
+    geomeanPacked: geomeans(cases.map((c) => ({ ...c, ratio: packedMs(c.cold) / c.cold[c.chosen].median }))),
+    geomeanTiled: geomeans(cases.flatMap((c) => (c.cold.tiled ? [{ ...c, ratio: packedMs(c.cold) / c.cold.tiled.median }] : []))),
     overCsr: geomeans(rows.map((c) => ({ ...c, ratio: c.cold.csr.median / c.cold.csb.median }))),
     /** Of W·X, for which there is a choice. */
     worst: rounded(Math.min(...chosen.map((c) => c.ratio))),

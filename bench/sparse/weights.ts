@@ -117,6 +117,14 @@ export class Weights {
       return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form), shareBlockRows(form, threads)] };
     }),
   );
+  /** The same for activations by rows, whose columns threads share: they are met in panels however many there are. */
+  readonly forwardByRows = once(() =>
+    this.keep(() => {
+      const { target, threads } = this.device;
+      const form = groupsOf(this.matrix.csb(), "forward", target, threads);
+      return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form)] };
+    }),
+  );
   /** Values in the order of blocks, and where the kernel's order has each of them. */
   backward(n: number) {
     return this.backwardFor(this.columnsOf("transposed", n));
