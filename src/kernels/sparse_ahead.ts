@@ -23,6 +23,8 @@ const MOST_ROWS = 8;
 /** The share of the second-level cache from which on the operand, and the bytes from which on lines that results are stored to, come from farther: to ask for what is there costs a few percent. */
 const NEAR_OPERAND = 1 / 8;
 const NEAR_RESULTS = 256 << 10;
+/** The share of the second-level cache that lines of results may take which wait there for a strip's end: more of them gained nothing. */
+const MOST_WAITING = 1 / 16;
 /** Bundles between asking for rows of results and storing them. */
 const BUNDLES_AHEAD = 4;
 const LINE = 64;
@@ -103,5 +105,31 @@ export class Ahead {
     };
     if (shape.panels === 1) ask();
     else b.when(shape.panels - 2, number, ask);
+  }
+
+  /**
+   * In the last panel of a strip, of results by rows of pixels: each bundle, of which `first` is the first one, asks for the lines of some pixels with its rows' channels.
+   * They are stored together after the panel, a line of each pixel at a time, in which processors see no stream.
+   */
+  ofTurned(epilogue: EpilogueCode, strip: Int, number: Int, { column, width }: PanelTile, first: Int): (bundle: Int) => void {
+    const { b, shape } = this;
+    const { n, rows, block, panels, abreast } = shape;
+    const waiting = 4 * width * Math.min(rows, shape.strip * block);
+    if (!this.asksForResults || waiting > MOST_WAITING * this.target.l2) return () => {};
+    const channels = LINE / 4;
+    const bundles = channels / abreast;
+    const pixels = Math.ceil(width / bundles);
+    const top = times(strip, shape.strip * block);
+    return (bundle) => {
+      const ask = (): void => {
+        const i = b.set(plus(bundle, times(first, -1)));
+        const line = b.div(i, bundles);
+        const channel = b.set(b.min(plus(top, times(line, channels)), rows - 1));
+        const pixel = b.set(plus(column, times(i, pixels), times(line, -bundles * pixels)));
+        for (let p = 0; p < pixels; p++) epilogue.prefetch(b.min(plus(pixel, p), n - 1), channel, LEVEL);
+      };
+      if (panels === 1) ask();
+      else b.when(panels - 2, number, ask);
+    };
   }
 }

@@ -120,6 +120,8 @@ class SparseProduct {
   private readonly given: Tiles | null;
   /** Whether rows of results are stored from registers. */
   private readonly isDirect: boolean;
+  /** Whether they are turned around into rows of pixels. */
+  private readonly isTurned: boolean;
   private readonly spread: SpreadCode | null;
   /** Sums of a row that take turns: with few vectors of columns one would wait for the multiplication before. */
   private readonly chains: number;
@@ -170,6 +172,7 @@ class SparseProduct {
     this.ordered = spread ? { buffer: this.scratch, at: valuesAt } : { buffer: this.buffers.values, at: 0 };
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
     this.isDirect = !side || (given !== null && waiting === 0);
+    this.isTurned = side !== null && given === null;
   }
 
   build(): Kernel {
@@ -241,8 +244,15 @@ class SparseProduct {
     const panel = { base, from: inScratch(top), to: inScratch(plus(top, shape.panel)), number, end: Math.min(NAMED, depth), isLast };
     if (dense) dense.fillPanel(tile, panel);
     else if (this.reach.isCopied) copyPanel(tile, panel, this.operand);
-    const { operand, reach } = this;
-    const ask = operand < 0 ? () => {} : this.ahead.ofOperand(operand, reach.lying, number, tile, this.bundlesOf(strip, number, 0).from);
+    const { operand, reach, ahead } = this;
+    const { from } = this.bundlesOf(strip, number, 0);
+    const asks = [
+      ...(operand < 0 ? [] : [ahead.ofOperand(operand, reach.lying, number, tile, from)]),
+      ...(this.isTurned ? [ahead.ofTurned(this.epilogue, strip, number, tile, from)] : []),
+    ];
+    const ask = (bundle: Int): void => {
+      for (const one of asks) one(bundle);
+    };
     for (let rest = 0; rest < GROUPS; rest++) this.group(rest, ask, { strip, first, panel, tile });
   }
 

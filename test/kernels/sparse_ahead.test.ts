@@ -1,7 +1,7 @@
 // What sparse products ask for ahead is what is needed next, each line once, and only where it pays.
 import { expect, test } from "vitest";
 import { KernelBuilder, rangeOf, type SimdTarget } from "../../src/ir/kernel.ts";
-import { noEpilogue } from "../../src/kernels/epilogue.ts";
+import { EpilogueCode, noEpilogue } from "../../src/kernels/epilogue.ts";
 import { Ahead, asksForResults, operandAhead, type Walked } from "../../src/kernels/sparse_ahead.ts";
 import { groupsOf } from "../../src/kernels/sparse_groups.ts";
 import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
@@ -32,6 +32,25 @@ test.each([
   const lying = LYING[lies];
   const lines = Array.from({ length: WALK.panel * 4 }, (_, i) => (row + (i >> 2)) * lying.row + column * lying.column + 64 * (i & 3));
   expect(asked).toEqual(lines.map((at) => [at, at]));
+});
+
+test("bundles of a strip's last panel ask for each line of its results by rows of pixels once", () => {
+  const walk = { ...WALK, panels: 1, rows: 500, strip: 2 };
+  const asked = (target: SimdTarget): (readonly number[])[] => {
+    const b = new KernelBuilder("ahead", target);
+    const epilogue = new EpilogueCode(b, noEpilogue({ dtype: "f32", shape: [walk.n, walk.rows] }), walk.rows);
+    const tile = { column: 64, width: 64 } as Parameters<Ahead["ofTurned"]>[3]; // no more of it is read
+    const first = 1000;
+    const ask = new Ahead(b, walk, target).ofTurned(epilogue, 1, 0, tile, first);
+    for (let i = 0; i < (walk.rows - 256) / walk.abreast; i++) ask(first + i);
+    return b.build().body.flatMap((s) => (s.k === "prefetch" ? [rangeOf(s.at.at)] : []));
+  };
+  const at = (pixel: number, channel: number): number => 4 * (pixel * walk.rows + channel);
+  const lines = Array.from({ length: 64 * 15 }, (_, i) => at(64 + (i % 64), 256 + 16 * Math.floor(i / 64)));
+  const rest = Array.from({ length: 16 }, (_, i) => at(64 + i, 496)); // of the last four rows, which are a bundle
+  expect(asked(x86)).toEqual([...lines, ...rest].map((byte) => [byte, byte]));
+  expect(asked({ ...x86, l2: 16 * 4 * 64 * 256 - 64 })).toEqual([]);
+  expect(asked({ ...x86, loadsFirst: true })).toEqual([]);
 });
 
 test("few rows, one panel of one tile of columns, the whole operand at once, and machines without prefetches ask for nothing", () => {
