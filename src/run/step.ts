@@ -69,7 +69,7 @@ export interface Backend<K extends AnyKernel = Kernel> {
   readonly layoutCosts?: LayoutCosts;
   /** How a node is executed. `name` is unique in the program. */
   implement(node: Node, name: string): Step<K>;
-  /** The same steps, some of them in one. `owner` of a value: the one whose memory it has; `isKept`: it is needed when all steps are done. */
+  /** The same steps, some of them in one, or with tensors between them that lie as both like it. `owner` of a value: the one whose memory it has; `isKept`: it is needed when all steps are done. */
   join?(steps: readonly Step<K>[], owner: (v: Value) => Value, isKept: (v: Value) => boolean): Step<K>[];
   /** The same steps, whose states have places, with fewer launches; `kept` are needed when all are done. */
   together?(steps: readonly Step<K>[], owner: (v: Value) => Value, states: readonly Lasting[], kept: readonly Value[]): Step<K>[];

@@ -42,11 +42,12 @@ const gelu = (x: Value): Value => {
   const [half, one, root] = [0.5, 1, Math.SQRT2].map((v) => constantValue(fromNumbers("f32", [], [v])));
   return op("Mul", op("Mul", x, half), op("Add", op("Erf", op("Div", x, root)), one));
 };
-/** 1×1 windows over x (n, h, w, c), as the layout pass leaves them. */
-const pointwise = (x: Value, outputs: number): Value => {
+/** Windows of so many pixels over x (n, h, w, c), as the layout pass leaves them. */
+const windows = (x: Value, outputs: number, side: number): Value => {
   const [, , , channels] = x.type.shape;
   const first = withAttrs("Transpose", { perm: [0, 3, 1, 2] }, x);
-  const conv = op("Conv", first, weights(outputs, outputs, channels, 1, 1), constantValue(dense(6, outputs)));
+  const pads = Array.from({ length: 4 }, () => (side - 1) / 2);
+  const conv = withAttrs("Conv", { pads }, first, weights(outputs, outputs, channels, side, side), constantValue(dense(6, outputs)));
   return withAttrs("Transpose", { perm: [0, 2, 3, 1] }, conv);
 };
 const reshaped = (x: Value, ...shape: number[]): Value => op("Reshape", x, constantValue(fromNumbers("i64", [shape.length], shape)));
@@ -69,7 +70,9 @@ const cases: readonly Case[] = [
   { name: "batches of rows", shape: [2, 3, 17, 70], network: (x) => linear(biased(linear(x, 50)), 31), tiled: 1 },
   { name: "another shape of as many rows", shape: [2, 21, 70], network: (x) => linear(reshaped(linear(x, 66), 42, 66), 31), tiled: 1 },
   { name: "two readers", shape: [45, 80], network: (x) => { const h = relu(linear(x, 90)); return [linear(h, 40), relu(linear(h, 50))]; }, tiled: 1 }, // biome-ignore format: a line each
-  { name: "1×1 windows", shape: [1, 5, 13, 40], network: (x) => relu(pointwise(relu(pointwise(x, 70)), 33)), tiled: 1 },
+  { name: "1×1 windows", shape: [1, 5, 13, 40], network: (x) => relu(windows(relu(windows(x, 70, 1)), 33, 1)), tiled: 1 },
+  { name: "other windows first", shape: [1, 5, 13, 40], network: (x) => windows(relu(windows(x, 70, 3)), 33, 1), tiled: 1 },
+  { name: "other windows last", shape: [1, 5, 13, 40], network: (x) => windows(relu(windows(x, 70, 1)), 33, 3), tiled: 0 },
   { name: "a sum after the second", shape: [37, 66], network: (x) => op("Add", linear(relu(linear(x, 90)), 66), x), tiled: 1 },
   { name: "a sum after the first", shape: [37, 66], network: (x) => linear(op("Add", linear(x, 66), x), 90), tiled: 0 },
   { name: "a row for each after the first", shape: [37, 66], network: (x) => linear(op("Add", linear(x, 66), constantValue(dense(7, 37, 1))), 90), tiled: 0 }, // biome-ignore format: a line each

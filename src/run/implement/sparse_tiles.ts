@@ -26,8 +26,10 @@ export function passInTiles(steps: readonly Step[], owner: (v: Value) => Value, 
     if (!product) return step;
     const takesTiles = product.operand !== null && handed.has(owner(product.operand));
     const givesTiles = product.result !== null && handed.has(product.result);
-    return takesTiles || givesTiles ? { ...step, calls: [product.again({ takesTiles, givesTiles })] } : step;
+    if (!step.calls || !(takesTiles || givesTiles)) return step;
+    return { ...step, calls: [...step.calls.slice(0, -1), product.again({ takesTiles, givesTiles })] };
   });
 }
 
-const productOf = ({ calls }: Step): TiledProduct | null => (calls?.length === 1 && calls[0].tiled) || null;
+/** The last of a step's calls: images may be given room around them before. */
+const productOf = ({ calls }: Step): TiledProduct | null => calls?.at(-1)?.tiled ?? null;
