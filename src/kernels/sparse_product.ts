@@ -4,53 +4,13 @@ import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { Ahead, type ResultPlace } from "./sparse_ahead.ts";
 import { MOST_IN_TURNS } from "./sparse_broad.ts";
-import { COUNT_SHIFT, GROUPS, type Groups, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
+import { COUNT_SHIFT, GROUPS, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
+import type { SparseProductShape } from "./sparse_product_shape.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
-import { copyPanel, type DenseShape, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
-import { type Spread, SpreadCode, type SpreadGroups, spreadBytes } from "./sparse_spread.ts";
+import { copyPanel, type DenseSide, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
+import { SpreadCode, spreadBytes } from "./sparse_spread.ts";
 import { overTiles, placeInTiles, type Tiles, tilesOf } from "./sparse_tiles.ts";
 import { shareOut } from "./work.ts";
-
-/** What of the walk a kernel depends on: two matrices of equal sizes and numbers of nonzeros share it. */
-export interface SparseProductShape extends DenseShape {
-  /** Block rows of a strip. */
-  readonly strip: number;
-  /** Rows of the dense operand in a panel, and panels. */
-  readonly panel: number;
-  readonly panels: number;
-  /** Entries, and bundles of rows side by side. */
-  readonly length: number;
-  readonly visits: number;
-  readonly abreast: number;
-  readonly shares: boolean;
-  readonly broad: boolean;
-  /** Where values lie in the order of blocks and are brought into this one for a strip and panel at a time. */
-  readonly spread?: Spread;
-}
-
-export const sparseProductShape = (
-  { rows, depth, block, strip, panel, panels, length, abreast, shares, broad, visits }: Groups,
-  n: number,
-): SparseProductShape => ({
-  rows,
-  depth,
-  n,
-  block,
-  strip,
-  panel,
-  panels,
-  length,
-  abreast,
-  shares,
-  broad,
-  visits: visits.length / (2 * abreast),
-});
-
-/** Over values in the order of blocks. */
-export const spreadProductShape = ({ groups, spread }: SpreadGroups, n: number): SparseProductShape => ({
-  ...sparseProductShape(groups, n),
-  spread: spread.shape,
-});
 
 /** Bytes of values that are asked for before they are needed: where other layers ran in between, the matrix comes from the last cache, and loads of panels hide its streams from the processor. */
 const AHEAD = 1024;

@@ -7,7 +7,8 @@ import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } f
 import { groupsOf, indexOf, shareBlockRows } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
 import { patternOf, sparsePatternKernel } from "../kernels/sparse_pattern.ts";
-import { sparseProductKernel, sparseProductShape } from "../kernels/sparse_product.ts";
+import { sparseProductKernel } from "../kernels/sparse_product.ts";
+import { sparseProductShape } from "../kernels/sparse_product_shape.ts";
 import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
 import { type Csr, csrFromCoo } from "../sparse/csr.ts";

@@ -18,7 +18,8 @@ import {
   shareBlockRows,
 } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
-import { sparseProductKernel, sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product.ts";
+import { sparseProductKernel } from "../../src/kernels/sparse_product.ts";
+import { sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product_shape.ts";
 import { sampledIndexOf, sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import { spreadGroups, spreadIndexOf } from "../../src/kernels/sparse_spread.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";

@@ -4,7 +4,8 @@ import { KernelBuilder, rangeOf, type SimdTarget } from "../../src/ir/kernel.ts"
 import { EpilogueCode, noEpilogue } from "../../src/kernels/epilogue.ts";
 import { Ahead, asksForResults, operandAhead, type Walked } from "../../src/kernels/sparse_ahead.ts";
 import { groupsOf } from "../../src/kernels/sparse_groups.ts";
-import { sparseProductKernel, sparseProductShape } from "../../src/kernels/sparse_product.ts";
+import { sparseProductKernel } from "../../src/kernels/sparse_product.ts";
+import { sparseProductShape } from "../../src/kernels/sparse_product_shape.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
 import { TARGETS } from "../codegen/simd_run.ts";

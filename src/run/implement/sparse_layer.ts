@@ -4,7 +4,7 @@ import { elementCount } from "../../ir/tensor.ts";
 import { type Direction, groupsOf } from "../../kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../kernels/sparse_order.ts";
 import { channelsLast } from "../../kernels/sparse_panel.ts";
-import { spreadProductShape } from "../../kernels/sparse_product.ts";
+import { spreadProductShape } from "../../kernels/sparse_product_shape.ts";
 import { sampledIndexOf, sparseSampledKernel } from "../../kernels/sparse_sampled.ts";
 import { MAX_COLUMNS } from "../../kernels/sparse_slices.ts";
 import { spreadGroups, spreadIndexOf } from "../../kernels/sparse_spread.ts";
