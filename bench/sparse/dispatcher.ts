@@ -29,7 +29,7 @@ export async function dispatch(
   pattern: Contestant | null,
 ): Promise<Choice> {
   const { sparse, predicted, isPossible, doesPay } = predict(weights, n, rates);
-  if (!isPossible || !isOpen(predicted)) return { chosen: doesPay ? sparse : "dense", predicted, tried: null };
+  if (!isPossible || !isOpen(predicted, rates)) return { chosen: doesPay ? sparse : "dense", predicted, tried: null };
   const rival = (sparse === "pattern" && pattern) || csb;
   const trial = new Trial(weights.device);
   try {

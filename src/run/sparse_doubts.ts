@@ -7,15 +7,17 @@ import type { KernelCall, SparseChoice, SparsePolicy, Step, TargetOptions } from
 
 /** Times as fast as dense ones sparse kernels are predicted to be where either may be faster: predictions are off by as much. */
 const OPEN = { least: 0.65, most: 1.6 };
+/** The most of networks that fill some caches: their dense weights, which rates say come from afar, are partly there. */
+const MOST_BETWEEN = 4;
 /** Of the dense kernel's measured time what a sparse one may take: trials are off by some percent. */
 const TRIED_MARGIN = 0.97;
 
 /** Milliseconds: less is not worth the time that compiling takes longer. */
 const LEAST_MS = 0.002;
 
-/** Whether a layer is tried. */
-export const isOpen = ({ denseMs, sparseMs }: TriedLayer): boolean =>
-  denseMs >= LEAST_MS && denseMs >= OPEN.least * sparseMs && denseMs <= OPEN.most * sparseMs;
+/** Whether a layer is tried, of a network that fills so many caches, or many. */
+export const isOpen = ({ denseMs, sparseMs }: TriedLayer, { caches = 0 }: Pick<SparseRates, "caches">): boolean =>
+  denseMs >= LEAST_MS && denseMs >= OPEN.least * sparseMs && denseMs <= (caches > 0 ? MOST_BETWEEN : OPEN.most) * sparseMs;
 
 /** Whether the sparse kernel is taken by what was measured. */
 export const doesWin = ({ denseMs, sparseMs }: TriedLayer): boolean => sparseMs <= TRIED_MARGIN * denseMs;
@@ -26,7 +28,7 @@ export function implementTried(node: Node, name: string, options: TargetOptions)
   const at = sparse?.choices.length ?? 0;
   const step = implement(node, name, options);
   const choice = sparse?.choices[at];
-  if (!sparse || !choice || sparse.mode !== "auto" || sparse.choices.length !== at + 1 || !isOpen(choice)) return step;
+  if (!sparse || !choice || sparse.mode !== "auto" || sparse.choices.length !== at + 1 || !isOpen(choice, sparse.rates)) return step;
   const other = implementOther(node, name, { ...options, sparse }, choice);
   if (!other.calls || !step.calls) return step;
   const [own, rival] = [

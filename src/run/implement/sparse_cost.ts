@@ -88,10 +88,10 @@ const NEAR_SHARE = 2 / 3;
 /** Caches' bytes that come by between two runs of a layer, at most: some processors keep lines that were used before from those that pass by once, code above all. */
 export const MOST_CACHES = 6;
 
-/** Second-level caches that a network fills, 0 where it stays in one from run to run: by bytes of its constants, and of its largest other tensor, of which two are alive. */
+/** Second-level caches that a network fills, in halves, 0 where it stays in one from run to run: by bytes of its constants, and of its largest other tensor, of which two are alive. */
 export function cachesOf(constants: number, largest: number, { l2 }: Pick<SimdTarget, "l2">): number {
   const bytes = constants + 2 * largest;
-  return bytes <= NEAR_SHARE * l2 ? 0 : Math.ceil(bytes / l2);
+  return bytes <= NEAR_SHARE * l2 ? 0 : Math.ceil((2 * bytes) / l2) / 2;
 }
 
 /** Rates of networks that stay near, where these do and there are some, or of those that do not. */
