@@ -1,7 +1,7 @@
 // Sparse weights on activations with channels last: blocks of pixels are turned around into panels on their way in, and results on their way out.
 import { type Int, type KernelBuilder, plus, times, type Vec } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
-import type { DenseSide, Panel, PanelBuffers, PanelTile } from "./sparse_side.ts";
+import type { DenseSide, InTiles, Panel, PanelBuffers, PanelTile } from "./sparse_side.ts";
 import { bytesOfTiles, placeInTiles, tilesOf } from "./sparse_tiles.ts";
 import { transposeTile } from "./transpose_tile.ts";
 
@@ -48,9 +48,6 @@ export const channelsLast = (
     };
   },
 });
-
-/** What of a product with activations by rows lies in tiles instead: its operand, its result. */
-export type InTiles = Pick<DenseSide, "takesTiles" | "givesTiles">;
 
 /** `count` channels of a pixel from channel k on. */
 export type LoadChannels = (pixel: Int, k: Int, count: number) => Vec;

@@ -80,8 +80,6 @@ class SparseProduct {
   private readonly given: Tiles | null;
   /** Whether rows of results are stored from registers. */
   private readonly isDirect: boolean;
-  /** Whether they are turned around into rows of pixels. */
-  private readonly isTurned: boolean;
   private readonly spread: SpreadCode | null;
   /** Sums of a row that take turns: with few vectors of columns one would wait for the multiplication before. */
   private readonly chains: number;
@@ -132,7 +130,6 @@ class SparseProduct {
     this.ordered = spread ? { buffer: this.scratch, at: valuesAt } : { buffer: this.buffers.values, at: 0 };
     if (waiting > 0) this.epilogue.useScratch(this.scratch, end);
     this.isDirect = !side || (given !== null && waiting === 0);
-    this.isTurned = side !== null && given === null;
   }
 
   build(): Kernel {
@@ -208,7 +205,7 @@ class SparseProduct {
     const { from } = this.bundlesOf(strip, number, 0);
     const asks = [
       ...(operand < 0 ? [] : [ahead.ofOperand(operand, reach.lying, number, tile, from)]),
-      ...(this.isTurned ? [ahead.ofTurned(this.epilogue, strip, number, tile, from)] : []),
+      ...(dense && !this.given ? [ahead.ofTurned(this.epilogue, strip, number, tile, from)] : []),
     ];
     const ask = (bundle: Int): void => {
       for (const one of asks) one(bundle);

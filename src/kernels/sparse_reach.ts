@@ -16,6 +16,10 @@ export function sparseVectors(n: number, target: SimdTarget, most = VECTORS): nu
   return Math.ceil(all / Math.ceil(all / most));
 }
 
+/** Bytes from one row of a panel to the next: a power of two, which coordinates are shifted by; short where there are few columns, so that panels spread over all sets of the cache. */
+export const panelPitch = (vectors: number, { lanes }: SimdTarget): number =>
+  Math.max(ROW_UNIT, 2 ** Math.ceil(Math.log2(vectors)) * lanes * 4);
+
 /** Whether rows of an operand lie as those of a panel would: next to each other, at powers of two that coordinates are shifted by, and as many as these can name. */
 function isPanel({ n, depth }: DenseShape, { lanes }: SimdTarget, vectors: number): boolean {
   const isNamed = depth >= NAMED || Number.isInteger(Math.log2(depth));
@@ -55,8 +59,7 @@ export class Reach {
     this.vectors = tiles?.vectors ?? sparseVectors(n, target, broad ? broadVectors(target) : VECTORS);
     const lies = side ? side.takesTiles === true : isPanel(shape, target, this.vectors);
     this.isCopied = !broad && !lies;
-    // A power of two, which coordinates are shifted by; short where there are few columns, so that panels spread over all sets of the cache.
-    const pitch = Math.max(ROW_UNIT, 2 ** Math.ceil(Math.log2(this.vectors)) * target.lanes * 4);
+    const pitch = panelPitch(this.vectors, target);
     this.pitch = broad || (lies && !side) ? 4 * n : pitch;
     this.lying = tiles ? { row: pitch, column: (tiles.rows * pitch) / tiles.width } : { row: 4 * n, column: 4 };
     this.size = broad ? 2 : 1;

@@ -38,17 +38,20 @@ export interface Panel {
   readonly isLast: (then: () => void) => void;
 }
 
+/** Whether the operand lies in tiles (sparse_tiles.ts), and whether the result does. Default: neither. */
+export interface InTiles {
+  readonly takesTiles?: boolean;
+  readonly givesTiles?: boolean;
+}
+
 /** How the dense operand lies in memory and how the result does: what fills panels, and what stores a block of sums. */
-export interface DenseSide<Buffers extends DenseBuffers = DenseBuffers> {
+export interface DenseSide<Buffers extends DenseBuffers = DenseBuffers> extends InTiles {
   /** Columns of the result as it lies in memory, for its epilogue. */
   columns(shape: DenseShape): number;
   /** Whether threads have columns of their own, of which their part of the operand is filled in once. */
   readonly sharesColumns: boolean;
   /** Rows of results that are stored at a time. */
   rowsAtOnce(target: SimdTarget): number;
-  /** Whether the operand lies in tiles (sparse_tiles.ts), and whether the result does. Default: neither. */
-  readonly takesTiles?: boolean;
-  readonly givesTiles?: boolean;
   declare(b: KernelBuilder, shape: DenseShape): Buffers;
 }
 export interface DenseBuffers {

@@ -3,8 +3,8 @@ import { addIndex, clampIndex, mulIndex, unlinearIndex } from "../ir/index_expr.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import { elementCount } from "../ir/tensor.ts";
 import type { Epilogue } from "./epilogue.ts";
-import { NAMED, ROW_UNIT } from "./sparse_groups.ts";
-import { sparseVectors } from "./sparse_reach.ts";
+import { NAMED } from "./sparse_groups.ts";
+import { panelPitch, sparseVectors } from "./sparse_reach.ts";
 
 /** How n columns of some rows lie. */
 export interface Tiles {
@@ -14,7 +14,7 @@ export interface Tiles {
   readonly vectors: number;
   /** Rows of a tile: all that coordinates name. */
   readonly rows: number;
-  /** Bytes from one row to the next: a power of two. */
+  /** Bytes from one row to the next, as in a panel. */
   readonly rowBytes: number;
 }
 
@@ -26,7 +26,7 @@ export function tilesOf(n: number, rows: number, target: SimdTarget): Tiles {
     width,
     vectors,
     rows: rows >= NAMED ? rows : powerOfTwo(rows),
-    rowBytes: Math.max(ROW_UNIT, 4 * width),
+    rowBytes: panelPitch(vectors, target),
   };
 }
 

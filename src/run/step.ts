@@ -5,6 +5,7 @@ import type { Node, TensorType, Value } from "../ir/graph.ts";
 import type { BufferParam, Kernel, SimdTarget } from "../ir/kernel.ts";
 import type { NarrowPrecision } from "../ir/precision.ts";
 import type { Epilogue } from "../kernels/epilogue.ts";
+import type { InTiles } from "../kernels/sparse_side.ts";
 import type { LayoutCosts } from "../passes/layout_plan.ts";
 import type { SparseMode, SparseRates } from "./implement/sparse_cost.ts";
 
@@ -42,7 +43,7 @@ export interface TiledProduct<K extends AnyKernel = Kernel> {
   /** What may come in tiles, and what may be given so; null: neither. */
   readonly operand: Value | null;
   readonly result: Value | null;
-  again(inTiles: { readonly takesTiles: boolean; readonly givesTiles: boolean }): KernelCall<K>;
+  again(inTiles: InTiles): KernelCall<K>;
 }
 
 /** One node of the graph as it is executed. No calls: the node runs in JavaScript. */

@@ -2,10 +2,10 @@
 import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
 import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
-import { channelsLast, type InTiles, type PixelSource } from "../../kernels/sparse_panel.ts";
+import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { sparseProductKernel } from "../../kernels/sparse_product.ts";
 import { type SparseProductShape, sparseProductShape } from "../../kernels/sparse_product_shape.ts";
-import type { DenseSide, PanelBuffers } from "../../kernels/sparse_side.ts";
+import type { DenseSide, InTiles, PanelBuffers } from "../../kernels/sparse_side.ts";
 import { fitsTiles } from "../../kernels/sparse_tiles.ts";
 import type { MatMulGeometry } from "../../ops/matmul.ts";
 import { type Coo, cooFromDense, transposeCoo } from "../../sparse/coo.ts";
