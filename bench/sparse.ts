@@ -1,5 +1,5 @@
 // Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns, and says what networks choose.
-// The dense product packs its right operand first, as a network does ("pack": what of it that is; geomeanPacked: without). "tiled": the sparse kernel between two others, operand and result as they hand them on.
+// The dense product packs its right operand first, as a network does ("pack": what of it that is; geomeanPacked: without). "byRows", "tiled": the sparse kernel where activations lie by rows, and between two others, with operand and result as these hand them on.
 // Cold: copies of all that is kept of the matrix take turns, as layers of a network do. Hot: each timed run follows another with the same copy. Ratios are of medians.
 // Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --product forward,dataGradient,weightGradient, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
 import { parseArgs } from "node:util";

@@ -9,6 +9,7 @@ import { sparseProductKernel } from "../../src/kernels/sparse_product.ts";
 import { type SparseProductShape, sparseProductShape, spreadProductShape } from "../../src/kernels/sparse_product_shape.ts";
 import { sparseRowsKernel } from "../../src/kernels/sparse_rows.ts";
 import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
+import type { InTiles } from "../../src/kernels/sparse_side.ts";
 import { bytesOfTiles, type Tiles, tileBytes, tilesOf } from "../../src/kernels/sparse_tiles.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix } from "../../src/kernels/sparse_vector.ts";
@@ -67,8 +68,8 @@ export class Ring {
     const csr = product === "weightGradient" ? [] : [await this.rows(product)];
     const learned = product === "forward" && this.operands.n === 1 ? [await this.vector("learned", this.weights.vectorLearned())] : [];
     const packing = this.operands.n > FEW || product === "weightGradient" ? [await this.packing(product)] : [];
-    const tiled = product === "forward" && this.operands.n > 1 ? [await this.tiled()] : [];
-    return [await this.dense(product), await this.sparse(product), ...csr, ...learned, ...packing, ...tiled];
+    const byRows = product === "forward" && this.operands.n > 1 ? [await this.byRows(), await this.tiled()] : [];
+    return [await this.dense(product), await this.sparse(product), ...csr, ...learned, ...packing, ...byRows];
   }
 
   /** W·X by any algorithm, over a matrix of the same sizes. */
@@ -210,20 +211,30 @@ export class Ring {
     const [kernel, x] = [this.product(sparseProductShape(kept.form, this.operands.n)), this.put(this.operands.x)];
     return this.contestant("csb", kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
   }
-  /** The sparse kernel between two others: operand and result as it hands them on. */
-  private async tiled(): Promise<Contestant> {
-    const { target, threads } = this.device;
+  /** The sparse kernel where activations lie by rows, which it turns around on both sides. */
+  private async byRows(): Promise<Contestant> {
     const { n, x } = this.operands;
-    const kept = this.weights.forwardByRows();
-    const { rows, depth } = kept.form;
-    const [taken, given] = [depth, rows].map((side) => tilesOf(n, side, target));
-    const output = this.empty(bytesOfTiles(given));
-    const side = channelsLast(false, undefined, { takesTiles: true, givesTiles: true });
-    const type = { dtype: "f32" as const, shape: [n, rows] };
-    const kernel = sparseProductKernel("tiled", sparseProductShape(kept.form, n), noEpilogue(type), target, threads, side);
-    const operand = this.put(intoTiles(x, n, depth, taken));
-    const contestant = await this.contestant("tiled", kept, (copy) => [[kernel, [...kept.copies[copy], operand, output]]], output);
+    const { rows, depth } = this.weights.forwardByRows().form;
+    const contestant = await this.turning("byRows", {}, this.put(turned(x, depth, n)), this.empty(4 * rows * n));
+    return { ...contestant, result: () => turned(contestant.result(), n, rows) };
+  }
+  /** The same between two others: operand and result as it hands them on. */
+  private async tiled(): Promise<Contestant> {
+    const { n, x } = this.operands;
+    const { rows, depth } = this.weights.forwardByRows().form;
+    const [taken, given] = [depth, rows].map((side) => tilesOf(n, side, this.device.target));
+    const [operand, output] = [this.put(intoTiles(x, n, depth, taken)), this.empty(bytesOfTiles(given))];
+    const contestant = await this.turning("tiled", { takesTiles: true, givesTiles: true }, operand, output);
     return { ...contestant, result: () => outOfTiles(contestant.result(), n, rows, given) };
+  }
+  private turning(name: string, inTiles: InTiles, operand: Memory, output: Memory): Promise<Contestant> {
+    const { target, threads } = this.device;
+    const { n } = this.operands;
+    const kept = this.weights.forwardByRows();
+    const epilogue = noEpilogue({ dtype: "f32", shape: [n, kept.form.rows] });
+    const side = channelsLast(false, undefined, inTiles);
+    const kernel = sparseProductKernel("sparse", sparseProductShape(kept.form, n), epilogue, target, threads, side);
+    return this.contestant(name, kept, (copy) => [[kernel, [...kept.copies[copy], operand, output]]], output);
   }
   /** The values, of which there is one copy for both directions, are brought into this one's order each time. */
   private backward(): Promise<Contestant> {
@@ -285,16 +296,16 @@ export class Ring {
 /** (rows, n) → tiles. */
 function intoTiles(x: Float32Array, n: number, rows: number, tiles: Tiles): Float32Array {
   const out = new Float32Array(bytesOfTiles(tiles) / 4);
-  overTiles(n, rows, tiles, (at, inTiles) => (out[inTiles] = x[at]));
+  eachInTiles(n, rows, tiles, (at, inTiles) => (out[inTiles] = x[at]));
   return out;
 }
 function outOfTiles(y: Float32Array, n: number, rows: number, tiles: Tiles): Float32Array {
   const out = new Float32Array(rows * n);
-  overTiles(n, rows, tiles, (at, inTiles) => (out[at] = y[inTiles]));
+  eachInTiles(n, rows, tiles, (at, inTiles) => (out[at] = y[inTiles]));
   return out;
 }
 /** Each element of (rows, n), and where it is in tiles. */
-function overTiles(n: number, rows: number, tiles: Tiles, element: (at: number, inTiles: number) => void): void {
+function eachInTiles(n: number, rows: number, tiles: Tiles, element: (at: number, inTiles: number) => void): void {
   for (let r = 0; r < rows; r++)
     for (let j = 0; j < n; j++)
       element(r * n + j, (Math.floor(j / tiles.width) * tileBytes(tiles) + r * tiles.rowBytes) / 4 + (j % tiles.width));

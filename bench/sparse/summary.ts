@@ -63,6 +63,7 @@ export function summaryOf(cases: readonly Timed[]) {
   const hot = forward.map((c) => over(c.hot, c.chosenHot));
   const lostOf = (ratios: readonly number[]): number => rounded(ratios.filter((ratio) => ratio < 1).length / ratios.length);
   const rows = cases.filter((c) => c.cold.csr);
+  const tiled = cases.filter((c) => c.cold.tiled);
   return {
     /** What networks run against dense kernels, cold; hot; and the sparse kernel wherever there is one. */
     geomean: means("cold", (c) => c.chosen),
@@ -70,7 +71,9 @@ export function summaryOf(cases: readonly Timed[]) {
     geomeanKernel: means("cold", () => "csb"),
     /** Against the dense product whose operand was packed beforehand: what networks run, and the sparse kernel whose operand and result lie as another one gives and takes them. */
     geomeanPacked: geomeans(cases.map((c) => ({ ...c, ratio: packedMs(c.cold) / c.cold[c.chosen].median }))),
-    geomeanTiled: geomeans(cases.flatMap((c) => (c.cold.tiled ? [{ ...c, ratio: packedMs(c.cold) / c.cold.tiled.median }] : []))),
+    geomeanTiled: geomeans(tiled.map((c) => ({ ...c, ratio: packedMs(c.cold) / c.cold.tiled.median }))),
+    /** What it gains by that where activations lie by rows. */
+    tiledOverRows: geomeans(tiled.map((c) => ({ ...c, ratio: c.cold.byRows.median / c.cold.tiled.median }))),
     overCsr: geomeans(rows.map((c) => ({ ...c, ratio: c.cold.csr.median / c.cold.csb.median }))),
     /** Of W·X, for which there is a choice. */
     worst: rounded(Math.min(...chosen.map((c) => c.ratio))),
