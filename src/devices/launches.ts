@@ -32,3 +32,10 @@ export function checkRange(from: number, to: number, length: number): void {
   if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= length))
     throw new HeddleError("bad-argument", `launch list: range ${from}..${to} of ${length} launches`);
 }
+
+/** Launches of one thread that follow each other are a chain, in which threads do not meet: from each launch on, how many there are of it; 0: it is of several threads. */
+export function chainsOf(launched: readonly Pick<CompiledKernel, "threads">[]): number[] {
+  const chains = launched.map(({ threads }) => Number(threads === 1));
+  for (let i = chains.length - 2; i >= 0; i--) if (chains[i] > 0) chains[i] += chains[i + 1];
+  return chains;
+}

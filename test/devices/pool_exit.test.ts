@@ -27,7 +27,8 @@ export function start(threads = 2, code = [0xc3]) {
   const words = new BigUint64Array(list.view().buffer);
   words[0] = BigInt(RECORD);
   for (let t = 0; t < threads; t++) words[(LIST_HEADER + t * RECORD) / 8] = BigInt(region.at[0]);
-  return { pool, run: () => pool.run(list.address, 0, RECORD), runAsync: () => pool.runAsync(list.address, 0, RECORD) };
+  const job = { list: list.address, from: 0, to: RECORD, isAlone: false };
+  return { pool, run: () => pool.run(job), runAsync: () => pool.runAsync(job) };
 }
 `;
 

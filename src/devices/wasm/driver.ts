@@ -26,17 +26,18 @@ export const CONTROL = {
 } as const;
 const PART = { claimed: 0, done: 64, bytes: 128 } as const;
 
-/** Launch records: u32 table slot, u32 address of the argument addresses. */
-export const RECORD = 8;
+/** Launch records: u32 table slot, u32 address of the argument addresses, u32 further launches of its chain . */
+export const RECORD = 12;
+const FURTHER = 8;
 
-/** Exports of a list's module: `walk` or `walkAlone`, and `run` where memory is shared. mayBlock: 0 on a browser's main thread, which must not sleep. */
+/** Exports of a list's module: `walkAlone`, and `walk` and `run` where memory is shared. mayBlock: 0 on a browser's main thread, which must not sleep. */
 export interface ListExports {
   /** Runs parts of launches up to `end`; thread 0 until all are done, others until none is left to be claimed for them. */
   walk(end: number, tid: number, mayBlock: number): void;
-  /** The same where there is one thread: runs records [from, to). */
+  /** The same for one thread: runs records [from, to). */
   walkAlone(from: number, to: number): void;
-  /** Takes the lock, hands the job (thread 0's records [from, to) and their counterparts) to the other threads and takes part. */
-  run(list: number, from: number, to: number, stride: number, mayBlock: number): void;
+  /** Takes the lock, hands the job (thread 0's records [from, to) and their counterparts) to the other threads and takes part; isAlone: they have nothing to do, and are not told. */
+  run(list: number, from: number, to: number, stride: number, isAlone: number, mayBlock: number): void;
 }
 
 type Writer = FunctionWriter;
@@ -155,7 +156,7 @@ function walkTogether(threads: number, polls: number): WasmFunction {
   f.op("i32.eqz");
   f.op("br_if", 1);
   f.op("end");
-  runPart(f, launch, at, seen);
+  runPart(f, { launch, at, end, record: seen, until: looks });
   f.op("br", 0);
   f.op("end");
   return { params: f.params, results: [], body: f.finish(), exportName: "walk" };
@@ -175,10 +176,6 @@ function awaitParts(f: Writer, threads: number, polls: number, mayBlock: number,
   f.set(at);
   f.i32(0);
   f.set(looks);
-  f.get(next);
-  f.i32(1);
-  f.op("i32.sub");
-  f.set(launch);
   f.op("loop");
   f.get(at);
   f.op("i32.atomic.load", PART.done);
@@ -201,9 +198,11 @@ function awaitParts(f: Writer, threads: number, polls: number, mayBlock: number,
   f.op("br_if", 1);
   f.get(at);
   f.op("i32.atomic.load", PART.claimed);
-  f.get(launch);
+  f.get(seen);
   f.op("i32.eq");
   f.op("if");
+  f.get(seen); // the launch before `next`, or where its chain begins
+  f.set(launch);
   claim(f, at, launch);
   f.op("br_if", 3);
   f.op("end");
@@ -230,8 +229,16 @@ function awaitParts(f: Writer, threads: number, polls: number, mayBlock: number,
   f.op("end");
 }
 
-/** Runs a launch of the part at `at`, and says that it is done. */
-function runPart(f: Writer, launch: number, at: number, record: number): void {
+interface Claimed {
+  readonly launch: number;
+  readonly at: number;
+  readonly end: number;
+  readonly record: number;
+  readonly until: number;
+}
+
+/** Runs a launch of the part at `at` and what is chained to it as far as the job goes, all of which it claims first, and says that it is done. */
+function runPart(f: Writer, { launch, at, end, record, until }: Claimed): void {
   const pushThread = (): void => {
     f.get(at);
     f.i32(CONTROL.parts);
@@ -249,11 +256,42 @@ function runPart(f: Writer, launch: number, at: number, record: number): void {
   load(f, CONTROL.origin);
   f.op("i32.add");
   f.set(record);
-  callRecord(f, record, pushThread);
+  f.get(record);
+  f.op("i32.load", FURTHER);
+  f.i32(1);
+  f.op("i32.add");
+  f.op("local.tee", until);
+  f.get(end);
+  f.get(launch);
+  f.op("i32.sub");
+  f.get(until);
+  f.get(end);
+  f.get(launch);
+  f.op("i32.sub");
+  f.op("i32.lt_u");
+  f.op("select");
+  f.get(launch);
+  f.op("i32.add");
+  f.set(until);
   f.get(at);
+  f.get(until);
+  f.op("i32.atomic.store", PART.claimed); // nobody claims the next before this one is done
+  f.op("loop");
+  callRecord(f, record, pushThread);
+  f.get(record);
+  f.i32(RECORD);
+  f.op("i32.add");
+  f.set(record);
   f.get(launch);
   f.i32(1);
   f.op("i32.add");
+  f.op("local.tee", launch);
+  f.get(until);
+  f.op("i32.ne");
+  f.op("br_if", 0);
+  f.op("end");
+  f.get(at);
+  f.get(until);
   f.op("i32.atomic.store", PART.done);
   load(f, CONTROL.sleepers);
   f.op("if");
@@ -299,21 +337,23 @@ function unlockJob(f: Writer): void {
   f.op("end");
 }
 
-/** Takes turns; hands the job out, if there is somebody, and calls `walk`. */
-function runFunction(threads: number, walk: number): WasmFunction {
-  const f = new FunctionWriter(["i32", "i32", "i32", "i32", "i32"]);
-  const [list, from, to, stride, mayBlock] = [0, 1, 2, 3, 4];
+/** Takes turns; hands the job out, if there is somebody with something to do, and walks the list. */
+function runFunction(walk: number, alone: number): WasmFunction {
+  const f = new FunctionWriter(["i32", "i32", "i32", "i32", "i32", "i32"]);
+  const [list, from, to, stride, isAlone, mayBlock] = [0, 1, 2, 3, 4, 5];
   lockJob(f, mayBlock);
-  if (threads > 1) {
-    publish(f, list, from, to, stride);
-    load(f, CONTROL.end);
-    f.i32(0);
-    f.get(mayBlock);
-  } else {
-    f.get(from);
-    f.get(to);
-  }
+  f.get(isAlone);
+  f.op("if");
+  f.get(from);
+  f.get(to);
+  f.op("call", alone);
+  f.op("else");
+  publish(f, list, from, to, stride);
+  load(f, CONTROL.end);
+  f.i32(0);
+  f.get(mayBlock);
   f.op("call", walk);
+  f.op("end");
   unlockJob(f);
   return { params: f.params, results: [], body: f.finish(), exportName: "run" };
 }
@@ -354,7 +394,7 @@ function publish(f: Writer, list: number, from: number, to: number, stride: numb
   f.op("end");
 }
 
-/** Kernels, then a function that does nothing (for threads that a single-threaded kernel has no use for), walk and run. polls: how often a thread that waits for others looks before it sleeps. */
+/** Kernels, then a function that does nothing (for threads that a single-threaded kernel has no use for) and those that walk lists. polls: how often a thread that waits for others looks before it sleeps. */
 export function listModule(
   kernels: readonly WasmFunction[],
   threads: number,
@@ -362,8 +402,9 @@ export function listModule(
   sharedMemory: boolean,
 ): Uint8Array<ArrayBuffer> {
   const idle: WasmFunction = { params: ["i32", "i32"], results: [], body: new FunctionWriter(["i32", "i32"]).finish() };
-  const walk = threads > 1 ? walkTogether(threads, polls) : walkAlone();
-  return buildModule([...kernels, idle, walk, ...(sharedMemory ? [runFunction(threads, kernels.length + 1)] : [])], { sharedMemory });
+  const alone = kernels.length + 1;
+  const together = sharedMemory ? [walkTogether(threads, polls), runFunction(alone + 1, alone)] : [];
+  return buildModule([...kernels, idle, walkAlone(), ...together], { sharedMemory });
 }
 
 /** The module that idle workers poll for jobs with. */

@@ -124,8 +124,8 @@ class WasmDevice implements CpuDevice, ListHost {
     if (!pool) return this.installHere(module);
     const list = await pool.add(module);
     return {
-      run: (from, to, stride) => pool.run(list, from, to, stride),
-      runAsync: (from, to, stride) => this.runs.track(() => pool.runAsync(list, from, to, stride)),
+      run: (job) => pool.run(list, job),
+      runAsync: (job) => this.runs.track(() => pool.runAsync(list, job)),
       remove: () => pool.remove(list),
     };
   }
@@ -135,8 +135,8 @@ class WasmDevice implements CpuDevice, ListHost {
     const instance = await WebAssembly.instantiate(module, { env: { memory: this.heap.memory } });
     const { walkAlone } = instance.exports as unknown as ListExports; // driver.ts wrote the module
     return {
-      run: (from, to) => walkAlone(from, to),
-      runAsync: async (from, to) => walkAlone(from, to),
+      run: ({ from, to }) => walkAlone(from, to),
+      runAsync: async ({ from, to }) => walkAlone(from, to),
       remove() {},
     };
   }

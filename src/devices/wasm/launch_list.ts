@@ -2,7 +2,7 @@
 
 import { invariant } from "../../ir/error.ts";
 import type { Compiled, CompiledKernel, Launch, LaunchList, Memory } from "../cpu.ts";
-import { checkRange, scratchBytes } from "../launches.ts";
+import { chainsOf, checkRange, scratchBytes } from "../launches.ts";
 import type { RunsInFlight } from "../runs_in_flight.ts";
 import { compileModule } from "./compile.ts";
 import { RECORD } from "./driver.ts";
@@ -18,10 +18,17 @@ export interface ListHost {
   install(module: WebAssembly.Module): Promise<Installed>;
   readonly runs: RunsInFlight;
 }
-/** A module in every thread. from and to: addresses of thread 0's records. */
+/** What is run: thread 0's records between two addresses and, so many bytes on, those of the others, which may have nothing to do. */
+export interface Job {
+  readonly from: number;
+  readonly to: number;
+  readonly stride: number;
+  readonly isAlone: boolean;
+}
+/** A module in every thread. */
 export interface Installed {
-  run(from: number, to: number, stride: number): void;
-  runAsync(from: number, to: number, stride: number): Promise<void>;
+  run(job: Job): void;
+  runAsync(job: Job): Promise<void>;
   remove(): void;
 }
 
@@ -49,13 +56,14 @@ function encode(
   const launched = launches.map((launch) => kernels[launch.kernel]);
   const argumentCount = launched.reduce((n, k) => n + k.params.length, 0);
   const words = new Uint32Array(threads * (stride + argumentCount));
-  const isSingle = launched.map((k) => k.threads === 1);
+  const chains = chainsOf(launched);
   let at = threads * stride;
   for (let tid = 0; tid < threads; tid++)
     launches.forEach((launch, i) => {
       const record = tid * stride + (i * RECORD) / 4;
-      words[record] = isSingle[i] && tid > 0 ? kernels.length : launched[i].entry; // after the kernels: a function that does nothing
+      words[record] = launched[i].threads === 1 && tid > 0 ? kernels.length : launched[i].entry; // after the kernels: a function that does nothing
       words[record + 1] = address + at * 4;
+      words[record + 2] = Math.max(0, chains[i] - 1);
       let next = 0;
       for (const param of launched[i].params) words[at++] = param === null ? launch.args[next++] : scratch[tid].address;
     });
@@ -76,6 +84,13 @@ export async function createLaunchList(
   const memory = device.alloc(size);
   memory.view().set(new Uint8Array(encode(kernels, launches, scratch, threads, memory.address).buffer));
   const stride = strideOf(launches);
+  const chains = chainsOf(launches.map((launch) => kernels[launch.kernel]));
+  const jobOf = (from: number, to: number): Job => ({
+    from: memory.address + from * RECORD,
+    to: memory.address + to * RECORD,
+    stride,
+    isAlone: chains[from] >= to - from,
+  });
   let isFreed = false;
   const check = (from: number, to: number): void => {
     device.assertOpen();
@@ -87,11 +102,11 @@ export async function createLaunchList(
     codeBytes: code.length,
     run(from, to) {
       check(from, to);
-      if (from < to) installed.run(memory.address + from * RECORD, memory.address + to * RECORD, stride);
+      if (from < to) installed.run(jobOf(from, to));
     },
     async runAsync(from, to) {
       check(from, to);
-      if (from < to) await installed.runAsync(memory.address + from * RECORD, memory.address + to * RECORD, stride);
+      if (from < to) await installed.runAsync(jobOf(from, to));
     },
     free() {
       if (isFreed) return;

@@ -3,6 +3,7 @@ import { HeddleError } from "../../ir/error.ts";
 import { compileModule } from "./compile.ts";
 import { CONTROL, type ListExports, pollModule } from "./driver.ts";
 import type { Host, HostWorker } from "./host.ts";
+import type { Job } from "./launch_list.ts";
 import { type FromWorker, type ToWorker, WORKER_SOURCE } from "./worker.ts";
 
 export interface PoolOptions {
@@ -196,11 +197,11 @@ export class Pool {
     if (this.failure) throw this.failure;
   }
 
-  /** Runs records [from, to) of thread 0 and their counterparts; waits for an asynchronous run to end first. */
-  run(list: PoolList, from: number, to: number, stride: number): void {
+  /** Waits for an asynchronous run to end first. */
+  run(list: PoolList, { from, to, stride, isAlone }: Job): void {
     this.assertHealthy();
     try {
-      list.exports.run(list.id, from, to, stride, Number(this.host.canBlock));
+      list.exports.run(list.id, from, to, stride, Number(isAlone), Number(this.host.canBlock));
     } catch (cause) {
       this.fail(0, cause);
     }
@@ -209,7 +210,7 @@ export class Pool {
   }
 
   /** The same on the leader's thread, after the asynchronous runs before it. */
-  async runAsync(list: PoolList, from: number, to: number, stride: number): Promise<void> {
+  async runAsync(list: PoolList, job: Job): Promise<void> {
     this.assertHealthy();
     const leader = await this.startLeader();
     this.assertHealthy();
@@ -217,7 +218,7 @@ export class Pool {
     try {
       await new Promise<void>((resolve, reject) => {
         this.runs.set(id, { resolve, reject });
-        leader.startRun({ run: { id, list: list.id, from, to, stride } });
+        leader.startRun({ run: { ...job, id, list: list.id } });
       });
     } finally {
       leader.endRun();

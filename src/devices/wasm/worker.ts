@@ -1,5 +1,6 @@
 // The program of a pool's threads, as text: plain JavaScript with no imports of its own, so that it starts alike in Node, browsers, from TypeScript and from a bundle.
 import { CONTROL } from "./driver.ts";
+import type { Job } from "./launch_list.ts";
 
 /** First message to a worker. */
 export interface StartMessage {
@@ -19,7 +20,7 @@ export interface UnloadMessage {
 }
 /** To the leader: walk these records. */
 export interface RunMessage {
-  readonly run: { readonly id: number; readonly list: number; readonly from: number; readonly to: number; readonly stride: number };
+  readonly run: Job & { readonly id: number; readonly list: number };
 }
 export type ToWorker = StartMessage | LoadMessage | UnloadMessage | RunMessage;
 /** handled: how many messages so far · done: a run, by id · failed: the thread's error. */
@@ -69,8 +70,8 @@ function handle(message) {
     const { walk, run } = new WebAssembly.Instance(message.load.module, env).exports;
     lists.set(message.load.list, self_.tid === 0 ? run : walk);
   } else if (message.run) {
-    const { id, list, from, to, stride } = message.run;
-    lists.get(list)(list, from, to, stride, 1);
+    const { id, list, from, to, stride, isAlone } = message.run;
+    lists.get(list)(list, from, to, stride, Number(isAlone), 1);
     // After a failure the thread that failed reports it.
     if (!Atomics.load(control, ${cell(CONTROL.failed)})) port.postMessage({ done: id });
     return;

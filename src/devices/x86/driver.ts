@@ -1,11 +1,15 @@
 // Emits the two loops around all kernels, once a process: the caller's, which publishes a job and takes part, and the workers', which wait for jobs.
 // A launch has a part for each thread. Whoever claims a part runs it: its own thread as a rule, another one where that thread is late.
+// Launches of one thread that follow each other are a chain, which is claimed and done as a whole: threads meet before and after it only.
 import { Assembler, CC, I, R8, R9, R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../codegen/x86/assembler.ts";
 
-/** A launch list in memory: u64 bytes of records a thread, padded to a header; then for each thread its records {u64 function, u64 arguments}. */
+/** A launch list in memory: u64 bytes of records a thread, padded to a header; then for each thread its records {u64 function, u64 arguments, u64 further launches of its chain}. */
 export const LIST_HEADER = 64;
-export const RECORD = 16;
-const RECORD_SHIFT = 4;
+export const RECORD = 32;
+const RECORD_SHIFT = 5;
+const FUNCTION = 0;
+const ARGUMENTS = 8;
+const FURTHER = 16;
 /** The list that tells workers to leave. */
 export const NO_LIST = 0;
 export const MAX_THREADS = 256;
@@ -48,7 +52,7 @@ const PATIENCE = 64;
 /** Idle workers offer their core to others once in so many polls. */
 const POLLS_PER_YIELD = 256;
 
-/** Registers through both loops. Kernels preserve them. RUNNING: the part that a thread runs, whoever's it is; NEXT: the launch that its own is next for. */
+/** Registers through both loops. Kernels preserve them. RUNNING: the part that a thread runs, whoever's it is; NEXT: the launch that its own is next for, or the record that it runs. */
 const [RUNNING, NEXT, LIMIT, TID, MINE, CONTROL_AT] = [RBX, RBP, R12, R13, R14, R15];
 const SAVED = [RBX, RBP, R12, R13, R14, R15];
 
@@ -56,17 +60,22 @@ export interface DriverCode {
   readonly code: Uint8Array;
   /** Offset of run(control, list, from, to) → 0: runs a job as thread 0; from and to in bytes of records. NO_LIST sends the workers away. */
   readonly run: number;
+  /** Offset of the same for jobs in which no other thread has anything to do: they are not told. */
+  readonly runAlone: number;
   /** Offset of worker(control, tid): runs jobs; returns 1 on NO_LIST, and 0 after a nap without work. */
   readonly worker: number;
 }
 
 export function driverCode(): DriverCode {
   const asm = new Assembler();
-  emitRun(asm);
-  asm.align(64);
-  const worker = asm.offset;
-  emitWorker(asm);
-  return { code: asm.finish(), run: 0, worker };
+  const begin = (emit: (asm: Assembler) => void): number => {
+    asm.align(64);
+    const { offset } = asm;
+    emit(asm);
+    return offset;
+  };
+  const [run, runAlone, worker] = [emitRun, emitRunAlone, emitWorker].map(begin);
+  return { code: asm.finish(), run, runAlone, worker };
 }
 
 /** Six registers and the return address leave rsp 8 away from the 16 that calls want. */
@@ -95,36 +104,45 @@ function futex(asm: Assembler, offset: number, operation: number): void {
   systemCall(asm, FUTEX);
 }
 
-function emitRun(asm: Assembler): void {
-  const alone = asm.label();
-  const quit = asm.label();
-  const unlock = asm.label();
+/** Saves what run() was called with, and waits for its turn. */
+function beginRun(asm: Assembler): void {
   enter(asm);
   asm.op(I.mov, CONTROL_AT, RDI);
   asm.op(I.mov, RUNNING, RSI); // list, from and to, for the moment
   asm.op(I.mov, NEXT, RDX);
   asm.op(I.mov, LIMIT, RCX);
   lock(asm);
+}
+
+function endRun(asm: Assembler): void {
+  emitUnlock(asm);
+  constant(asm, RAX, 0);
+  leave(asm);
+}
+
+function emitRun(asm: Assembler): void {
+  const quit = asm.label();
+  const unlock = asm.label();
+  beginRun(asm);
   asm.op(I.test, RUNNING, RUNNING);
   asm.jcc(CC.e, quit);
-  asm.unary(I.cmp32_imm8, control(asm, CONTROL.threads), 1);
-  asm.jcc(CC.e, alone);
   asm.op(I.lea, MINE, control(asm, CONTROL.parts));
   asm.op(I.xor32, TID, TID);
   publish(asm);
   emitWalk(asm, "to the end");
-  asm.jmp(unlock);
-  asm.bind(alone);
-  emitWalkAlone(asm);
   asm.jmp(unlock);
   asm.bind(quit);
   constant(asm, RAX, 1);
   asm.op(I.mov32_store, RAX, control(asm, CONTROL.leave));
   wakeAll(asm);
   asm.bind(unlock);
-  emitUnlock(asm);
-  constant(asm, RAX, 0);
-  leave(asm);
+  endRun(asm);
+}
+
+function emitRunAlone(asm: Assembler): void {
+  beginRun(asm);
+  emitWalkAlone(asm);
+  endRun(asm);
 }
 
 /** A mutex on a futex (U. Drepper, "Futexes are tricky", 2011): runs of several threads of the process take turns. */
@@ -202,9 +220,9 @@ function emitWalkAlone(asm: Assembler): void {
   const launch = asm.here();
   asm.op(I.cmp, at, to);
   asm.jcc(CC.ae, done);
-  asm.op(I.mov, RDI, asm.at(at, 8));
+  asm.op(I.mov, RDI, asm.at(at, ARGUMENTS));
   constant(asm, RSI, 0);
-  asm.unary(I.call, asm.at(at));
+  asm.unary(I.call, asm.at(at, FUNCTION));
   asm.unary(I.add_imm8, at, RECORD);
   asm.jmp(launch);
   asm.bind(done);
@@ -231,19 +249,42 @@ function emitWalk(asm: Assembler, until: "to the end" | "for its own part"): voi
   asm.jcc(CC.ne, next);
   // rax: launch · r8: whose part · r10: where it is
   asm.bind(run);
-  asm.op(I.mov, RUNNING, R10);
-  asm.op(I.mov, RCX, control(asm, CONTROL.stride));
-  asm.op(I.imul, RCX, R8);
-  asm.unary(I.shl, RAX, RECORD_SHIFT);
-  asm.op(I.add, RAX, RCX);
-  asm.op(I.add, RAX, control(asm, CONTROL.origin));
-  asm.op(I.mov, RDI, asm.at(RAX, 8));
-  asm.op(I.mov, RSI, R8);
-  asm.unary(I.call, asm.at(RAX));
-  asm.op(I.mov, RAX, asm.at(RUNNING, PART.claimed)); // nobody claims the next before this one is done
-  asm.op(I.mov_store, RAX, asm.at(RUNNING, PART.done));
+  runClaimed(asm);
   asm.jmp(next);
   asm.bind(done);
+}
+
+/** Launch rax of part r10 of thread r8, and what is chained to it as far as the job goes: claimed as well before it runs, done when all of it is. */
+function runClaimed(asm: Assembler): void {
+  const isWithin = asm.label();
+  asm.op(I.mov, RUNNING, R10);
+  asm.op(I.mov, NEXT, control(asm, CONTROL.stride));
+  asm.op(I.imul, NEXT, R8);
+  asm.op(I.mov, RCX, RAX);
+  asm.unary(I.shl, RCX, RECORD_SHIFT);
+  asm.op(I.add, NEXT, RCX);
+  asm.op(I.add, NEXT, control(asm, CONTROL.origin));
+  asm.op(I.mov, LIMIT, control(asm, CONTROL.end));
+  asm.op(I.sub, LIMIT, RAX);
+  asm.op(I.mov, RCX, asm.at(NEXT, FURTHER));
+  asm.unary(I.add_imm8, RCX, 1);
+  asm.op(I.cmp, LIMIT, RCX);
+  asm.jcc(CC.be, isWithin);
+  asm.op(I.mov, LIMIT, RCX);
+  asm.bind(isWithin);
+  asm.op(I.add, RAX, LIMIT);
+  asm.op(I.mov_store, RAX, asm.at(RUNNING, PART.claimed)); // nobody claims the next before this one is done
+  const launch = asm.here();
+  asm.op(I.mov, RDI, asm.at(NEXT, ARGUMENTS));
+  asm.op(I.lea, RSI, asm.at(RUNNING, -CONTROL.parts));
+  asm.op(I.sub, RSI, CONTROL_AT);
+  asm.unary(I.shr, RSI, PART_SHIFT);
+  asm.unary(I.call, asm.at(NEXT, FUNCTION));
+  asm.unary(I.add_imm8, NEXT, RECORD);
+  asm.unary(I.dec32, LIMIT);
+  asm.jcc(CC.ne, launch);
+  asm.op(I.mov, RAX, asm.at(RUNNING, PART.claimed));
+  asm.op(I.mov_store, RAX, asm.at(RUNNING, PART.done));
 }
 
 function leaveAtEnd(asm: Assembler, done: number): void {
@@ -259,7 +300,7 @@ function claim(asm: Assembler): void {
 
 /**
  * Waits until all parts of the launches before NEXT are done, or goes to `run` with one of them claimed that its thread has not begun.
- * x86 keeps stores and loads in order, so nothing is fenced. r10, r8: part and thread looked at · r9: polls.
+ * x86 keeps stores and loads in order, so nothing is fenced. r10, r8: part and thread looked at · rax: what of it is done · r9: polls.
  */
 function awaitParts(asm: Assembler, run: number): void {
   const isDone = asm.label();
@@ -269,13 +310,13 @@ function awaitParts(asm: Assembler, run: number): void {
   constant(asm, R8, 0);
   constant(asm, R9, 0);
   const look = asm.here();
-  asm.op(I.cmp, NEXT, asm.at(R10, PART.done));
+  asm.op(I.mov, RAX, asm.at(R10, PART.done));
+  asm.op(I.cmp, NEXT, RAX);
   asm.jcc(CC.be, isDone);
   asm.unary(I.inc32, R9);
   asm.unary(I.cmp32_imm8, R9, PATIENCE);
   asm.jcc(CC.b, relax);
-  asm.op(I.lea, RAX, asm.at(NEXT, -1));
-  asm.op(I.cmp, RAX, asm.at(R10, PART.claimed));
+  asm.op(I.cmp, RAX, asm.at(R10, PART.claimed)); // the launch before NEXT, or where its chain begins
   asm.jcc(CC.ne, isClaimed);
   claim(asm);
   asm.jcc(CC.e, run);

@@ -3,11 +3,11 @@
 import type { TypedArray } from "../../ir/dtype.ts";
 import { invariant } from "../../ir/error.ts";
 import type { CompiledKernel, Launch, LaunchList, Memory, Slot } from "../cpu.ts";
-import { checkRange, scratchBytes } from "../launches.ts";
+import { chainsOf, checkRange, scratchBytes } from "../launches.ts";
 import type { RunsInFlight } from "../runs_in_flight.ts";
 import { LIST_HEADER, RECORD } from "./driver.ts";
 import type { CodeRegion } from "./memory.ts";
-import type { Pool } from "./pool.ts";
+import type { Job, Pool } from "./pool.ts";
 
 /** What a list needs of its device. */
 export interface ListHost {
@@ -50,12 +50,14 @@ function encode(
   const stride = launches.length * RECORD;
   const words = new BigUint64Array((LIST_HEADER + threads * stride) / 8 + threads * argumentCount);
   words[0] = BigInt(stride);
+  const chains = chainsOf(launched);
   let at = (LIST_HEADER + threads * stride) / 8;
   for (let tid = 0; tid < threads; tid++)
     launches.forEach((launch, i) => {
       const record = (LIST_HEADER + tid * stride + i * RECORD) / 8;
       words[record] = BigInt(launched[i].threads > 1 || tid === 0 ? entries.kernels[launch.kernel] : entries.idle);
       words[record + 1] = BigInt(address + at * 8);
+      words[record + 2] = BigInt(Math.max(0, chains[i] - 1));
       let next = 0;
       for (const param of launched[i].params)
         words[at++] = BigInt(param === null ? launch.args[next++] : scratchAddress(scratch[tid], param));
@@ -99,6 +101,13 @@ export function createLaunchList(
     const bytes = memory.view();
     return new BigUint64Array(bytes.buffer, bytes.byteOffset, words.length);
   };
+  const chains = chainsOf(launches.map((launch) => kernels[launch.kernel]));
+  const jobOf = (from: number, to: number): Job => ({
+    list: memory.address,
+    from: from * RECORD,
+    to: to * RECORD,
+    isAlone: chains[from] >= to - from,
+  });
   let isFreed = false;
   const check = (from: number, to: number): void => {
     host.assertOpen();
@@ -110,11 +119,11 @@ export function createLaunchList(
     codeBytes: code.bytes,
     run(from, to) {
       check(from, to);
-      if (from < to) host.pool.run(memory.address, from * RECORD, to * RECORD);
+      if (from < to) host.pool.run(jobOf(from, to));
     },
     async runAsync(from, to) {
       check(from, to);
-      if (from < to) await host.runs.track(() => host.pool.runAsync(memory.address, from * RECORD, to * RECORD));
+      if (from < to) await host.runs.track(() => host.pool.runAsync(jobOf(from, to)));
     },
     slots(places) {
       const threads = Array.from({ length: host.threads }, (_, tid) => tid);

@@ -15,6 +15,15 @@ export interface PoolOptions {
   readonly pin?: boolean;
 }
 
+/** What the driver walks: records [from, to), byte offsets, of the list at an address. */
+export interface Job {
+  readonly list: number;
+  readonly from: number;
+  readonly to: number;
+  /** Whether other threads have nothing to do. */
+  readonly isAlone: boolean;
+}
+
 /** A worker that has not started by then never will; with fifteen processes for each core some took 20 s. */
 const START_MS = 60_000;
 /** How long a process that ends waits for a thread that is still starting. */
@@ -26,6 +35,7 @@ const BARRIER_POLLS = 2000;
 
 interface Driver {
   readonly run: NativeFunction;
+  readonly runAlone: NativeFunction;
   readonly worker: number;
 }
 let driver: Driver | undefined;
@@ -33,9 +43,9 @@ let driver: Driver | undefined;
 /** The driver's code stays mapped as long as the process: threads may still be leaving it after their pool was closed. */
 function loadDriver(native: Native): Driver {
   if (!driver) {
-    const { code, run, worker } = driverCode();
+    const { code, run, runAlone, worker } = driverCode();
     const base = placeCode(native, [code]).at[0];
-    driver = { run: native.callable(base + run), worker: base + worker };
+    driver = { run: native.callable(base + run), runAlone: native.callable(base + runAlone), worker: base + worker };
   }
   return driver;
 }
@@ -181,18 +191,20 @@ export class Pool {
     }
   }
 
-  /** Runs records [from, to) (byte offsets) of the list at an address. Waits for an asynchronous run to end first. */
-  run(list: number, from: number, to: number): void {
-    if (!this.isReady) this.waitReady();
-    this.driver.run(this.control.address, list, from, to);
+  /** Waits for an asynchronous run to end first. */
+  run({ list, from, to, isAlone }: Job): void {
+    if (!isAlone && !this.isReady) this.waitReady();
+    this.driver[isAlone ? "runAlone" : "run"](this.control.address, list, from, to);
   }
 
   /** The same on a thread of libuv's pool, after the asynchronous runs before it. */
-  runAsync(list: number, from: number, to: number): Promise<void> {
+  runAsync({ list, from, to, isAlone }: Job): Promise<void> {
     const job = this.tail.then(async () => {
-      if (!this.isReady) await this.awaitReady();
+      if (!isAlone && !this.isReady) await this.awaitReady();
       await new Promise<void>((resolve, reject) => {
-        this.driver.run.async(this.control.address, list, from, to, (error) => (error ? reject(error) : resolve()));
+        this.driver[isAlone ? "runAlone" : "run"].async(this.control.address, list, from, to, (error) =>
+          error ? reject(error) : resolve(),
+        );
       });
     });
     this.tail = job.catch(() => {});
