@@ -19,7 +19,13 @@ export function gatheredBounds({ starts }: Rows, slices: readonly Int32Array[]):
   return bounds;
 }
 
-export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes: number, withTurned: boolean): SlicedMatrix<GatheredShape> {
+export function gatheredOf(
+  w: Csb,
+  rows: Rows,
+  { slices, order, period }: Slices,
+  lanes: number,
+  withTurned: boolean,
+): SlicedMatrix<GatheredShape> {
   const bounds = gatheredBounds(rows, slices);
   const length = bounds[slices.length];
   const column = new Uint16Array(length * lanes).fill(w.columns);
@@ -35,7 +41,7 @@ export function gatheredOf(w: Csb, rows: Rows, { slices, order }: Slices, lanes:
       }
     }
   const turned = withTurned ? { index: [column, bounds, Int32Array.from(slices.flatMap((slice) => [...slice]))], extras: [] } : null;
-  const shape = { walk: "gathered" as const, rows: w.rows, columns: w.columns, height: lanes, isSorted: order !== null, length };
+  const shape = { walk: "gathered" as const, rows: w.rows, columns: w.columns, height: lanes, isSorted: order !== null, period, length };
   return { shape, place, index: [column, bounds, ...(order ? [order] : [])], bounds, turned };
 }
 

@@ -4,8 +4,9 @@ import { type Int, type Kernel, type KernelBuilder, plus, times, type Vec } from
 import type { Csb } from "../sparse/csb.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 
-/** Rows that one thread works on, and inside of which they may be sorted by length. */
+/** Rows that one thread works on, and inside of which they may be sorted by length: so many, or less where there would be few periods for threads to share. */
 export const PERIOD = 128;
+const LEAST_PERIODS = 4;
 /** Columns are 16-bit numbers, one of which may name what lies after the vector. */
 export const MAX_COLUMNS = 65535;
 
@@ -69,38 +70,48 @@ export interface Slices {
   readonly slices: readonly Int32Array[];
   /** Of each row, its place in its period; null: rows are in their order. */
   readonly order: Int32Array | null;
+  readonly period: number;
 }
 
 export const periodsOf = (rows: number): number => Math.ceil(rows / PERIOD);
 
 export function slicesInOrder(rows: number, height: number): Slices {
   const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
-  return { slices: cut(all, height), order: null };
+  return { slices: cut(all, height), order: null, period: PERIOD };
+}
+
+/** Of so many rows, a power of two. It must not depend on threads, as the order of sums might on it. */
+export function periodFor(rows: number, height: number): number {
+  let period = PERIOD;
+  while (period > 2 * height && rows < LEAST_PERIODS * period) period /= 2;
+  return period;
 }
 
 /** Rows sorted by length inside of periods (SELL-C-σ, Kreutzer et al. 2014). */
-export function slicesByLength(rows: number, { starts }: Rows, height: number): Slices {
+export function slicesByLength(rows: number, { starts }: Rows, height: number, period: number): Slices {
   const length = (r: number): number => (r < rows ? starts[r + 1] - starts[r] : 0);
   const all = Int32Array.from({ length: periodsOf(rows) * PERIOD }, (_, r) => r);
-  for (let first = 0; first < all.length; first += PERIOD)
-    all.subarray(first, first + PERIOD).sort((x, y) => length(y) - length(x) || x - y);
+  for (let first = 0; first < all.length; first += period)
+    all.subarray(first, first + period).sort((x, y) => length(y) - length(x) || x - y);
   const order = new Int32Array(all.length);
-  for (const [i, r] of all.entries()) order[r] = i % PERIOD;
-  return { slices: cut(all, height), order };
+  for (const [i, r] of all.entries()) order[r] = i % period;
+  return { slices: cut(all, height), order, period };
 }
 
 const cut = (all: Int32Array, height: number): Int32Array[] =>
   Array.from({ length: all.length / height }, (_, s) => all.subarray(s * height, (s + 1) * height));
 
-/** Periods of rows that each thread works on, equal in work, of which each slice and the end have a sum: thread t has [shares[t], shares[t + 1]). */
-export function sharePeriods(work: Int32Array, height: number, threads: number): Int32Array {
-  const perPeriod = PERIOD / height;
-  const periods = (work.length - 1) / perPeriod;
+/** So many slices together that each thread works on, equal in work, which each slice and the end say the sum of: thread t has [shares[t], shares[t + 1]) of them. */
+export function shareSlices(
+  work: Int32Array,
+  { together, parts }: { readonly together: number; readonly parts: number },
+  threads: number,
+): Int32Array {
   const all = work[work.length - 1];
   const shares = new Int32Array(threads + 1);
   for (let t = 1, p = 0; t <= threads; t++) {
-    while (p < periods && ((work[p * perPeriod] + work[(p + 1) * perPeriod]) / 2) * threads < all * t) p++;
-    shares[t] = t === threads ? periods : p;
+    while (p < parts && ((work[p * together] + work[(p + 1) * together]) / 2) * threads < all * t) p++;
+    shares[t] = t === threads ? parts : p;
   }
   return shares;
 }
@@ -110,8 +121,17 @@ export interface SlicesShape {
   readonly columns: number;
   /** Rows of a slice, one or more for each lane. */
   readonly height: number;
-  /** Rows have an order: it is a buffer. */
+  /** Rows have an order inside of periods: it is a buffer. */
   readonly isSorted: boolean;
+  readonly period: number;
+}
+
+/** Whether slices' sums are the results' vectors, so that they need not wait for their period. */
+const isDirect = ({ rows, height, isSorted }: SlicesShape): boolean => !isSorted && rows % height === 0;
+/** Slices that go together to a thread, and how many such parts have rows. */
+export function partsOf(shape: SlicesShape): { readonly together: number; readonly parts: number } {
+  const together = isDirect(shape) ? 1 : shape.period / shape.height;
+  return { together, parts: Math.ceil(shape.rows / shape.height / together) };
 }
 
 /** A matrix as a kernel reads it. */
@@ -217,20 +237,18 @@ const shifted = (b: KernelBuilder, op: "ishl" | "iushr", v: Vec): Vec => b.op(op
 
 /** Completes a kernel whose first buffers hold the matrix. Buffers after them: order if there is one, shares, vector, the epilogue's inputs, output. */
 export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epilogue, slices: SliceCode): Kernel {
-  const { rows, columns, height, isSorted } = shape;
+  const { rows, columns, height, isSorted, period } = shape;
   const { lanes, threads } = b;
-  // Slices' sums are the results' vectors: they need not wait for their period.
-  const isDirect = !isSorted && rows % height === 0;
-  const periods = periodsOf(rows);
-  const perPeriod = PERIOD / lanes;
-  const order = isSorted ? b.buffer("order", 4 * periods * PERIOD, "read") : -1;
+  const { together, parts } = partsOf(shape);
+  const perPeriod = period / lanes;
+  const order = isSorted ? b.buffer("order", 4 * periodsOf(rows) * PERIOD, "read") : -1;
   const shares = b.buffer("shares", 4 * (threads + 1), "read");
   const x = b.buffer("x", 4 * columns, "read");
   const code = new EpilogueCode(b, epilogue, rows);
   // The vector and zeros after it, then a period's results.
   const { halves } = slices;
   const results = halves ? 2 * halves.plane : Math.max(copiedBytes(columns, lanes), slices.reach * lanes * 4);
-  const scratch = b.buffer("scratch", results + PERIOD * 4, "scratch");
+  const scratch = b.buffer("scratch", results + period * 4, "scratch");
 
   const storeTile = (found: Vec, row: Int, count: number): void =>
     code.storeTile([[found]], { row: 0, rowStep: 1, column: () => row, lanesOf: () => count });
@@ -244,39 +262,35 @@ export function slicesKernel(b: KernelBuilder, shape: SlicesShape, epilogue: Epi
   };
   const storeRows = (row: Int, inPeriod: Int, count: number): void => {
     const found = isSorted
-      ? b.gather(scratch, results, b.load(order, times(row, 4), count, "i32"), PERIOD, count)
+      ? b.gather(scratch, results, b.load(order, times(row, 4), count, "i32"), period, count)
       : b.load(scratch, plus(results, times(inPeriod, 4)), count);
     storeTile(found, row, count);
   };
   const wholeVectors = Math.floor(rows / lanes);
   const rest = rows % lanes;
   b.parallel(threads, (thread) => {
-    const from = b.loadInt(shares, times(thread, 4), "i32", 0, periods);
-    const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, periods);
+    const from = b.loadInt(shares, times(thread, 4), "i32", 0, parts);
+    const to = b.loadInt(shares, plus(times(thread, 4), 4), "i32", 0, parts);
     slices.prepare();
     const finite = copyVector(b, { x, count: columns, scratch, flag: slices.fillsUp ? results : null, halves });
     slices.ready(scratch);
-    const inPeriod = PERIOD / height;
-    if (isDirect) {
-      const end = b.min(times(to, inPeriod), rows / height);
-      b.loop(times(from, inPeriod), end, 1, (slice) =>
-        sumSlice(slice, finite, (sum, row) => storeTile(sum, plus(times(slice, height), row), lanes)),
-      );
+    if (isDirect(shape)) {
+      b.loop(from, to, 1, (slice) => sumSlice(slice, finite, (sum, row) => storeTile(sum, plus(times(slice, height), row), lanes)));
       return;
     }
-    b.loop(from, to, 1, (period) => {
-      b.loop(0, inPeriod, 1, (s) =>
-        sumSlice(plus(times(period, inPeriod), s), finite, (sum, row) =>
+    b.loop(from, to, 1, (part) => {
+      b.loop(0, together, 1, (s) =>
+        sumSlice(plus(times(part, together), s), finite, (sum, row) =>
           b.store(sum, scratch, plus(results + row * 4, times(s, height * 4))),
         ),
       );
-      const first = times(period, perPeriod);
+      const first = times(part, perPeriod);
       if (wholeVectors > 0)
         b.loop(0, b.min(plus(wholeVectors, times(first, -1)), perPeriod), 1, (s) => {
           const vector = b.min(plus(first, s), wholeVectors - 1);
           storeRows(times(vector, lanes), times(s, lanes), lanes);
         });
-      if (rest > 0) b.when(periods - 2, period, () => storeRows(wholeVectors * lanes, (wholeVectors % perPeriod) * lanes, rest));
+      if (rest > 0) b.when(parts - 2, part, () => storeRows(wholeVectors * lanes, (wholeVectors % perPeriod) * lanes, rest));
     });
   });
   return b.build();

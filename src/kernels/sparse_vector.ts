@@ -4,7 +4,7 @@ import type { Csb } from "../sparse/csb.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { type GatheredShape, gatheredBounds, gatheredKernel, gatheredOf } from "./sparse_gather.ts";
 import { windowsKernel } from "./sparse_lookup.ts";
-import { rowsOf, type SlicedMatrix, sharePeriods, slicesByLength } from "./sparse_slices.ts";
+import { PERIOD, partsOf, periodFor, rowsOf, type SlicedMatrix, shareSlices, slicesByLength } from "./sparse_slices.ts";
 import { planWindows, stepsOf, type WindowsShape, windowsOf } from "./sparse_window.ts";
 
 /** What a vector of gathered elements takes, in steps of windows: 13 cycles against 3 on Zen 5, 11 against 2, 5 against 4.5. */
@@ -20,8 +20,8 @@ export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): 
   const { lanes, name, slowWordLookups } = target;
   const gatherCost = slowWordLookups ? SLOW_GATHER_COST : GATHER_COST[name];
   const rows = rowsOf(w);
-  const sorted = slicesByLength(w.rows, rows, lanes);
-  const plan = planWindows(w, rows, target, withTurned);
+  const sorted = slicesByLength(w.rows, rows, lanes, withTurned ? PERIOD : periodFor(w.rows, lanes));
+  const plan = planWindows(w, rows, target, withTurned ? null : sorted);
   // Windows find little where nonzeros of a row are far apart.
   const gathered = gatheredBounds(rows, sorted.slices)[sorted.slices.length];
   return stepsOf(plan) > gatherCost * gathered ? gatheredOf(w, rows, sorted, lanes, withTurned) : windowsOf(w, rows, plan, target);
@@ -30,7 +30,7 @@ export function vectorMatrixOf(w: Csb, target: SimdTarget, withTurned = false): 
 /** All of a matrix but its values, as the kernel wants it. */
 export const vectorIndexOf = ({ index, bounds, shape }: VectorMatrix, threads: number) => [
   ...index,
-  sharePeriods(bounds, shape.height, threads),
+  shareSlices(bounds, partsOf(shape), threads),
 ];
 
 /** Buffers: values, those of vectorIndexOf, vector, the epilogue's inputs, output. */

@@ -4,7 +4,7 @@ import type { Csb } from "../sparse/csb.ts";
 import { marchApartOf } from "./sparse_apart.ts";
 import { asExtra, EMPTY, type March, marchOf, OTHER, stepsOfWindows, Taken, type Windows } from "./sparse_march.ts";
 import { Packer } from "./sparse_packed.ts";
-import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesByLength, slicesInOrder } from "./sparse_slices.ts";
+import { type Extra, type Rows, type SlicedMatrix, type Slices, type SlicesShape, slicesInOrder } from "./sparse_slices.ts";
 
 /** Steps whose codes share a vector, 32 bits a lane: a column of its window each, and a bit for each that is shared. */
 const MOST_STEPS = 6;
@@ -161,17 +161,16 @@ function costOf(form: Form, { costs, columns, read, height, lanes, apart }: Cost
   return costs.read[read] * (bundle + 1) + costs.window[window] * windows + sharing * shared;
 }
 
-/** The plan that some slices say is the best: where columns are apart, rows in their order, one or two of a lane, else one, in their order or by length. */
-export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target: SimdTarget, apart: boolean): WindowsPlan {
+/** The plan that some slices say is the best: rows one of a lane in their order, or sorted; null: columns are apart, rows in their order, one or two of a lane. */
+export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target: SimdTarget, sorted: Slices | null): WindowsPlan {
   const { rows: count, columns } = w;
   const { lanes, l2, slowWordLookups } = target;
+  const apart = sorted === null;
   const costs = slowWordLookups && !apart ? SLOW_CACHE_COSTS : COSTS;
   const caches = (4 * rows.place.length) / l2;
   const read = caches > 1 ? "streamed" : caches > FAR_CACHES && !apart ? "far" : "near";
   const marchOver = (slice: Int32Array): March => (apart ? marchApartOf : marchOf)(rows, slice, lanes);
-  const cuts = apart
-    ? [slicesInOrder(count, lanes), slicesInOrder(count, 2 * lanes)]
-    : [slicesInOrder(count, lanes), slicesByLength(count, rows, lanes)];
+  const cuts = [slicesInOrder(count, lanes), sorted ?? slicesInOrder(count, 2 * lanes)];
   let best: { readonly cost: number; readonly form: Form; readonly cut: Slices; readonly bundles: number } | null = null;
   for (const cut of cuts) {
     const sample = sampleOf(cut.slices, lanes).map(marchOver);
@@ -197,7 +196,7 @@ export function planWindows(w: Pick<Csb, "rows" | "columns">, rows: Rows, target
 export const stepsOf = ({ bounds, bundle }: WindowsPlan): number => bounds[bounds.length - 1] * bundle;
 
 export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, expandsLoads }: SimdTarget): SlicedMatrix<WindowsShape> {
-  const { slices, order, height, isWide, byWords, bundle, shared, windows, bounds } = plan;
+  const { slices, order, period, height, isWide, byWords, bundle, shared, windows, bounds } = plan;
   const slots = plan.items.length;
   const filled = w.values.length / slots;
   const isStreamed = 4 * slots > STREAMED_CACHES * l2 && filled < WORTH_PACKING;
@@ -209,6 +208,7 @@ export function windowsOf(w: Csb, rows: Rows, plan: WindowsPlan, { lanes, l2, ex
     columns: w.columns,
     height,
     isSorted: order !== null,
+    period,
     bundles: bounds[slices.length],
     isWide,
     byWords,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { marchApartOf } from "../../src/kernels/sparse_apart.ts";
 import { asExtra, EMPTY, marchOf, OTHER, Taken, type Windows } from "../../src/kernels/sparse_march.ts";
-import { type Rows, rowsOf, type Slices, slicesByLength, slicesInOrder } from "../../src/kernels/sparse_slices.ts";
+import { PERIOD, type Rows, rowsOf, type Slices, slicesByLength, slicesInOrder } from "../../src/kernels/sparse_slices.ts";
 import { cooFromDense } from "../../src/sparse/coo.ts";
 import { csbFromCoo } from "../../src/sparse/csb.ts";
 import { unevenMatrix } from "../sparse/matrices.ts";
@@ -113,7 +113,7 @@ const matrices = [
 describe.each([4, 8, 16])("%i lanes", (lanes) => {
   test.each(matrices)("(%i, %i), density %f", (count, columns, density) => {
     const rows = rowsOfMatrix(count, columns, density);
-    for (const cut of [slicesInOrder(count, lanes), slicesByLength(count, rows, lanes)])
+    for (const cut of [slicesInOrder(count, lanes), slicesByLength(count, rows, lanes, PERIOD)])
       for (const [bundle, windows, shared, vectors] of [
         [6, 4, 0, 2],
         [6, 1, 2, 2],

@@ -5,7 +5,7 @@ import { avx512Target } from "../../src/codegen/x86/target.ts";
 import type { SimdTarget } from "../../src/ir/kernel.ts";
 import { fromNumbers, zeros } from "../../src/ir/tensor.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { sharePeriods } from "../../src/kernels/sparse_slices.ts";
+import { shareSlices } from "../../src/kernels/sparse_slices.ts";
 import { turnedKernels, turnedMatrixOf, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
 import { sparseVectorKernel, type VectorMatrix, vectorIndexOf, vectorMatrixOf } from "../../src/kernels/sparse_vector.ts";
 import { isWhole } from "../../src/kernels/sparse_window.ts";
@@ -266,8 +266,8 @@ describe.each(KINDS.filter(({ target }) => target.expandsLoads))("$kind, from me
 });
 
 test("threads get periods of equal work", () => {
-  expect([...sharePeriods(Int32Array.from([0, 10, 20, 30, 40]), 128, 2)]).toEqual([0, 2, 4]);
-  expect([...sharePeriods(Int32Array.from([0, 30, 35, 38, 40]), 128, 2)]).toEqual([0, 1, 4]);
+  expect([...shareSlices(Int32Array.from([0, 10, 20, 30, 40]), { together: 1, parts: 4 }, 2)]).toEqual([0, 2, 4]);
+  expect([...shareSlices(Int32Array.from([0, 30, 35, 38, 40]), { together: 1, parts: 4 }, 2)]).toEqual([0, 1, 4]);
 });
 
 test("more columns than 16 bits tell are refused", () => {
