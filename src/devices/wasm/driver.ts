@@ -1,32 +1,8 @@
 // Writes what walks launch lists inside WebAssembly. A launch has a part for each thread; whoever claims a part runs it, as on x86 (x86/driver.ts says why that is safe).
 import { buildModule, FunctionWriter, type WasmFunction } from "../../codegen/wasm/index.ts";
+import { add, CONTROL, EVERYONE, load, lockJob, notify, PART, sleep, unlockJob, type Writer } from "./control.ts";
 
-/** i32 cells in low memory that all threads share, as byte addresses; each hot one on a cache line of its own. */
-export const CONTROL = {
-  /** Launches published since the pool began, modulo 2³²; it changes last. A worker that sees it change reads the three cells before it. */
-  list: 1024,
-  /** Where thread 0's record of launch 0 would be. */
-  origin: 1028,
-  /** Bytes from one thread's records to the next one's. */
-  stride: 1032,
-  end: 1036,
-  /** Threads asleep that wait for parts. */
-  sleepers: 1152,
-  /** 0 free, 1 taken, 2 taken and waited for. */
-  lock: 1216,
-  /** Changes to wake idle workers. */
-  wake: 1280,
-  idleSleepers: 1284,
-  /** Messages sent to each worker so far: it leaves its loop to receive them. */
-  mail: 1344,
-  /** Not 0: some thread failed, the others leave. */
-  failed: 1348,
-  /** For each thread two lines: launches of which its part was claimed, and of which it is done. */
-  parts: 4096,
-} as const;
-const PART = { claimed: 0, done: 64, bytes: 128 } as const;
-
-/** Launch records: u32 table slot, u32 address of the argument addresses, u32 further launches of its chain . */
+/** Launch records: u32 table slot, u32 address of the argument addresses, u32 further launches of its chain. */
 export const RECORD = 12;
 const FURTHER = 8;
 
@@ -40,40 +16,10 @@ export interface ListExports {
   run(list: number, from: number, to: number, stride: number, isAlone: number, mayBlock: number): void;
 }
 
-type Writer = FunctionWriter;
-const FOREVER = -1;
 /** A thread that sleeps while it waits for parts looks up so often, to see whether another one failed; nanoseconds. */
 const NAP = 1e8;
 /** Looks before a thread runs what another one has not begun: about 2 µs. */
 const PATIENCE = 2000;
-
-const load = (f: Writer, address: number): void => {
-  f.i32(address);
-  f.op("i32.atomic.load", 0);
-};
-const add = (f: Writer, address: number, value: number): void => {
-  f.i32(address);
-  f.i32(value);
-  f.op("i32.atomic.rmw.add", 0);
-};
-const addAndDrop = (f: Writer, address: number, value: number): void => {
-  add(f, address, value);
-  f.op("drop");
-};
-/** Sleeps while the cell holds the value, which `push` puts on the stack after the address. */
-function sleep(f: Writer, push: () => void, nanoseconds: number, offset = 0): void {
-  push();
-  f.op("i64.const", nanoseconds);
-  f.op("memory.atomic.wait32", offset);
-  f.op("drop");
-}
-/** Wakes threads that sleep at the address on the stack. */
-function notify(f: Writer, count: number, offset = 0): void {
-  f.i32(count);
-  f.op("memory.atomic.notify", offset);
-  f.op("drop");
-}
-const EVERYONE = 0x7fffffff;
 
 /** The type of kernels is the module's first, as they are its first functions. */
 const KERNEL_TYPE = 0;
@@ -213,10 +159,10 @@ function awaitParts(f: Writer, threads: number, polls: number, mayBlock: number,
   f.get(mayBlock);
   f.op("i32.eqz");
   f.op("br_if", 1);
-  addAndDrop(f, CONTROL.sleepers, 1);
+  add(f, CONTROL.sleepers, 1);
   f.get(at);
   sleep(f, () => f.get(seen), NAP, PART.done);
-  addAndDrop(f, CONTROL.sleepers, -1);
+  add(f, CONTROL.sleepers, -1);
   f.op("br", 1);
   f.op("end");
   f.get(at);
@@ -260,18 +206,17 @@ function runPart(f: Writer, { launch, at, end, record, until }: Claimed): void {
   f.op("i32.load", FURTHER);
   f.i32(1);
   f.op("i32.add");
-  f.op("local.tee", until);
-  f.get(end);
-  f.get(launch);
-  f.op("i32.sub");
-  f.get(until);
-  f.get(end);
-  f.get(launch);
-  f.op("i32.sub");
-  f.op("i32.lt_u");
-  f.op("select");
   f.get(launch);
   f.op("i32.add");
+  f.set(until);
+  f.get(end);
+  f.get(until);
+  f.get(until);
+  f.get(end);
+  f.op("i32.sub");
+  f.i32(0);
+  f.op("i32.ge_s");
+  f.op("select");
   f.set(until);
   f.get(at);
   f.get(until);
@@ -297,43 +242,6 @@ function runPart(f: Writer, { launch, at, end, record, until }: Claimed): void {
   f.op("if");
   f.get(at);
   notify(f, EVERYONE, PART.done);
-  f.op("end");
-}
-
-/** A mutex around the job: synchronous and asynchronous runs take turns. */
-function lockJob(f: Writer, mayBlock: number): void {
-  f.i32(CONTROL.lock);
-  f.i32(0);
-  f.i32(1);
-  f.op("i32.atomic.rmw.cmpxchg", 0);
-  f.op("if");
-  f.op("block");
-  f.op("loop");
-  f.i32(CONTROL.lock);
-  f.i32(2);
-  f.op("i32.atomic.rmw.xchg", 0);
-  f.op("i32.eqz");
-  f.op("br_if", 1);
-  f.get(mayBlock);
-  f.op("i32.eqz");
-  f.op("br_if", 0);
-  f.i32(CONTROL.lock);
-  sleep(f, () => f.i32(2), FOREVER);
-  f.op("br", 0);
-  f.op("end");
-  f.op("end");
-  f.op("end");
-}
-
-function unlockJob(f: Writer): void {
-  f.i32(CONTROL.lock);
-  f.i32(0);
-  f.op("i32.atomic.rmw.xchg", 0);
-  f.i32(2);
-  f.op("i32.eq");
-  f.op("if");
-  f.i32(CONTROL.lock);
-  notify(f, 1);
   f.op("end");
 }
 
@@ -388,7 +296,7 @@ function publish(f: Writer, list: number, from: number, to: number, stride: numb
   });
   load(f, CONTROL.idleSleepers);
   f.op("if");
-  addAndDrop(f, CONTROL.wake, 1);
+  add(f, CONTROL.wake, 1);
   f.i32(CONTROL.wake);
   notify(f, EVERYONE);
   f.op("end");

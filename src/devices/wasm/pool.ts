@@ -1,7 +1,8 @@
 // Turns a thread count into workers that walk launch lists together, asleep when idle, and a further one that leads asynchronous runs.
 import { HeddleError } from "../../ir/error.ts";
 import { compileModule } from "./compile.ts";
-import { CONTROL, type ListExports, pollModule } from "./driver.ts";
+import { CONTROL } from "./control.ts";
+import { type ListExports, pollModule } from "./driver.ts";
 import type { Host, HostWorker } from "./host.ts";
 import type { Job } from "./launch_list.ts";
 import { type FromWorker, type ToWorker, WORKER_SOURCE } from "./worker.ts";

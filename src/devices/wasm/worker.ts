@@ -1,5 +1,5 @@
 // The program of a pool's threads, as text: plain JavaScript with no imports of its own, so that it starts alike in Node, browsers, from TypeScript and from a bundle.
-import { CONTROL } from "./driver.ts";
+import { CONTROL } from "./control.ts";
 import type { Job } from "./launch_list.ts";
 
 /** First message to a worker. */

@@ -1,7 +1,22 @@
 // Emits the two loops around all kernels, once a process: the caller's, which publishes a job and takes part, and the workers', which wait for jobs.
 // A launch has a part for each thread. Whoever claims a part runs it: its own thread as a rule, another one where that thread is late.
 // Launches of one thread that follow each other are a chain, which is claimed and done as a whole: threads meet before and after it only.
-import { Assembler, CC, I, R8, R9, R10, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../codegen/x86/assembler.ts";
+import { Assembler, CC, I, R8, R9, R10, R12, R13, R14, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../codegen/x86/assembler.ts";
+import {
+  CONTROL,
+  CONTROL_AT,
+  constant,
+  control,
+  FUTEX_WAIT,
+  futex,
+  lock,
+  PART,
+  PART_SHIFT,
+  SCHED_YIELD,
+  systemCall,
+  unlock,
+  wakeAll,
+} from "./control.ts";
 
 /** A launch list in memory: u64 bytes of records a thread, padded to a header; then for each thread its records {u64 function, u64 arguments, u64 further launches of its chain}. */
 export const LIST_HEADER = 64;
@@ -12,49 +27,15 @@ const ARGUMENTS = 8;
 const FURTHER = 16;
 /** The list that tells workers to leave. */
 export const NO_LIST = 0;
-export const MAX_THREADS = 256;
 
-/**
- * The control block of a pool, byte offsets. What one side polls lies 128 bytes from what others write, because processors fetch cache lines in pairs.
- * Launches are counted from the pool's first on. A job is launches up to `end`, which changes last: whoever sees it sees where their records are.
- */
-export const CONTROL = {
-  job: 0, // u32: changes with every job and with `leave`; what workers sleep on
-  leave: 4, // u32: not 0 when workers shall leave
-  origin: 8, // u64: where thread 0's record of launch 0 would be
-  stride: 16, // u64: bytes from a thread's records to the next one's
-  end: 24, // u64
-  threads: 40, // u32, constant like all up to `sleepers`
-  barrierPolls: 44, // u32: before a thread that waits for others offers its core to them
-  napSeconds: 64, // u64, u64: a timespec
-  napNanoseconds: 72,
-  spinTicks: 80, // u64
-  sleepers: 128, // u32
-  lock: 256, // u32: 0 free, 1 held, 2 held and waited for
-  parts: 512,
-} as const;
-const PART_SHIFT = 8;
-/** The parts of one thread, u64 each: launches of which they were claimed, and of which they are done. Only the second is polled as a rule. */
-const PART = { claimed: 0, done: 128 } as const;
-
-export const controlBytes = (threads: number): number => CONTROL.parts + (threads << PART_SHIFT);
-
-/** Linux system calls and futex operations (futex(2), process-private). They overwrite rax, rcx and r11. */
-const SCHED_YIELD = 24;
-const FUTEX = 202;
-const FUTEX_WAIT = 128;
-const FUTEX_WAKE = 129;
-const SYSCALL = { ...I.rdtsc, name: "syscall", opcode: 0x05 };
-
-const LOCK_POLLS = 1000;
 /** Polls (1 to 3 µs) before a thread runs what another one has not begun: as a rule that comes at once, and finds its data in its caches. */
 const PATIENCE = 64;
 /** Idle workers offer their core to others once in so many polls. */
 const POLLS_PER_YIELD = 256;
 
 /** Registers through both loops. Kernels preserve them. RUNNING: the part that a thread runs, whoever's it is; NEXT: the launch that its own is next for, or the record that it runs. */
-const [RUNNING, NEXT, LIMIT, TID, MINE, CONTROL_AT] = [RBX, RBP, R12, R13, R14, R15];
-const SAVED = [RBX, RBP, R12, R13, R14, R15];
+const [RUNNING, NEXT, LIMIT, TID, MINE] = [RBX, RBP, R12, R13, R14];
+const SAVED = [RUNNING, NEXT, LIMIT, TID, MINE, CONTROL_AT];
 
 export interface DriverCode {
   readonly code: Uint8Array;
@@ -89,21 +70,6 @@ function leave(asm: Assembler): void {
   asm.op(I.ret);
 }
 
-const control = (asm: Assembler, offset: number): number => asm.at(CONTROL_AT, offset);
-const constant = (asm: Assembler, register: number, value: number): void => asm.op(I.mov_const32, register, 0, value);
-
-function systemCall(asm: Assembler, number: number): void {
-  constant(asm, RAX, number);
-  asm.op(SYSCALL);
-}
-
-/** Address of the futex word in rdi, operation in esi, value in edx. */
-function futex(asm: Assembler, offset: number, operation: number): void {
-  asm.op(I.lea, RDI, control(asm, offset));
-  constant(asm, RSI, operation);
-  systemCall(asm, FUTEX);
-}
-
 /** Saves what run() was called with, and waits for its turn. */
 function beginRun(asm: Assembler): void {
   enter(asm);
@@ -115,14 +81,14 @@ function beginRun(asm: Assembler): void {
 }
 
 function endRun(asm: Assembler): void {
-  emitUnlock(asm);
+  unlock(asm);
   constant(asm, RAX, 0);
   leave(asm);
 }
 
 function emitRun(asm: Assembler): void {
   const quit = asm.label();
-  const unlock = asm.label();
+  const end = asm.label();
   beginRun(asm);
   asm.op(I.test, RUNNING, RUNNING);
   asm.jcc(CC.e, quit);
@@ -130,12 +96,12 @@ function emitRun(asm: Assembler): void {
   asm.op(I.xor32, TID, TID);
   publish(asm);
   emitWalk(asm, "to the end");
-  asm.jmp(unlock);
+  asm.jmp(end);
   asm.bind(quit);
   constant(asm, RAX, 1);
   asm.op(I.mov32_store, RAX, control(asm, CONTROL.leave));
   wakeAll(asm);
-  asm.bind(unlock);
+  asm.bind(end);
   endRun(asm);
 }
 
@@ -143,41 +109,6 @@ function emitRunAlone(asm: Assembler): void {
   beginRun(asm);
   emitWalkAlone(asm);
   endRun(asm);
-}
-
-/** A mutex on a futex (U. Drepper, "Futexes are tricky", 2011): runs of several threads of the process take turns. */
-function lock(asm: Assembler): void {
-  const held = asm.label();
-  constant(asm, R9, LOCK_POLLS);
-  const poll = asm.here();
-  constant(asm, RAX, 0);
-  constant(asm, RCX, 1);
-  asm.op(I.lock_cmpxchg32, RCX, control(asm, CONTROL.lock));
-  asm.jcc(CC.e, held);
-  asm.op(I.pause);
-  asm.unary(I.dec32, R9);
-  asm.jcc(CC.ne, poll);
-  const sleep = asm.here();
-  constant(asm, RAX, 2);
-  asm.op(I.xchg32, RAX, control(asm, CONTROL.lock));
-  asm.op(I.test32, RAX, RAX);
-  asm.jcc(CC.e, held);
-  constant(asm, RDX, 2);
-  constant(asm, R10, 0);
-  futex(asm, CONTROL.lock, FUTEX_WAIT);
-  asm.jmp(sleep);
-  asm.bind(held);
-}
-
-function emitUnlock(asm: Assembler): void {
-  const free = asm.label();
-  constant(asm, RAX, 0);
-  asm.op(I.xchg32, RAX, control(asm, CONTROL.lock));
-  asm.unary(I.cmp32_imm8, RAX, 2);
-  asm.jcc(CC.ne, free);
-  constant(asm, RDX, 1);
-  futex(asm, CONTROL.lock, FUTEX_WAKE);
-  asm.bind(free);
 }
 
 /** Writes where the job's records are, and then that there is a job. All parts of all launches before it are done, so nobody reads what changes. */
@@ -196,19 +127,6 @@ function publish(asm: Assembler): void {
   asm.op(I.add, RCX, to);
   asm.op(I.mov_store, RCX, control(asm, CONTROL.end));
   wakeAll(asm);
-}
-
-/** xchg orders what was written before the look at sleepers: see the nap for the other half. */
-function wakeAll(asm: Assembler): void {
-  const done = asm.label();
-  asm.op(I.mov32, RAX, control(asm, CONTROL.job));
-  asm.unary(I.inc32, RAX);
-  asm.op(I.xchg32, RAX, control(asm, CONTROL.job));
-  asm.unary(I.cmp32_imm8, control(asm, CONTROL.sleepers), 0);
-  asm.jcc(CC.e, done);
-  constant(asm, RDX, 0x7fffffff);
-  futex(asm, CONTROL.job, FUTEX_WAKE);
-  asm.bind(done);
 }
 
 /** Without other threads: calls every record's function(arguments, 0). */

@@ -9,7 +9,7 @@ import { checkLaunches, compiledKernel } from "../launches.ts";
 import { type MachineFacts, machineFacts } from "../machine.ts";
 import { RunsInFlight } from "../runs_in_flight.ts";
 import { mapInTurns } from "../turns.ts";
-import { MAX_THREADS } from "./driver.ts";
+import { MAX_THREADS } from "./control.ts";
 import { createLaunchList, type ListHost } from "./launch_list.ts";
 import { allocate, joinCode, placeCode } from "./memory.ts";
 import { loadNative, type Native } from "./native.ts";

@@ -2,7 +2,8 @@
 import { SHARE_ENV, Worker } from "node:worker_threads";
 import { HeddleError } from "../../ir/error.ts";
 import { machineFacts } from "../machine.ts";
-import { CONTROL, controlBytes, driverCode, NO_LIST } from "./driver.ts";
+import { CONTROL, controlBytes } from "./control.ts";
+import { driverCode, NO_LIST } from "./driver.ts";
 import { allocate, placeCode } from "./memory.ts";
 import { koffiPath, maskOf, type Native, type NativeFunction } from "./native.ts";
 import { WORKER_SOURCE, type WorkerData, WorkerState } from "./worker.ts";
