@@ -1,5 +1,5 @@
 // Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns, and says what networks choose.
-// The dense product packs its right operand first, as a network does ("pack": what of it that is; geomeanPacked: without). "byRows", "tiled": the sparse kernel where activations lie by rows, and between two others, with operand and result as these hand them on.
+// The dense product packs its right operand first, as a network does ("pack": what of it that is; geomeanPacked: without). "alone": the sparse kernel for one column on one of several threads. "byRows", "tiled": the sparse kernel where activations lie by rows, and between two others, with operand and result as these hand them on.
 // Cold: copies of all that is kept of the matrix take turns, as layers of a network do. Hot: each timed run follows another with the same copy. Ratios are of medians.
 // Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --product forward,dataGradient,weightGradient, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
 import { parseArgs } from "node:util";
@@ -107,12 +107,11 @@ async function measure(product: Product, weights: Weights, n: number): Promise<O
   try {
     const contestants = await ring.contestants(product);
     const isForward = product === "forward";
-    const code = isForward && mayHaveCode(weights, n) ? await ring.algorithm(pattern, matrix.coo()) : null;
-    const choose = (caches: number) => dispatch(weights, n, ratesWhere(caches, rates), contestants, code);
+    if (isForward && mayHaveCode(weights, n)) contestants.push(await ring.algorithm(pattern, matrix.coo()));
+    const choose = (caches: number) => dispatch(weights, n, ratesWhere(caches, rates), contestants);
     const choice = isForward ? await choose(MOST_CACHES) : null;
     const alone = cachesOf(matrix.w.byteLength, 4 * n * Math.max(matrix.rows, matrix.columns), device.target);
     const choiceHot = isForward && alone < MOST_CACHES ? await choose(alone) : choice;
-    if (code) contestants.push(code);
     const byName = (times: readonly Spread[]) => Object.fromEntries(times.map((t, i) => [contestants[i].name, roundedSpread(t)]));
     const rounds = { ...ROUNDS, batch: matrix.w.length < LARGE ? copies : 1 };
     const cold = byName(interleaved(contestants, rounds));

@@ -12,11 +12,11 @@ import { sparseSampledKernel } from "../../src/kernels/sparse_sampled.ts";
 import type { InTiles } from "../../src/kernels/sparse_side.ts";
 import { bytesOfTiles, type Tiles, tileBytes, tilesOf } from "../../src/kernels/sparse_tiles.ts";
 import { turnedKernels, turnedSumBytes } from "../../src/kernels/sparse_turned.ts";
-import { sparseVectorKernel, type VectorMatrix } from "../../src/kernels/sparse_vector.ts";
+import { sparseVectorKernel } from "../../src/kernels/sparse_vector.ts";
 import type { TrialCall } from "../../src/run/trial.ts";
 import type { Coo } from "../../src/sparse/coo.ts";
 import type { Algorithm, Numbers, Operand } from "./algorithm.ts";
-import { gemmShape, type Kept, turned, type Weights } from "./weights.ts";
+import { gemmShape, turned, type Weights } from "./weights.ts";
 
 export type Product = "forward" | "dataGradient" | "weightGradient";
 
@@ -69,7 +69,9 @@ export class Ring {
     const learned = product === "forward" && this.operands.n === 1 ? [await this.vector("learned", this.weights.vectorLearned())] : [];
     const packing = this.operands.n > FEW || product === "weightGradient" ? [await this.packing(product)] : [];
     const byRows = product === "forward" && this.operands.n > 1 ? [await this.byRows(), await this.tiled()] : [];
-    return [await this.dense(product), await this.sparse(product), ...csr, ...learned, ...packing, ...byRows];
+    const isShared = this.device.threads > 1 && product === "forward" && this.operands.n === 1;
+    const alone = isShared ? [await this.vector("alone", this.weights.vector(1))] : [];
+    return [await this.dense(product), await this.sparse(product), ...csr, ...learned, ...alone, ...packing, ...byRows];
   }
 
   /** W·X by any algorithm, over a matrix of the same sizes. */
@@ -203,7 +205,7 @@ export class Ring {
   private sparse(product: Product): Promise<Contestant> {
     if (product === "weightGradient") return this.sampled();
     if (product === "dataGradient") return this.operands.n === 1 ? this.vectorTurned() : this.backward();
-    return this.operands.n === 1 ? this.vector("csb", this.weights.vector()) : this.forward();
+    return this.operands.n === 1 ? this.vector("csb", this.weights.vector(this.device.threads)) : this.forward();
   }
   private forward(): Promise<Contestant> {
     const kept = this.weights.forward(this.operands.n);
@@ -249,10 +251,10 @@ export class Ring {
     const type = { dtype: "f32" as const, shape: [shape.rows, shape.n] };
     return sparseProductKernel("sparse", shape, noEpilogue(type), target, threads);
   }
-  private vector(name: string, kept: Kept<VectorMatrix>): Promise<Contestant> {
-    const { target, threads } = this.device;
+  private vector(name: string, kept: ReturnType<Weights["vectorLearned"]>): Promise<Contestant> {
     const { rows } = this.weights.matrix;
-    const kernel = sparseVectorKernel("sparse", kept.form.shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), target, threads);
+    const { shape, threads } = kept.form;
+    const kernel = sparseVectorKernel("sparse", shape, noEpilogue({ dtype: "f32", shape: [1, rows] }), this.device.target, threads);
     const [x, output] = [this.put(this.operands.x), this.empty(4 * rows)];
     return this.contestant(name, kept, (copy) => [[kernel, [...kept.copies[copy], x, output]]], output);
   }

@@ -14,23 +14,18 @@ import type { Weights } from "./weights.ts";
 
 export interface Choice {
   /** A contestant's name. */
-  readonly chosen: "dense" | "csb" | "pattern";
+  readonly chosen: "dense" | "csb" | "alone" | "pattern";
   readonly predicted: Forecast;
   /** Where predictions left it open. */
   readonly tried: Forecast | null;
 }
 
-/** By rates of a network's size. Contestants: the dense product, the sparse kernel, and code for the pattern where there is some. */
-export async function dispatch(
-  weights: Weights,
-  n: number,
-  rates: SparseRates,
-  [dense, csb]: readonly Contestant[],
-  pattern: Contestant | null,
-): Promise<Choice> {
+/** By rates of a network's size. */
+export async function dispatch(weights: Weights, n: number, rates: SparseRates, contestants: readonly Contestant[]): Promise<Choice> {
   const { sparse, predicted, isPossible, doesPay } = predict(weights, n, rates);
   if (!isPossible || !isOpen(predicted, rates)) return { chosen: doesPay ? sparse : "dense", predicted, tried: null };
-  const rival = (sparse === "pattern" && pattern) || csb;
+  const named = (name: string): Contestant => contestants.find((c) => c.name === name)!; // predictions are of what there is
+  const [dense, rival] = [named("dense"), named(sparse)];
   const trial = new Trial(weights.device);
   try {
     const activations = [...new Set([...dense.activations, ...rival.activations])];
@@ -56,9 +51,10 @@ function predict(weights: Weights, n: number, rates: SparseRates) {
   const size = { rows, depth, n };
   const machine = { target, threads, rates };
   if (n === 1) {
-    const predicted = vectorForecastOf(size, weights.vector().form, machine);
+    const predicted = vectorForecastOf(size, weights.vector(threads).form, machine);
     const isPossible = vectorFits(size);
-    return { sparse: "csb" as const, predicted, isPossible, doesPay: isPossible && vectorPays(predicted) };
+    const sparse = predicted.threads < threads ? ("alone" as const) : ("csb" as const);
+    return { sparse, predicted, isPossible, doesPay: isPossible && vectorPays(predicted) };
   }
   const nonzeros = matrix.csb().values.length;
   const isPossible = isTabled(size, nonzeros / (rows * depth));

@@ -17,6 +17,9 @@ export interface Timed {
 /** Dense median over a contestant's. */
 const over = (times: Timed["cold"], name: string): number => times.dense.median / times[name].median;
 
+/** The kernels that networks choose from, besides the dense one. */
+const CHOICES = ["csb", "alone", "pattern"];
+
 const CLASSES: readonly (readonly [string, (n: number) => boolean])[] = [
   ["N>=64", (n) => n >= 64],
   ["N=8..32", (n) => n >= 8 && n <= 32],
@@ -84,7 +87,7 @@ export function summaryOf(cases: readonly Timed[]) {
     kernelLost: rounded(cases.filter((c) => over(c.cold, "csb") < 1).length / cases.length),
     /** Choices that another contestant beats by more than a tenth. */
     mispredicted: chosen
-      .filter((c) => Math.max(1, over(c.cold, "csb"), c.cold.pattern ? over(c.cold, "pattern") : 0) > 1.1 * c.ratio)
+      .filter(({ cold, ratio }) => Math.max(1, ...CHOICES.filter((name) => cold[name]).map((name) => over(cold, name))) > 1.1 * ratio)
       .map(({ shape, sparsity, n, chosen: name, ratio, cold }) => ({
         shape,
         sparsity,

@@ -141,13 +141,13 @@ export class Weights {
   private columnsOf(direction: Direction, n: number): number {
     return goesBroad(this.matrix.csb(), direction, this.device.target, n) ? n : 0;
   }
-  /** For one column, as a network that does not learn has it. */
-  readonly vector = once(() => this.keep(() => this.vectorForm(false)));
+  /** For one column, as a network that does not learn has it, shared out to so many threads. */
+  readonly vector = each((threads) => this.keep(() => this.vectorForm(false, threads)));
   /** As a layer that learns has it: the other direction reads the same values. */
-  readonly vectorLearned = once(() => this.keep(() => this.vectorForm(true)));
-  private vectorForm(withTurned: boolean) {
-    const form: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, withTurned);
-    return { form, arrays: [ordered(this.values(), form.place), ...vectorIndexOf(form, this.device.threads)] };
+  readonly vectorLearned = once(() => this.keep(() => this.vectorForm(true, this.device.threads)));
+  private vectorForm(withTurned: boolean, threads: number) {
+    const matrix: VectorMatrix = vectorMatrixOf(this.matrix.csb(), this.device.target, withTurned);
+    return { form: { ...matrix, threads }, arrays: [ordered(this.values(), matrix.place), ...vectorIndexOf(matrix, threads)] };
   }
   /** The same values, and the index of the other direction. */
   readonly vectorTurned = once(() =>

@@ -111,6 +111,7 @@ function partText({ dense, sparse, beside, broad, code, vector }: KernelRates, l
       ],
       ["dense, one column", bytesText(vector.dense)],
       ["sparse, one column", `${bytesText(vector.sparse)}, ${nanoseconds(vector.step)} a step`],
+      ["threads meet after a launch", `in ${nanoseconds(vector.meeting)}`],
     ]),
     "",
     formatTable(["weights", "columns", "density", "dense", "predicted", "sparse", "predicted", "speed-up", "code", "predicted"], cells, {

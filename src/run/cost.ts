@@ -13,10 +13,15 @@ export const byteSize = (value: Value): number => tensorBytes(value.type);
 
 /** Milliseconds on one slow core. */
 export function estimateMs(node: Node): number {
+  return flopsOf(node) / SLOW_FLOPS_PER_MS + bytesOf(node) / SLOW_BYTES_PER_MS;
+}
+
+/** Of the tensors that a node reads and writes. */
+export function bytesOf({ inputs, outputs }: Node): number {
   let bytes = 0;
-  for (const v of node.inputs) if (v) bytes += byteSize(v);
-  for (const v of node.outputs) bytes += byteSize(v);
-  return flopsOf(node) / SLOW_FLOPS_PER_MS + bytes / SLOW_BYTES_PER_MS;
+  for (const v of inputs) if (v) bytes += byteSize(v);
+  for (const v of outputs) bytes += byteSize(v);
+  return bytes;
 }
 
 /** Floating-point operations of a node or of all nodes in a group. */

@@ -17,6 +17,8 @@ const BANDWIDTH: Bounds = [0.3, 1000];
 const FROM_MEMORY = 1.3;
 /** Nanoseconds of a step: four a cycle at 7 GHz. */
 const STEP: Bounds = [1 / 28, 50];
+/** Nanoseconds of a meeting of threads: hundreds of them, on several processors. */
+const MEETING: Bounds = [0, 20_000];
 
 const isWithin = (value: number, [least, most]: Bounds): boolean => value >= least && value <= most;
 
@@ -29,6 +31,7 @@ export function isPlausible({ dense, sparse, beside, code, vector }: KernelRates
     [vector.dense, vector.sparse].every(
       ({ cached, streamed }) => isWithin(cached, BANDWIDTH) && isWithin(streamed, BANDWIDTH) && streamed <= FROM_MEMORY * cached,
     ) &&
-    isWithin(vector.step, STEP)
+    isWithin(vector.step, STEP) &&
+    isWithin(vector.meeting, MEETING)
   );
 }

@@ -48,8 +48,8 @@ interface KeptRates {
   readonly tries: number;
 }
 
-const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 9 ${codeKey}`;
-const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 3 ${codeKey}`;
+const keyOf = ({ codeKey }: CpuDevice): string => `sparse rates 10 ${codeKey}`;
+const triedKeyOf = ({ codeKey }: CpuDevice): string => `sparse layers 4 ${codeKey}`;
 
 /** Rates whose series were further apart are measured again by the next processes, so many times; the steadiest stay. */
 const WIDE = 1.1;

@@ -1,5 +1,6 @@
 // Measures what products of one column take on this machine: bytes of weights from the last cache and from memory, and steps of sparse kernels.
 import type { CpuDevice } from "../devices/cpu.ts";
+import { KernelBuilder } from "../ir/kernel.ts";
 import { fromNumbers } from "../ir/tensor.ts";
 import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, scheduleGemm } from "../kernels/gemm.ts";
@@ -8,7 +9,7 @@ import { windowSteps } from "../kernels/sparse_window.ts";
 import { cooFromDense } from "../sparse/coo.ts";
 import { csbFromCoo } from "../sparse/csb.ts";
 import type { VectorRates } from "./implement/sparse_cost.ts";
-import { LAUNCH } from "./implement/sparse_vector_cost.ts";
+import { launchNs } from "./sharers.ts";
 import { lowOf, type Rounds, type Trial, type TrialCall } from "./trial.ts";
 
 /** Matrices of as many rows as columns. */
@@ -34,13 +35,18 @@ export interface VectorTrials {
 
 export async function vectorTrials(device: CpuDevice, trial: Trial): Promise<VectorTrials> {
   const [near, far] = [await prepare(device, trial, NEAR), await prepare(device, trial, FAR)];
+  const empty = new KernelBuilder("empty", device.target, device.threads).build();
+  const launches = await trial.rounds([new Array<TrialCall>(LAUNCHES).fill({ kernel: empty, args: [] })]);
   const rates = ([cached, streamed]: readonly Readings[]): VectorRates => {
-    const of = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind], device), streamed: rateOf(streamed[kind], device) });
+    const meeting = lowOf(launches.lows[0]) / LAUNCHES;
+    const once = launchNs(device.threads, meeting);
+    const rateOf = ({ bytes, ns }: Reading): number => bytes / device.threads / Math.max(ns - once, 1);
+    const of = (kind: "dense" | "sparse") => ({ cached: rateOf(cached[kind]), streamed: rateOf(streamed[kind]) });
     const [{ sparse }] = near.readings();
-    return { dense: of("dense"), sparse: of("sparse"), step: (device.threads * (sparse.ns - LAUNCH)) / near.steps };
+    return { dense: of("dense"), sparse: of("sparse"), step: (device.threads * (sparse.ns - once)) / near.steps, meeting };
   };
   return {
-    rounds: [near.rounds, far.rounds],
+    rounds: [near.rounds, far.rounds, launches],
     far: () => rates(far.readings()),
     near: () => rates([...near.readings(), ...near.readings()]),
   };
@@ -52,7 +58,6 @@ interface Reading {
   readonly ns: number;
 }
 type Readings = Readonly<Record<"dense" | "sparse", Reading>>;
-const rateOf = ({ bytes, ns }: Reading, { threads }: CpuDevice): number => bytes / threads / Math.max(ns - LAUNCH, 1);
 
 async function prepare(device: CpuDevice, trial: Trial, { size, density, copies }: VectorProblem) {
   const { target, threads } = device;

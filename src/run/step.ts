@@ -153,13 +153,15 @@ export interface SparseChoice {
 }
 
 /** The kernel of this kind for these parts, generated when there is none yet. */
-export function sharedKernel({ kernels }: TargetOptions, key: string, generate: () => Kernel): Kernel {
-  const known = kernels.get(key);
+export function sharedKernel({ kernels, threads }: TargetOptions, key: string, generate: () => Kernel): Kernel {
+  const known = kernels.get(keyFor(threads, key));
   if (known) return known;
   const kernel = generate();
-  kernels.set(key, kernel);
+  kernels.set(keyFor(threads, key), kernel);
   return kernel;
 }
+export const hasKernel = ({ kernels, threads }: TargetOptions, key: string): boolean => kernels.has(keyFor(threads, key));
+const keyFor = (threads: number, key: string): string => `${threads} ${key}`;
 
 /** An operator with a kernel written for it, and the element-wise tail that the kernel applies. */
 export interface AnchorTask extends TargetOptions {

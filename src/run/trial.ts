@@ -60,7 +60,8 @@ export class Trial {
     const bytes = Math.min(swept, MOST_SWEPT);
     if (bytes > 0) before.unshift(this.reading(this.others(bytes), bytes));
     const idle = this.reading(this.lines(), 0);
-    const runs = contestants.map((calls) => Array.from({ length: again }, () => calls).flat());
+    // All threads begin each: a run of kernels of one thread would not wait for others.
+    const runs = contestants.map((calls) => [idle, ...Array.from({ length: again }, () => calls).flat()]);
     const calls = [...before, idle, ...runs.flat()];
     const kernels = [...new Set(calls.map(({ kernel }) => kernel))];
     const launches = calls.map(({ kernel, args }) => ({ kernel: kernels.indexOf(kernel), args: args.map((m) => m.address) }));

@@ -9,7 +9,8 @@ import { LayerNormalization } from "../../ops/norm.ts";
 import { AveragePool, MaxPool } from "../../ops/pool.ts";
 import { LogSoftmax, Softmax } from "../../ops/softmax.ts";
 import { rangedLeaf } from "../ranges.ts";
-import { type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
+import { sharersOfNode, USUAL_MEETING } from "../sharers.ts";
+import { hasKernel, type Implementation, type Step, sharedKernel, type TargetOptions, valuePlace } from "../step.ts";
 import { ATTENTION_ALONE } from "./attention.ts";
 import { implementConv } from "./conv.ts";
 import { implementConvTranspose } from "./conv_transpose.ts";
@@ -43,7 +44,8 @@ const ALONE: ReadonlyMap<Op, Implementation> = new Map([
 export const isAnchor = (node: Node): boolean => ANCHORS.has(node.op) && canAnchor(node);
 
 /** How a node is executed. `name` is unique in the program. */
-export function implement(node: Node, name: string, options: TargetOptions): Step {
+export function implement(node: Node, name: string, all: TargetOptions): Step {
+  const options = { ...all, threads: sharersOfNode(node, all.threads, all.sparse?.rates.vector.meeting ?? USUAL_MEETING) };
   const anchor = node.op === Group ? groupAttrs(node).anchor : node;
   const by = anchor && (ANCHORS.get(anchor.op) ?? ALONE.get(anchor.op));
   if (by) {
@@ -55,7 +57,7 @@ export function implement(node: Node, name: string, options: TargetOptions): Ste
   const reads = (node.op === Group ? node.inputs : body.inputs) as readonly Value[]; // a group's inputs are never absent
   const key = `group ${structureKey(body)}`;
   // What is computed of integers is lowered or not by what they may be; all else by its structure alone.
-  const isKnown = options.kernels.has(key) && reads.every((v) => v.type.dtype !== "i64");
+  const isKnown = hasKernel(options, key) && reads.every((v) => v.type.dtype !== "i64");
   if (!isKnown && !canLowerGroup(body, rangedLeaf(reads))) return { node, calls: null };
   const kernel = sharedKernel(options, key, () => lowerGroup(name, body, options.target, options.threads));
   return { node, calls: [{ kernel, places: [...reads, ...node.outputs].map(valuePlace) }] };

@@ -3,7 +3,8 @@ import type { SimdTarget } from "../../ir/kernel.ts";
 import { patternBlocks } from "../../kernels/sparse_pattern.ts";
 import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { splitThreads } from "../../kernels/work.ts";
-import { type CodeRates, type SparseLayer, totalMs } from "./sparse_cost.ts";
+import { sharersOf } from "../sharers.ts";
+import { type CodeRates, type KernelRates, type SparseLayer, totalMs } from "./sparse_cost.ts";
 
 /** A layer as code for its pattern depends on it. */
 export type CodeLayer = Pick<SparseLayer, "rows" | "depth" | "n" | "length">;
@@ -45,3 +46,7 @@ export const CODE_RATES = ["vector", "channel", "fetched", "again"] as const sat
 
 export const codeMs = (layer: CodeLayer, rates: CodeRates, target: SimdTarget, threads: number): number =>
   totalMs(codeWork(layer, target, threads), CODE_RATES, rates);
+
+/** Threads that share it out. */
+export const codeSharers = (layer: CodeLayer, { code, vector }: KernelRates, target: SimdTarget, threads: number): number =>
+  sharersOf(threads, vector.meeting, (sharers) => 1e6 * codeMs(layer, code, target, sharers));

@@ -2,6 +2,7 @@
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { splitThreads } from "../../kernels/work.ts";
+import { USUAL_MEETING } from "../sharers.ts";
 
 /** Which kernels products with constant weights get: those that are predicted to be faster, sparse ones wherever there are some, or dense ones. */
 export type SparseMode = "auto" | "always" | "never";
@@ -54,6 +55,8 @@ export interface VectorRates {
   readonly sparse: { readonly cached: number; readonly streamed: number };
   /** Nanoseconds of a step of windows with one row of a lane, with everything in the nearest caches. */
   readonly step: number;
+  /** Nanoseconds that threads take to meet after a launch: with two of them 50 on Zen 5, 300 on Sapphire Rapids. */
+  readonly meeting: number;
 }
 
 export interface KernelRates {
@@ -108,7 +111,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     beside: { nonzero: 0.147, vector: 0.147, visit: 0.749, channel: 0.16, once: 700, wait: 1 },
     broad: { nonzero: 0.353, row: 0.353 },
     code: { vector: 0.3, channel: 0.25, fetched: 0.03, again: 0.085 },
-    vector: { dense: { cached: 100, streamed: 42 }, sparse: { cached: 75, streamed: 38 }, step: 0.44 },
+    vector: { dense: { cached: 100, streamed: 42 }, sparse: { cached: 75, streamed: 38 }, step: 0.44, meeting: USUAL_MEETING },
   },
   avx2: {
     dense: { element: 0.0155, result: 0.03, once: 500, wait: 0.7 },
@@ -116,7 +119,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     beside: { nonzero: 0.122, vector: 0.122, visit: 0.582, channel: 0.16, once: 700, wait: 1 },
     broad: { nonzero: 0.292, row: 0.292 },
     code: { vector: 0.15, channel: 0.2, fetched: 0.03, again: 0.085 },
-    vector: { dense: { cached: 112, streamed: 42 }, sparse: { cached: 102, streamed: 40 }, step: 0.48 },
+    vector: { dense: { cached: 112, streamed: 42 }, sparse: { cached: 102, streamed: 40 }, step: 0.48, meeting: USUAL_MEETING },
   },
   wasm: {
     dense: { element: 0.033, result: 0.05, once: 500, wait: 0.7 },
@@ -124,7 +127,7 @@ export const USUAL_RATES: Readonly<Record<SimdTarget["name"], SparseRates>> = {
     beside: { nonzero: 0.166, vector: 0.166, visit: 0.499, channel: 0.2, once: 700, wait: 1 },
     broad: { nonzero: 0.399, row: 0.399 },
     code: { vector: 0.3, channel: 0.6, fetched: 0.03, again: 0.085 },
-    vector: { dense: { cached: 94, streamed: 42 }, sparse: { cached: 90, streamed: 40 }, step: 1.03 },
+    vector: { dense: { cached: 94, streamed: 42 }, sparse: { cached: 90, streamed: 40 }, step: 1.03, meeting: USUAL_MEETING },
   },
 };
 

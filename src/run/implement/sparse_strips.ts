@@ -16,8 +16,8 @@ import { splitThreads } from "../../kernels/work.ts";
 import { type AnchorTask, constantPlace, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { machineOf } from "./sparse_choice.ts";
 import { readNs } from "./sparse_cost.ts";
-import { type Forecast, type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
-import { blocksForecast } from "./sparse_vector_cost.ts";
+import { type Machine, type Size, windowsMs } from "./sparse_forecast.ts";
+import { blocksForecast, type VectorForecast } from "./sparse_vector_cost.ts";
 
 /** In what the dense product takes for a weight: for each that is stored, by vectors of a strip, and for each result. */
 interface StripCost {
@@ -64,7 +64,7 @@ export function rowTimesBlocks(
   task: AnchorTask,
   x: Value,
   w: StripWeights,
-): { readonly ms: Forecast; readonly format: string; call(): KernelCall } | null {
+): { readonly ms: VectorForecast; readonly format: string; call(threads: number): KernelCall } | null {
   const { rows, depth } = w;
   const all = stripSizes(task.target)
     .filter(({ width }) => width > 1)
@@ -75,7 +75,8 @@ export function rowTimesBlocks(
   return {
     ms: blocksForecast({ rows, depth, n: 1 }, elements(strips), machineOf(task)),
     format: stripFormat(strips),
-    call: () => stripCall(task, w, { strips, shape: sparseStripShape(strips, 1, false, task.target) }, [valuePlace(x)]),
+    call: (threads) =>
+      stripCall({ ...task, threads }, w, { strips, shape: sparseStripShape(strips, 1, false, task.target) }, [valuePlace(x)]),
   };
 }
 

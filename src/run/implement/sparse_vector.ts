@@ -34,16 +34,18 @@ export function rowTimesSparse(
   const blocks = rowTimesBlocks(task, x, { weights, rows: n, depth: k, isByRows: isTransposed });
   const isWorth = (ms: Forecast): boolean => !isAuto || (vectorFits(size) && isWanted(task, vectorPays(ms)));
   if (blocks && blocks.ms.sparseMs < guess.sparseMs && isWorth(blocks.ms)) {
-    note(task, { ...size, density, ...blocks.ms, isSparse: true, format: blocks.format });
-    return [blocks.call()];
+    const { denseMs, sparseMs, threads } = blocks.ms;
+    note(task, { ...size, density, denseMs, sparseMs, isSparse: true, format: blocks.format });
+    return [blocks.call(threads)];
   }
   // Random places first: where those lose, nothing is converted.
   const csb = isWorth(guess) ? csbFromFloats(weights, { rows: n, columns: k, isTurned: !isTransposed, block: SPARSE_BLOCK }) : null;
   const w = csb && vectorMatrixOf(csb, target);
   const ms = w ? vectorForecastOf(size, w, machine) : guess;
   const isSparse = w !== null && isWorth(ms);
-  note(task, { ...size, density, ...ms, isSparse });
-  return isSparse ? [vectorCall(task, w, orderedValues(csb!, w.place), x)] : null; // w was made of it
+  const { denseMs, sparseMs, threads } = ms;
+  note(task, { ...size, density, denseMs, sparseMs, isSparse });
+  return isSparse ? [vectorCall({ ...task, threads }, w, orderedValues(csb!, w.place), x)] : null; // w was made of it
 }
 
 function vectorCall(task: AnchorTask, w: VectorMatrix, values: ReturnType<typeof orderedValues>, x: Value): KernelCall {

@@ -1,8 +1,9 @@
 // What a product with one column takes, dense and sparse: bytes over the bandwidth of the memory that holds them, or steps where there are many.
 import type { SimdTarget } from "../../ir/kernel.ts";
-import { periodsOf } from "../../kernels/sparse_slices.ts";
+import { partsOf } from "../../kernels/sparse_slices.ts";
 import type { VectorMatrix } from "../../kernels/sparse_vector.ts";
 import { windowSteps } from "../../kernels/sparse_window.ts";
+import { launchNs, sharersOf } from "../sharers.ts";
 import { readNs } from "./sparse_cost.ts";
 import type { Forecast, Machine, Size } from "./sparse_forecast.ts";
 
@@ -17,8 +18,7 @@ const STEPS: Readonly<Record<SimdTarget["name"], StepCosts>> = {
   avx2: { twoRows: 1.75, packed: 1, gather: 5.2 },
   wasm: { twoRows: 1.75, packed: 1, gather: 1.17 },
 };
-/** Nanoseconds of a launch, and of what the sparse kernel does besides its steps: of 256×64 about as much at 95 % zeros. */
-export const LAUNCH = 100;
+/** Nanoseconds of what the sparse kernel does besides its steps: of 256×64 about as much at 95 % zeros. */
 const BESIDES = 60;
 
 /** Which part of a step's lanes nonzeros at random places fill, by their density: measured with 16 lanes. */
@@ -45,29 +45,37 @@ function fillOf(density: number): number {
   return f0 + ((f1 - f0) * (density - d0)) / (d1 - d0);
 }
 
-/** Of the rows what the busiest thread has: whole periods. */
-function shareOf({ rows }: Size, { threads }: Machine): number {
-  const periods = periodsOf(rows);
-  return Math.ceil(periods / threads) / periods;
+/** Of so many parts what the busiest thread has. */
+const shareOf = (parts: number, { threads }: Machine): number => Math.ceil(parts / threads) / parts;
+
+/** Of one column, besides what is predicted: the threads that share the sparse kernel out. */
+export interface VectorForecast extends Forecast {
+  readonly threads: number;
 }
 
-/** `share`: of the sparse kernel's work what the busiest thread has. */
-function forecast({ rows, depth }: Size, steps: number, bytes: number, machine: Machine, share: number): Forecast {
-  const { target, threads, rates } = machine;
+/** `share`: of the sparse kernel's work what the busiest of all threads has. */
+function forecast({ rows, depth }: Size, steps: number, bytes: number, machine: Machine, share: number): VectorForecast {
+  const { target, rates } = machine;
   const { vector } = rates;
-  const dense = readNs(4 * rows * depth, vector.dense, target);
+  const dense = readNs(4 * rows * depth, vector.dense, target) / machine.threads;
   const sparse = Math.max(steps * vector.step, readNs(bytes, vector.sparse, target));
-  return { denseMs: (LAUNCH + dense / threads) / 1e6, sparseMs: (LAUNCH + BESIDES + share * sparse) / 1e6 };
+  const ns = (sharers: number): number => (sharers > 1 ? share * sparse : sparse);
+  const threads = sharersOf(machine.threads, vector.meeting, ns);
+  return {
+    denseMs: (launchNs(machine.threads, vector.meeting) + dense) / 1e6,
+    sparseMs: (launchNs(threads, vector.meeting) + BESIDES + ns(threads)) / 1e6,
+    threads,
+  };
 }
 
 /** With nonzeros at random places. */
-export function vectorForecast(size: Size, density: number, machine: Machine): Forecast {
+export function vectorForecast(size: Size, density: number, machine: Machine): VectorForecast {
   const { lanes, name } = machine.target;
   const nonzeros = size.rows * size.depth * density;
   const steps = nonzeros / lanes / fillOf(density);
   const cost = lanes === 16 && density < TWO_ROWS ? STEPS[name].twoRows : 1;
   const gathers = (nonzeros / lanes) * STEPS[name].gather;
-  const share = shareOf(size, machine);
+  const share = shareOf(Math.ceil(size.rows / lanes), machine);
   return gathers < steps * cost
     ? forecast(size, gathers, 6 * nonzeros, machine, share)
     : forecast(size, steps * cost, steps * lanes * (4 + CODE_BYTES), machine, share);
@@ -78,18 +86,19 @@ const TWO_ROWS = 0.1;
 const CODE_BYTES = 0.9;
 
 /** With a pattern in the order of its kernel. */
-export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): Forecast {
+export function vectorForecastOf(size: Size, { shape, place, index }: VectorMatrix, machine: Machine): VectorForecast {
   const cost = STEPS[machine.target.name];
   const bytes = index.reduce((sum, part) => sum + part.byteLength, place.byteLength);
   const steps =
     shape.walk === "gathered"
       ? shape.length * cost.gather
       : windowSteps(shape) * (shape.isPacked ? cost.packed : 1 + ((cost.twoRows - 1) * shape.shared) / shape.bundle);
-  return forecast(size, steps, bytes, machine, shareOf(size, machine));
+  const share = shareOf(partsOf(shape).parts, machine);
+  return forecast(size, steps, bytes, machine, share);
 }
 
 /** With blocks of so many elements: they come as fast as memory gives them. */
-export const blocksForecast = (size: Size, elements: number, machine: Machine): Forecast =>
+export const blocksForecast = (size: Size, elements: number, machine: Machine): VectorForecast =>
   forecast(size, 0, 4 * elements, machine, 1 / machine.threads);
 
 /** Whether a layer is large enough for a sparse kernel. */

@@ -1,0 +1,2 @@
+// Pages have no layers that are open: all their kernels are dense.
+export { implement as implementTried } from "./implement/index.ts";
