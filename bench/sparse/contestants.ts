@@ -2,7 +2,7 @@
 import type { CpuDevice, LaunchList, Memory } from "../../src/devices/cpu.ts";
 import type { Kernel } from "../../src/ir/kernel.ts";
 import { noEpilogue } from "../../src/kernels/epilogue.ts";
-import { gemmKernel, packedElements, scheduleGemm } from "../../src/kernels/gemm.ts";
+import { columnSharers, type GemmShape, gemmKernel, packedElements, scheduleGemm } from "../../src/kernels/gemm.ts";
 import { packKernel } from "../../src/kernels/pack.ts";
 import { channelsLast } from "../../src/kernels/sparse_panel.ts";
 import { sparseProductKernel } from "../../src/kernels/sparse_product.ts";
@@ -160,18 +160,18 @@ export class Ring {
     const { m, n, k, side } = this.rightOf(product);
     if (product === "weightGradient") {
       const outputs = weights.gradient();
-      const [kernel, left, { call, packed }] = [this.gemm(m, n, k), this.put(operands.g), this.packed(product)];
+      const [kernel, left, { call, packed }] = [this.gemm(m, n, k, false), this.put(operands.g), this.packed(product)];
       return this.contestant("dense", { bytes: 0, ms: 0 }, (copy) => [call, [kernel, [left, packed, outputs[copy]]]], outputs);
     }
     const isForward = product === "forward";
     const output = this.empty(4 * m * n);
     if (n <= FEW) {
       const kept = isForward ? weights.packed(n) : weights.packedTurned(n);
-      const [kernel, left] = [this.gemm(n, m, k), this.put(turned(side, k, n))];
+      const [kernel, left] = [this.gemm(n, m, k, null), this.put(turned(side, k, n))];
       return this.contestant("dense", kept, (copy) => [[kernel, [left, ...kept.copies[copy], output]]], output);
     }
     const kept = isForward ? weights.dense() : weights.turned();
-    const [kernel, { call, packed }] = [this.gemm(m, n, k), this.packed(product)];
+    const [kernel, { call, packed }] = [this.gemm(m, n, k, true), this.packed(product)];
     return this.contestant("dense", kept, (copy) => [call, [kernel, [...kept.copies[copy], packed, output]]], output);
   }
   /** What packing takes of it: another kernel might have written the operand like that. */
@@ -187,15 +187,21 @@ export class Ring {
     const strides = { k: n, n: 1 };
     return product === "forward" ? { m: rows, n, k: columns, side: x, strides } : { m: columns, n, k: rows, side: g, strides };
   }
-  private gemm(m: number, n: number, k: number): Kernel {
+  /** `isLeftConstant`: by weights, where the right operand is packed each time; null: it was packed beforehand. */
+  private shapeOf(m: number, n: number, k: number, isLeftConstant: boolean | null): GemmShape {
     const { target, threads } = this.device;
     const shape = gemmShape(m, n, k);
+    return isLeftConstant === null ? shape : { ...shape, columnSharers: columnSharers(shape, isLeftConstant, target, threads) };
+  }
+  private gemm(m: number, n: number, k: number, isLeftConstant: boolean | null): Kernel {
+    const { target, threads } = this.device;
+    const shape = this.shapeOf(m, n, k, isLeftConstant);
     return gemmKernel("dense", shape, scheduleGemm(shape, target), noEpilogue({ dtype: "f32", shape: [m, n] }), target, threads);
   }
   private packed(product: Product): { readonly call: Call; readonly packed: Memory } {
     const { target, threads } = this.device;
     const { m, n, k, side, strides } = this.rightOf(product);
-    const shape = gemmShape(m, n, k);
+    const shape = this.shapeOf(m, n, k, product !== "weightGradient");
     const schedule = scheduleGemm(shape, target);
     const packed = this.empty(4 * packedElements(shape, schedule, target));
     const kernel = packKernel("pack", { batch: 0, ...strides }, shape, schedule, target, threads);

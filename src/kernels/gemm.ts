@@ -26,6 +26,8 @@ export interface GemmShape {
   readonly isRightBatched: boolean;
   /** Whether the sums start at a bias (n). */
   readonly hasBias: boolean;
+  /** So many threads share columns, not rows: where `b` is packed at run time each finds what it has packed itself, and need not wait for others' caches. */
+  readonly columnSharers?: number;
 }
 
 /** How a product is cut up: register tile, depth of a block, column tiles of a block. */
@@ -39,6 +41,20 @@ export interface GemmSchedule {
   readonly copiesLeft: boolean;
 }
 
+/** Vectors of columns that a thread's tiles should have room for. */
+const WIDE = 4;
+
+/** Of threads that pack `b` at run time, how many have columns of their own: all where the left operand is the same for all of them, or no larger than the right one. Else they share rows. */
+export function columnSharers(
+  { batch, m, n }: GemmShape,
+  isLeftConstant: boolean,
+  { lanes }: SimdTarget,
+  threads: number,
+): number | undefined {
+  const pays = m <= n || (isLeftConstant && n >= WIDE * lanes * threads);
+  return batch === 1 && threads > 1 && pays ? threads : undefined;
+}
+
 /** Depths up to this are worked off at once; longer ones in blocks of about BLOCK_DEPTH, whose panels of `a` and tiles of `b` the caches hold. */
 const MAX_DEPTH = 512;
 const BLOCK_DEPTH = 256;
@@ -48,9 +64,9 @@ const leftType = ({ format = "f32" }: GemmShape): "f32" | "f16" | "bf16" => (for
 
 /** The schedule for a product, from the sizes of the caches. */
 export function scheduleGemm(shape: GemmShape, target: SimdTarget, output: DType = "f32"): GemmSchedule {
-  const { m, n, k, left } = shape;
+  const { m, n, k, left, columnSharers = 1 } = shape;
   const bytes = MEMORY_BYTES[leftType(shape)];
-  const tile = chooseTile(target, m, Math.ceil(n / target.lanes));
+  const tile = chooseTile(target, m, Math.ceil(n / target.lanes / columnSharers));
   const width = tile.vectors * target.lanes;
   // Rows a multiple of a large power of two apart fall into few cache sets: their panels are copied, and may as well be short.
   const collides = (left.row * bytes) % 1024 === 0 && tile.rows > 4;
@@ -194,7 +210,10 @@ class Gemm {
   build(): Kernel {
     const { b, shape, schedule, tiles, rowTiles } = this;
     const columnTiles = tiles.full + (tiles.rest ? 1 : 0);
-    shareOut(b, [shape.batch, rowTiles.full + (rowTiles.rest ? 1 : 0), columnTiles], ([batches, rows, columns]) => {
+    const allRows = rowTiles.full + (rowTiles.rest ? 1 : 0);
+    const isTurned = shape.columnSharers !== undefined;
+    shareOut(b, [shape.batch, ...(isTurned ? [columnTiles, allRows] : [allRows, columnTiles])], ([batches, first, second]) => {
+      const [rows, columns] = isTurned ? [second, first] : [first, second];
       b.loop(batches.from, batches.to, 1, (batch) => {
         if (schedule.columnTiles >= columnTiles) this.blocks(batch, rows, columns);
         else

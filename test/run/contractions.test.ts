@@ -133,6 +133,11 @@ const PRODUCTS: readonly Case[] = [
     build: ([a, b]) => op("MatMul", [a, op("Transpose", [b], { perm: [0, 2, 1] })]),
   },
   {
+    name: "MatMul of a constant left operand",
+    shapes: [[120, 270]],
+    build: ([b]) => op("Relu", [op("MatMul", [constantValue(random(7, 300, 120)), b])]),
+  },
+  {
     name: "MatMul with a residual",
     shapes: [[33, 640]],
     build: ([a]) => op("Add", [op("MatMul", [a, constantValue(random(4, 640, 640))]), a]),

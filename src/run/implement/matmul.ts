@@ -3,9 +3,19 @@ import type { DType } from "../../ir/dtype.ts";
 import type { Value } from "../../ir/graph.ts";
 import type { SimdTarget } from "../../ir/kernel.ts";
 import { elementCount } from "../../ir/tensor.ts";
-import { type GemmFormat, type GemmShape, gemmKernel, packedElements, packPairs, packRight, scheduleGemm } from "../../kernels/gemm.ts";
+import {
+  columnSharers,
+  type GemmFormat,
+  type GemmShape,
+  gemmKernel,
+  packedElements,
+  packPairs,
+  packRight,
+  scheduleGemm,
+} from "../../kernels/gemm.ts";
 import { packKernel } from "../../kernels/pack.ts";
 import { batchMap, type MatMulGeometry, productGeometry } from "../../ops/matmul.ts";
+import { constantOf } from "../../ops/source.ts";
 import { type Implementation, type KernelCall, type Place, packedPlace, sharedKernel, tailPlaces, valuePlace } from "../step.ts";
 import { constantFloats } from "./conv_task.ts";
 import { sparseProduct } from "./sparse.ts";
@@ -20,15 +30,16 @@ export const implementMatMul: Implementation = (task) => {
   const right = format === "f16" || format === "bf16" ? { value: b, isTransposed: false } : rightSource(b);
   const sparse = sparseProduct(task, a, right, geometry);
   if (sparse) return sparse;
-  const shape = gemmShape(geometry, format);
-  if (!shape) return null;
+  const whole = gemmShape(geometry, format);
+  if (!whole) return null;
+  const weights = constantFloats(right.value);
+  const shape = weights ? whole : { ...whole, columnSharers: columnSharers(whole, constantOf(a) !== null, target, threads) };
   const schedule = scheduleGemm(shape, target, task.epilogue.output.dtype);
   const key = JSON.stringify([shape, schedule]);
   const kernel = sharedKernel(task, `gemm ${key} ${task.epilogueKey}`, () =>
     gemmKernel(name, shape, schedule, task.epilogue, target, threads),
   );
   const strides = right.isTransposed ? { k: 1, n: geometry.k } : { k: geometry.n, n: 1 };
-  const weights = constantFloats(right.value);
   const calls: KernelCall[] = [];
   let packed: Place;
   if (weights)
