@@ -1,15 +1,15 @@
 // Times W·X, Wᵀ·G and the weight gradient at the nonzeros of one sparse matrix against our own dense product and against CSR, in turns, and says what networks choose.
 // The dense product packs its right operand first, as a network does ("pack": what of it that is; geomeanPacked: without). "alone": the sparse kernel for one column on one of several threads. "byRows", "tiled": the sparse kernel where activations lie by rows, and between two others, with operand and result as these hand them on.
 // Cold: copies of all that is kept of the matrix take turns, as layers of a network do. Hot: each timed run follows another with the same copy. Ratios are of medians.
-// Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --product forward,dataGradient,weightGradient, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64, --all, --json.
+// Options: --shape 2048x512,…, --sparsity 0.5,0.9,…, --n 1,64,…, --product forward,dataGradient,weightGradient, --threads N (default 1), --isa avx512|avx2, --device x86|wasm, --block 64 (default: as networks have it), --all, --json.
 import { parseArgs } from "node:util";
 import { createProgress } from "../src/cli/progress.ts";
 import { randomNumbers } from "../src/cli/random.ts";
 import { rounded, roundedSpread, type Spread } from "../src/cli/statistics.ts";
 import { formatTable } from "../src/cli/table.ts";
 import { type DeviceOptions, openDevice } from "../src/devices/open.ts";
-import { SPARSE_BLOCK } from "../src/kernels/sparse_groups.ts";
 import { cachesOf, MOST_CACHES, ratesWhere } from "../src/run/implement/sparse_cost.ts";
+import { blockOf } from "../src/run/implement/sparse_forecast.ts";
 import { learnedRates } from "../src/run/sparse_rates.ts";
 import { worstError } from "./sparse/check.ts";
 import { type Operands, type Product, Ring } from "./sparse/contestants.ts";
@@ -33,7 +33,7 @@ const { values: options } = parseArgs({
     threads: { type: "string", default: "1" },
     device: { type: "string" },
     isa: { type: "string" },
-    block: { type: "string", default: `${SPARSE_BLOCK}` },
+    block: { type: "string" },
     all: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
@@ -91,7 +91,7 @@ function matrixOf(shape: string, sparsity: number): Matrix {
   const [rows, depth] = shape.split("x").map(Number);
   const next = randomNumbers(rows + depth);
   const w = filled(rows * depth, () => (next() < sparsity ? 0 : next() * 2 - 1));
-  return new Matrix(rows, depth, w, Number(options.block));
+  return new Matrix(rows, depth, w, options.block ? Number(options.block) : blockOf({ rows, depth, n: 1 }, false, device.threads));
 }
 
 function operandsOf({ rows, columns: depth }: Matrix, n: number): Operands {

@@ -2,7 +2,8 @@
 import type { CpuDevice, Memory } from "../../src/devices/cpu.ts";
 import { fromNumbers } from "../../src/ir/tensor.ts";
 import { type GemmShape, packedElements, packRight, scheduleGemm } from "../../src/kernels/gemm.ts";
-import { type Direction, goesBroad, groupsOf, indexOf, shareBlockRows } from "../../src/kernels/sparse_groups.ts";
+import { sharesTiles } from "../../src/kernels/sparse_columns.ts";
+import { type Direction, goesBroad, groupsOf, indexOf, shareBlockRows, sharesOf } from "../../src/kernels/sparse_groups.ts";
 import { sampledIndexOf } from "../../src/kernels/sparse_sampled.ts";
 import { spreadGroups, spreadIndexOf } from "../../src/kernels/sparse_spread.ts";
 import { type TurnedMatrix, turnedMatrixOf } from "../../src/kernels/sparse_turned.ts";
@@ -114,7 +115,7 @@ export class Weights {
     this.keep(() => {
       const { target, threads } = this.device;
       const form = groupsOf(this.matrix.csb(), "forward", target, threads, n);
-      return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form), shareBlockRows(form, threads)] };
+      return { form, arrays: [ordered(this.values(), form.place), ...indexOf(form), ...sharesOf(form, n, target, threads)] };
     }),
   );
   /** The same for activations by rows, whose columns threads share: they are met in panels however many there are. */
@@ -137,9 +138,12 @@ export class Weights {
       return { form, arrays: [this.values(), ...spreadIndexOf(form), shareBlockRows(form.groups, threads)] };
     }),
   );
-  /** Walks are the same for all numbers of columns, but for broad ones. */
+  /** Walks are the same for all numbers of columns, but for broad ones, and where threads share the columns. */
   private columnsOf(direction: Direction, n: number): number {
-    return goesBroad(this.matrix.csb(), direction, this.device.target, n) ? n : 0;
+    const { rows, columns: depth } = this.matrix;
+    const { target, threads } = this.device;
+    const isShared = direction === "forward" && sharesTiles({ rows, depth, n }, target, threads);
+    return isShared || goesBroad(this.matrix.csb(), direction, target, n) ? n : 0;
   }
   /** For one column, as a network that does not learn has it, shared out to so many threads. */
   readonly vector = each((threads) => this.keep(() => this.vectorForm(false, threads)));

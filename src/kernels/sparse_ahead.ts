@@ -2,7 +2,8 @@
 // Both go to the second-level cache: the nearest one is full of the panel.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import type { EpilogueCode } from "./epilogue.ts";
-import { type Reach, sparseVectors } from "./sparse_reach.ts";
+import { sparseVectors } from "./sparse_columns.ts";
+import type { Reach } from "./sparse_reach.ts";
 import type { PanelTile } from "./sparse_side.ts";
 
 /** What of a walk decides what is asked for. */

@@ -3,6 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import type { SimdTarget } from "../ir/kernel.ts";
 import type { Csb } from "../sparse/csb.ts";
 import { isBroad, MOST_IN_TURNS } from "./sparse_broad.ts";
+import { sharesTiles } from "./sparse_columns.ts";
 import { MetRows } from "./sparse_met.ts";
 import { Bundles, bundlesByCount, countOf, sortedBy } from "./sparse_pairs.ts";
 import { bundlesByColumns, ColumnBits, LEAST_SHARING, sharedFirst } from "./sparse_sharing.ts";
@@ -92,8 +93,9 @@ export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threa
   const { rows, depth, density, panel } = panelsOf(w, direction);
   const isForward = direction === "forward";
   const blockRows = isForward ? w.blockRows : w.blockColumns;
+  const sharers = isForward && sharesTiles({ rows, depth, n }, target, threads) ? 1 : threads;
   const walk = (panel: number, abreast: number, broad: boolean): Groups => {
-    const strip = blocksOfStrip(blockRows, w.block, threads, rowsOfStrip(direction, panel * density));
+    const strip = blocksOfStrip(blockRows, w.block, sharers, rowsOfStrip(direction, panel * density));
     const shares = abreast > 1 && density >= LEAST_SHARING;
     const size = { block: w.block, strip, rows, depth, panel, panels: Math.ceil(depth / panel), abreast, shares, broad };
     return { ...size, blockRows, nonzeros: w.values.length, ...new Walk(w, isForward, size).run() };
@@ -278,6 +280,10 @@ class Walk {
 }
 
 const groupOf = (count: number): number => count % STEP;
+
+/** The buffer of shares of W·X for n columns that lie side by side, where threads share strips. */
+export const sharesOf = (groups: Groups, n: number, target: SimdTarget, threads: number): Int32Array[] =>
+  !groups.broad && sharesTiles({ ...groups, n }, target, threads) ? [] : [shareBlockRows(groups, threads)];
 
 /** Strips of the result that each thread works on: thread t has [shares[t], shares[t + 1]), equal in nonzeros. */
 export function shareBlockRows(groups: Groups, threads: number): Int32Array {

@@ -3,7 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { MemoryType } from "../ir/kernel_ops.ts";
 import type { Csb } from "../sparse/csb.ts";
-import { sparseVectors } from "./sparse_reach.ts";
+import { sparseVectors } from "./sparse_columns.ts";
 
 /** What a kernel knows of values; int8 has a scale for each row. */
 export type NarrowType = "f32" | "f16" | "bf16" | "i8";

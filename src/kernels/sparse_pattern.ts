@@ -3,7 +3,7 @@ import { HeddleError } from "../ir/error.ts";
 import { type Int, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import type { Csr } from "../sparse/csr.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
-import { sparseVectors } from "./sparse_reach.ts";
+import { sparseVectors } from "./sparse_columns.ts";
 import { copyPanel, type DenseShape, type DenseSide, type Panel, type PanelBuffers, type PanelTile } from "./sparse_side.ts";
 import { type Part, shareOut } from "./work.ts";
 

@@ -4,6 +4,7 @@ import { INT_RANGE, type VecOp } from "../ir/kernel_ops.ts";
 import { type Epilogue, EpilogueCode } from "./epilogue.ts";
 import { Ahead, type ResultPlace } from "./sparse_ahead.ts";
 import { MOST_IN_TURNS } from "./sparse_broad.ts";
+import { sharesTiles } from "./sparse_columns.ts";
 import { COUNT_SHIFT, GROUPS, NAMED, PADDING, ROW_UNIT, rowsAbreast, START_SHIFT, STEP } from "./sparse_groups.ts";
 import type { SparseProductShape } from "./sparse_product_shape.ts";
 import { type PanelColumns, Reach } from "./sparse_reach.ts";
@@ -85,6 +86,8 @@ class SparseProduct {
   private readonly chains: number;
   /** Tiles of columns that meet a panel one after another: values that are brought into order serve them all. */
   private readonly tiles: number;
+  /** Whether threads have columns of their own. */
+  private readonly sharesColumns: boolean;
   /** Where values lie in the kernel's order. */
   private readonly ordered: { readonly buffer: number; readonly at: number };
 
@@ -94,7 +97,7 @@ class SparseProduct {
     epilogue: Epilogue,
     private readonly target: SimdTarget,
     threads: number,
-    private readonly side: DenseSide<PanelBuffers> | null,
+    side: DenseSide<PanelBuffers> | null,
   ) {
     const { rows, depth, n, block, strip, panels, length, visits, abreast, spread, shares, broad } = shape;
     const b = new KernelBuilder(name, target, threads);
@@ -104,6 +107,7 @@ class SparseProduct {
     this.reach = new Reach(b, shape, target, side, side?.takesTiles || side?.givesTiles ? tilesOf(n, depth, target) : null);
     this.ahead = new Ahead(b, shape, target);
     const { vectors, pitch } = this.reach;
+    this.sharesColumns = side ? side.sharesColumns : !spread && !broad && sharesTiles(shape, target, threads);
     // As many as the most rows leave registers for: sums are the same whatever the number of rows side by side.
     const sums = (broad ? 1 : rowsAbreast(target)) * vectors;
     this.chains = sums <= 4 || (shares && sums <= target.registers / 4) ? 2 : 1;
@@ -113,7 +117,7 @@ class SparseProduct {
       coordinates: b.buffer("coordinates", (broad ? 2 : 1) * (length + (spread?.most ?? 0) + PADDING), "read"),
       visits: b.buffer("visits", 8 * abreast * visits, "read"),
       starts: b.buffer("starts", 4 * (this.strips * panels * GROUPS + 1), "read"),
-      shares: side?.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
+      shares: this.sharesColumns ? -1 : b.buffer("shares", 4 * (threads + 1), "read"),
     };
     this.dense = side ? side.declare(b, shape) : null;
     this.operand = this.dense ? (this.dense.operand ?? -1) : b.buffer("x", 4 * depth * n, "read");
@@ -133,11 +137,11 @@ class SparseProduct {
   }
 
   build(): Kernel {
-    const { b, target, shape, buffers, strips, side } = this;
+    const { b, target, shape, buffers, strips } = this;
     const width = this.reach.vectors * target.lanes;
     const whole = Math.floor(shape.n / width);
     const rest = shape.n - whole * width;
-    if (side?.sharesColumns)
+    if (this.sharesColumns)
       shareOut(b, [whole + (rest > 0 ? 1 : 0), strips], ([columns, rows]) => {
         this.wholeTiles(columns.from, b.min(columns.to, whole), rows);
         if (rest > 0) b.when(whole, columns.to, () => this.overStrips(rows, rest, 1, () => whole * width));

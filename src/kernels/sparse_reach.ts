@@ -3,18 +3,10 @@ import { HeddleError } from "../ir/error.ts";
 import { type Int, type IntVar, type KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { INT_RANGE } from "../ir/kernel_ops.ts";
 import { broadVectors } from "./sparse_broad.ts";
+import { sparseVectors, VECTORS } from "./sparse_columns.ts";
 import { NAMED, ROW_UNIT } from "./sparse_groups.ts";
 import type { DenseShape, DenseSide, Panel, PanelTile } from "./sparse_side.ts";
 import type { Tiles } from "./sparse_tiles.ts";
-
-/** Vectors of a row's sums: with one loads keep up with the arithmetic only where what goes with a nonzero is shared by four. */
-const VECTORS = 4;
-
-/** Columns of the result worked off together, in vectors. */
-export function sparseVectors(n: number, target: SimdTarget, most = VECTORS): number {
-  const all = Math.ceil(n / target.lanes);
-  return Math.ceil(all / Math.ceil(all / most));
-}
 
 /** Bytes from one row of a panel to the next: a power of two, which coordinates are shifted by; short where there are few columns, so that panels spread over all sets of the cache. */
 export const panelPitch = (vectors: number, { lanes }: SimdTarget): number =>

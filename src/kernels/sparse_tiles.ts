@@ -3,8 +3,9 @@ import { addIndex, clampIndex, mulIndex, unlinearIndex } from "../ir/index_expr.
 import { type Int, type KernelBuilder, plus, type SimdTarget, times } from "../ir/kernel.ts";
 import { elementCount } from "../ir/tensor.ts";
 import type { Epilogue } from "./epilogue.ts";
+import { sparseVectors } from "./sparse_columns.ts";
 import { NAMED } from "./sparse_groups.ts";
-import { panelPitch, sparseVectors } from "./sparse_reach.ts";
+import { panelPitch } from "./sparse_reach.ts";
 
 /** How n columns of some rows lie. */
 export interface Tiles {

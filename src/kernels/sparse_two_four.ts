@@ -1,7 +1,7 @@
 // 2:4 sparse matrices times dense: of each four columns a row has two, whose rows of the dense operand are found by two bits each.
 import { type Int, type IntVar, type Kernel, KernelBuilder, plus, type SimdTarget, times, type Vec } from "../ir/kernel.ts";
 import { groupsOf, placeBytes, placeOf, type TwoFour } from "../sparse/two_four.ts";
-import { sparseVectors } from "./sparse_reach.ts";
+import { sparseVectors } from "./sparse_columns.ts";
 import { shareOut } from "./work.ts";
 
 export interface TwoFourShape {

@@ -4,7 +4,7 @@ import type { SimdTarget } from "../ir/kernel.ts";
 import { fromNumbers } from "../ir/tensor.ts";
 import { noEpilogue } from "../kernels/epilogue.ts";
 import { type GemmShape, gemmKernel, packedElements, packRight, scheduleGemm } from "../kernels/gemm.ts";
-import { groupsOf, indexOf, shareBlockRows } from "../kernels/sparse_groups.ts";
+import { groupsOf, indexOf, sharesOf } from "../kernels/sparse_groups.ts";
 import { channelsLast } from "../kernels/sparse_panel.ts";
 import { patternOf, sparsePatternKernel } from "../kernels/sparse_pattern.ts";
 import { sparseProductKernel } from "../kernels/sparse_product.ts";
@@ -149,7 +149,11 @@ async function prepare(device: CpuDevice, trial: Trial, problem: Problem): Promi
   const product = (sharesColumns: boolean) => {
     const block = blockOf({ rows, depth, n }, sharesColumns, threads);
     const groups = groupsOf(csbFromCoo(coo, { block }), "forward", target, threads, sharesColumns ? 0 : n);
-    const index = [new Float32Array(groups.place.length), ...indexOf(groups), ...(sharesColumns ? [] : [shareBlockRows(groups, threads)])];
+    const index = [
+      new Float32Array(groups.place.length),
+      ...indexOf(groups),
+      ...(sharesColumns ? [] : sharesOf(groups, n, target, threads)),
+    ];
     const epilogue = sharesColumns ? byRows : noEpilogue({ dtype: "f32", shape: [rows, n] });
     const side = sharesColumns ? channelsLast(false) : undefined;
     const kernel = sparseProductKernel("sparse", sparseProductShape(groups, n), epilogue, target, threads, side);

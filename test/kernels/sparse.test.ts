@@ -16,6 +16,7 @@ import {
   ROW_UNIT,
   STEP,
   shareBlockRows,
+  sharesOf,
 } from "../../src/kernels/sparse_groups.ts";
 import { sparseOrderKernel } from "../../src/kernels/sparse_order.ts";
 import { sparseProductKernel } from "../../src/kernels/sparse_product.ts";
@@ -77,13 +78,14 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
   const groups = groupsOf(w, direction, target, threads, x.columns);
   const type = { dtype: "f32" as const, shape: [groups.rows, x.columns] };
   const kernel = sparseProductKernel("product", sparseProductShape(groups, x.columns), noEpilogue(type), target, threads);
-  const both = [tensor("i32", shareBlockRows(groups, threads)), tensor("f32", x.data)];
+  const shares = sharesOf(groups, x.columns, target, threads).map((data) => tensor("i32", data));
   const inputs = [
     ordered(w, groups.place, target, threads),
     tensor(groups.broad ? "u16" : "u8", groups.coordinate),
     tensor("i32", groups.visits),
     tensor("i32", groups.starts),
-    ...both,
+    ...shares,
+    tensor("f32", x.data),
   ];
   const result = run(kernel, target, inputs, zeros("f32", type.shape)).data as Float32Array;
   // The same bits from values as they lie.
@@ -94,6 +96,7 @@ function product(w: Csb, direction: Direction, x: Matrix, target: SimdTarget, th
   const index = spreadIndexOf(spread).map((data) =>
     tensor(data instanceof Int32Array ? "i32" : data instanceof Uint16Array ? "u16" : "u8", data),
   );
+  const both = [tensor("i32", shareBlockRows(groups, threads)), tensor("f32", x.data)];
   const brought = sparseProductKernel("product", shape, noEpilogue(type), target, threads);
   const same = run(brought, target, [tensor("f32", w.values), ...index, ...both], zeros("f32", type.shape)).data as Float32Array;
   expectSameArray(same, result, "from values as they lie");
@@ -168,6 +171,9 @@ const cases = [
   [150, 290, 1, 0.3, 64],
   [300, 130, 1, 0.1, 128],
   [40, 90, 1, 0.5, 32],
+  // Threads share columns.
+  [60, 290, 100, 0.1, 64],
+  [33, 300, 128, 0.3, 32],
 ] as const;
 
 describe.each(TARGETS)("$name", (target) => {

@@ -1,7 +1,7 @@
 // Layers with constant weights that are mostly zeros to sparse kernels, where these are predicted to be faster than our dense ones.
 import type { Value } from "../../ir/graph.ts";
 import { elementCount, fromNumbers } from "../../ir/tensor.ts";
-import { type Groups, groupsOf, indexOf, shareBlockRows } from "../../kernels/sparse_groups.ts";
+import { type Groups, groupsOf, indexOf, sharesOf } from "../../kernels/sparse_groups.ts";
 import { channelsLast, type PixelSource } from "../../kernels/sparse_panel.ts";
 import { sparseProductKernel } from "../../kernels/sparse_product.ts";
 import { type SparseProductShape, sparseProductShape } from "../../kernels/sparse_product_shape.ts";
@@ -150,7 +150,7 @@ export function productCall(
   x: readonly Place[],
   source = "",
 ): KernelCall {
-  const index = [...indexOf(groups), ...(side ? [] : [shareBlockRows(groups, task.threads)])];
+  const index = [...indexOf(groups), ...(side ? [] : sharesOf(groups, n, task.target, task.threads))];
   return kernelCall(task, sparseProductShape(groups, n), [values, ...index.map(constantPlace)], side, x, source);
 }
 

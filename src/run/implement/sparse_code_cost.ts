@@ -1,7 +1,7 @@
 // What code made for a pattern takes: its bytes, and time by rates that are measured on each machine, as some fetch code that was not used lately far more slowly than others.
 import type { SimdTarget } from "../../ir/kernel.ts";
+import { sparseVectors } from "../../kernels/sparse_columns.ts";
 import { patternBlocks } from "../../kernels/sparse_pattern.ts";
-import { sparseVectors } from "../../kernels/sparse_reach.ts";
 import { splitThreads } from "../../kernels/work.ts";
 import { sharersOf } from "../sharers.ts";
 import { type CodeRates, type KernelRates, type SparseLayer, totalMs } from "./sparse_cost.ts";

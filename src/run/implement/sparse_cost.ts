@@ -1,6 +1,6 @@
 // What a product with sparse weights takes, dense and sparse: a few rates that are measured once on each machine (run/sparse_rates.ts).
 import type { SimdTarget } from "../../ir/kernel.ts";
-import { sparseVectors } from "../../kernels/sparse_reach.ts";
+import { sharesTiles, sparseVectors } from "../../kernels/sparse_columns.ts";
 import { splitThreads } from "../../kernels/work.ts";
 import { USUAL_MEETING } from "../sharers.ts";
 
@@ -173,7 +173,8 @@ export function sparseWork(layer: SparseLayer, { sparse }: VectorRates, target: 
   const { rows, depth, n, length, shared, visits, block, sharesColumns } = layer;
   const vectors = sparseVectors(n, target);
   const all = Math.ceil(n / (vectors * target.lanes));
-  const [byColumns, byRows] = sharesColumns ? splitThreads(threads, [all, Math.ceil(rows / block)]) : [1, threads];
+  const byTiles = sharesColumns || sharesTiles(layer, target, threads);
+  const [byColumns, byRows] = byTiles ? splitThreads(threads, [all, Math.ceil(rows / block)]) : [1, threads];
   const [tiles, share] = [Math.ceil(all / byColumns), shareOf(layer, byRows)];
   const met = tiles * share * (length - (1 - SHARED) * shared);
   const read = readNs(NONZERO_BYTES * length + VISIT_BYTES * visits, sparse, target) / threads;

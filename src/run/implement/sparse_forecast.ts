@@ -26,13 +26,15 @@ export interface Forecast {
 /** Layers with a larger part of nonzeros are not looked at. */
 export const LEAST_TABLED = 0.7;
 const SMALL_BLOCK = 64;
+const LEAST_BLOCK = 32;
 /** What an element of a window takes to be read, in dense multiplications: layers of few outputs do little else. Measured on AVX-512. */
 const WINDOW_ELEMENT = 14;
 
 /** Block rows are shared out where columns are not, or too few: small ones then. */
 export function blockOf({ rows, n }: Size, sharesColumns: boolean, threads: number): number {
   const isShort = rows < 4 * SMALL_BLOCK * threads && (!sharesColumns || n < threads * SMALL_BLOCK);
-  return isShort ? SMALL_BLOCK : SPARSE_BLOCK;
+  if (!isShort) return SPARSE_BLOCK;
+  return rows > SMALL_BLOCK * (threads - 1) ? SMALL_BLOCK : LEAST_BLOCK;
 }
 
 function predicted(layer: SparseLayer & Size, { target, threads, rates }: Machine): Forecast {
