@@ -16,6 +16,6 @@ const DEEP = 4;
 
 /** Whether threads share tiles of columns, of which each has as many, not strips of rows, for each of which all panels are copied. */
 export function sharesTiles({ rows, depth, n }: Omit<DenseShape, "block">, target: SimdTarget, threads: number): boolean {
-  const tiles = Math.ceil(n / (sparseVectors(n, target) * target.lanes));
-  return threads > 1 && depth >= DEEP * rows && tiles > 0 && tiles % threads === 0;
+  if (threads === 1 || n === 0 || depth < DEEP * rows) return false;
+  return Math.ceil(n / (sparseVectors(n, target) * target.lanes)) % threads === 0;
 }

@@ -93,8 +93,8 @@ export function groupsOf(w: Csb, direction: Direction, target: SimdTarget, threa
   const { rows, depth, density, panel } = panelsOf(w, direction);
   const isForward = direction === "forward";
   const blockRows = isForward ? w.blockRows : w.blockColumns;
-  const sharers = isForward && sharesTiles({ rows, depth, n }, target, threads) ? 1 : threads;
   const walk = (panel: number, abreast: number, broad: boolean): Groups => {
+    const sharers = isForward && !broad && sharesTiles({ rows, depth, n }, target, threads) ? 1 : threads;
     const strip = blocksOfStrip(blockRows, w.block, sharers, rowsOfStrip(direction, panel * density));
     const shares = abreast > 1 && density >= LEAST_SHARING;
     const size = { block: w.block, strip, rows, depth, panel, panels: Math.ceil(depth / panel), abreast, shares, broad };

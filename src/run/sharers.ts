@@ -3,7 +3,7 @@ import type { Node } from "../ir/graph.ts";
 import { bytesOf, flopsOf } from "./cost.ts";
 
 /** Nanoseconds that threads take to meet after a launch, where that was not measured. */
-export const USUAL_MEETING: number = 100;
+export const USUAL_MEETING = 100;
 /** Until a launch's first data have come. */
 const LAUNCH = 100;
 

@@ -232,6 +232,16 @@ describe.each(TARGETS)("$name", (target) => {
     expectProduct(product(w, "forward", x, target, 1), matrix, false, x);
   });
 
+  test.each([0.02, 0.3])("each of two threads has rows, or columns, of few rows by many columns, density %f", (density) => {
+    const [rows, depth, n] = [60, 600, 256];
+    const w = csbOf(evenMatrix(rows, depth, density), 32);
+    const groups = groupsOf(w, "forward", target, 2, n);
+    const [shares] = sharesOf(groups, n, target, 2);
+    // One row at a time meets the whole operand, which threads do not copy: they share rows.
+    expect(shares === undefined).toBe(!groups.broad);
+    if (shares) expect([...shares]).toEqual([0, 1, 2]);
+  });
+
   test.each([1, 2, 3, 4])("sums of %i vectors take turns where there are registers, and panels are as short as they can be", (vectors) => {
     const n = vectors * target.lanes - 1;
     for (const density of [0.1, 0.4]) {
